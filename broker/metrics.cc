@@ -1,0 +1,187 @@
+#include "broker/metrics.h"
+
+#include <sstream>
+#include <utility>
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+namespace tidemark::broker {
+
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+using Labels = std::vector<ClientMetric::Label>;
+
+struct ShardMetric {
+  const char* name;
+  const char* help;
+  MetricType type;
+  double (*value)(const ShardReport& report);
+};
+
+struct LoopMetric {
+  const char* name;
+  const char* help;
+  MetricType type;
+  double (*value)(const LoopReport& report);
+};
+
+double number(uint64_t value) { return static_cast<double>(value); }
+
+constexpr double kNsPerSecond = 1e9;
+
+#define TIDEMARK_SHARD_FIELD(field) [](const ShardReport& r) { return number(r.stats.field); }
+#define TIDEMARK_LOOP_FIELD(field) [](const LoopReport& r) { return number(r.field); }
+
+constexpr ShardMetric kShardMetrics[] = {
+    {"tidemark_shard_ready", "1 if the shard leads and has applied what its log held.", MetricType::Gauge,
+     [](const ShardReport& r) { return r.ready ? 1.0 : 0.0; }},
+    {"tidemark_shard_leader", "1 if this broker leads the shard.", MetricType::Gauge,
+     [](const ShardReport& r) { return r.stats.leader ? 1.0 : 0.0; }},
+    {"tidemark_shard_read_only", "1 after a storage failure; only a restart ends it.", MetricType::Gauge,
+     [](const ShardReport& r) { return r.stats.read_only ? 1.0 : 0.0; }},
+    {"tidemark_shard_disk_full", "1 while no disk space can be taken.", MetricType::Gauge,
+     [](const ShardReport& r) { return r.stats.disk_full ? 1.0 : 0.0; }},
+    {"tidemark_topics", "Topics; on the metadata shard only.", MetricType::Gauge, TIDEMARK_SHARD_FIELD(topics)},
+    {"tidemark_partitions", "Partitions of the shard.", MetricType::Gauge, TIDEMARK_SHARD_FIELD(partitions)},
+    {"tidemark_messages_in_total", "Messages stored.", MetricType::Counter, TIDEMARK_SHARD_FIELD(messages_in)},
+    {"tidemark_bytes_in_total", "Bytes of record batches stored.", MetricType::Counter, TIDEMARK_SHARD_FIELD(bytes_in)},
+    {"tidemark_batches_in_total", "Record batches stored.", MetricType::Counter, TIDEMARK_SHARD_FIELD(batches_in)},
+    {"tidemark_duplicate_batches_total", "Record batches that a producer repeated and that were dropped.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(duplicates)},
+    {"tidemark_messages_out_total", "Messages sent to consumers.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(messages_out)},
+    {"tidemark_bytes_out_total", "Bytes of record batches sent to consumers.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(bytes_out)},
+    {"tidemark_produce_refused_overloaded_total", "Produce parts refused because the write buffer was full.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(refused_overloaded)},
+    {"tidemark_produce_refused_disk_full_total", "Produce parts refused because the disk was full.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(refused_disk_full)},
+    {"tidemark_fetch_waiters", "Long polls that wait for messages.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(fetch_waiters)},
+    {"tidemark_cold_reads_total", "Reads that the tail cache could not serve.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(cold_reads)},
+    {"tidemark_applied_index", "Log index of the last applied entry.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(applied_index)},
+    {"tidemark_checkpoint_index", "Log index that the last checkpoint covers.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(checkpoint_index)},
+    {"tidemark_checkpoints_total", "Checkpoints of the views.", MetricType::Counter, TIDEMARK_SHARD_FIELD(checkpoints)},
+    {"tidemark_checkpoint_store_bytes", "Bytes of the checkpoint store on disk.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(store_bytes)},
+    {"tidemark_log_unsynced_bytes", "Bytes appended to the log and not yet durable.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(unsynced_bytes)},
+    {"tidemark_log_first_position_bytes", "First position that the log still holds.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(log_first_position)},
+    {"tidemark_log_next_position_bytes", "Position of the next entry of the log.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(log_next_position)},
+    {"tidemark_log_segments", "Segment files of the log.", MetricType::Gauge, TIDEMARK_SHARD_FIELD(log_segments)},
+    {"tidemark_log_file_bytes", "Bytes that the segment files take on disk.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(log_file_bytes)},
+    {"tidemark_log_written_bytes_total", "Bytes written to the log.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(bytes_written)},
+    {"tidemark_log_syncs_total", "Syncs of the log.", MetricType::Counter, TIDEMARK_SHARD_FIELD(syncs)},
+    {"tidemark_log_sync_seconds_total", "Time spent in write and sync of the log.", MetricType::Counter,
+     [](const ShardReport& r) { return number(r.stats.sync_ns_total) / kNsPerSecond; }},
+    {"tidemark_log_sync_seconds_max", "Longest write and sync of the log since start.", MetricType::Gauge,
+     [](const ShardReport& r) { return number(r.stats.sync_ns_max) / kNsPerSecond; }},
+    {"tidemark_raft_resident_entries", "Entries that the consensus engine holds in memory.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(resident_entries)},
+};
+
+constexpr LoopMetric kLoopMetrics[] = {
+    {"tidemark_connections", "Open client connections.", MetricType::Gauge, TIDEMARK_LOOP_FIELD(open_connections)},
+    {"tidemark_connections_opened_total", "Client connections taken, hand-overs between loops included.",
+     MetricType::Counter, TIDEMARK_LOOP_FIELD(connections.opened)},
+    {"tidemark_connections_closed_total", "Client connections ended, hand-overs between loops included.",
+     MetricType::Counter, TIDEMARK_LOOP_FIELD(connections.closed)},
+    {"tidemark_connections_refused_total", "Client connections over the limit.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.refused)},
+    {"tidemark_connections_stalled_total", "Client connections closed because replies were not read.",
+     MetricType::Counter, TIDEMARK_LOOP_FIELD(connections.stalled)},
+    {"tidemark_connection_pauses_total", "Times that reading of a connection stopped at a bound.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.paused)},
+    {"tidemark_frames_in_total", "Frames received.", MetricType::Counter, TIDEMARK_LOOP_FIELD(connections.frames_in)},
+    {"tidemark_frames_out_total", "Frames sent.", MetricType::Counter, TIDEMARK_LOOP_FIELD(connections.frames_out)},
+    {"tidemark_net_received_bytes_total", "Bytes received from clients.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.bytes_in)},
+    {"tidemark_net_sent_bytes_total", "Bytes sent to clients.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.bytes_out)},
+    {"tidemark_frame_errors_total", "Connections closed for what they sent.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.frame_errors)},
+    {"tidemark_frames_rejected_total", "Frames of an unknown version or type.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(connections.rejected)},
+    {"tidemark_requests_forwarded_total", "Requests passed to the loop of another shard.", MetricType::Counter,
+     TIDEMARK_LOOP_FIELD(requests_forwarded)},
+    {"tidemark_mailbox_overflow_messages", "Messages that wait for room in a mailbox to another loop.",
+     MetricType::Gauge, TIDEMARK_LOOP_FIELD(mail_overflow)},
+    {"tidemark_loop_turns_total", "Turns of the loop.", MetricType::Counter, TIDEMARK_LOOP_FIELD(turns)},
+};
+
+#undef TIDEMARK_SHARD_FIELD
+#undef TIDEMARK_LOOP_FIELD
+
+MetricFamily family(const char* name, const char* help, MetricType type) {
+  MetricFamily out;
+  out.name = name;
+  out.help = help;
+  out.type = type;
+  return out;
+}
+
+void add(MetricFamily& to, Labels labels, double value) {
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  if (to.type == MetricType::Counter) {
+    metric.counter.value = value;
+  } else {
+    metric.gauge.value = value;
+  }
+  to.metric.push_back(std::move(metric));
+}
+
+void add_process(const BrokerReport& report, std::vector<MetricFamily>& out) {
+  MetricFamily& build = out.emplace_back(
+      family("tidemark_build_info", "Always 1; the labels say what runs.", MetricType::Gauge));
+  add(build,
+      {{"version", report.version},
+       {"fsync", report.fsync},
+       {"cluster_id", std::to_string(report.cluster_id)},
+       {"node_id", std::to_string(report.node_id)}},
+      1);
+  add(out.emplace_back(family("tidemark_start_time_seconds", "Unix time of the start.", MetricType::Gauge)), {},
+      static_cast<double>(report.started_ms) / 1000);
+  add(out.emplace_back(family("tidemark_uptime_seconds", "Time since the start.", MetricType::Gauge)), {},
+      report.uptime_seconds);
+  add(out.emplace_back(family("tidemark_resident_memory_bytes", "Memory that the process holds.", MetricType::Gauge)),
+      {}, number(report.resident_bytes));
+}
+
+}  // namespace
+
+std::string to_prometheus(const BrokerReport& report) {
+  std::vector<MetricFamily> families;
+  add_process(report, families);
+  for (const ShardMetric& metric : kShardMetrics) {
+    MetricFamily& one = families.emplace_back(family(metric.name, metric.help, metric.type));
+    for (const LoopReport& loop : report.loops) {
+      for (const ShardReport& shard : loop.shards) {
+        add(one, {{"shard", std::to_string(shard.stats.shard)}}, metric.value(shard));
+      }
+    }
+  }
+  for (const LoopMetric& metric : kLoopMetrics) {
+    MetricFamily& one = families.emplace_back(family(metric.name, metric.help, metric.type));
+    for (const LoopReport& loop : report.loops) {
+      add(one, {{"loop", std::to_string(loop.loop)}}, metric.value(loop));
+    }
+  }
+  std::ostringstream text;
+  prometheus::TextSerializer().Serialize(text, families);
+  return text.str();
+}
+
+}  // namespace tidemark::broker

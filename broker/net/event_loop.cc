@@ -1,0 +1,154 @@
+#include "broker/net/event_loop.h"
+
+#include <string>
+#include <utility>
+
+#include "log/base/check.h"
+
+namespace tidemark::net {
+
+namespace {
+
+// uv_*_init of these handles cannot fail for a loop that was initialised.
+void must(int result) { TIDEMARK_CHECK(result == 0, std::string("libuv: ") + uv_strerror(result)); }
+
+ErrorCode code_of(int error) {
+  if (error == UV_EADDRINUSE) {
+    return ErrorCode::kConflict;
+  }
+  if (error == UV_EACCES || error == UV_EPERM) {
+    return ErrorCode::kNotAllowed;
+  }
+  if (error == UV_ENOENT || error == UV_EAI_NONAME) {
+    return ErrorCode::kNotFound;
+  }
+  return ErrorCode::kUnavailable;
+}
+
+}  // namespace
+
+Status uv_status(int error, std::string_view subject) {
+  if (error >= 0) {
+    return {};
+  }
+  return {code_of(error), std::string(subject) + ": " + uv_strerror(error)};
+}
+
+Result<std::unique_ptr<EventLoop>> EventLoop::create() {
+  std::unique_ptr<EventLoop> loop(new EventLoop());
+  RETURN_IF_ERROR(loop->init());
+  return loop;
+}
+
+Status EventLoop::init() {
+  RETURN_IF_ERROR(uv_status(uv_loop_init(&loop_), "event loop"));
+  loop_ready_ = true;
+
+  auto async = std::make_unique<uv_async_t>();
+  RETURN_IF_ERROR(uv_status(uv_async_init(&loop_, async.get(),
+                                          [](uv_async_t* handle) {
+                                            if (auto* self = owner_of<EventLoop>(handle);
+                                                self != nullptr && self->client_ != nullptr) {
+                                              self->client_->woken();
+                                            }
+                                          }),
+                            "wake-up of the event loop"));
+  async_.reset(async.release());
+  async_->data = this;
+
+  auto prepare = std::make_unique<uv_prepare_t>();
+  must(uv_prepare_init(&loop_, prepare.get()));
+  prepare_.reset(prepare.release());
+  prepare_->data = this;
+  must(uv_prepare_start(prepare_.get(), [](uv_prepare_t* handle) {
+    if (auto* self = owner_of<EventLoop>(handle); self != nullptr && self->client_ != nullptr) {
+      self->client_->turn_ended();
+    }
+  }));
+
+  auto idle = std::make_unique<uv_idle_t>();
+  must(uv_idle_init(&loop_, idle.get()));
+  idle_.reset(idle.release());
+  idle_->data = this;
+  return {};
+}
+
+EventLoop::~EventLoop() {
+  client_ = nullptr;
+  async_.reset();
+  prepare_.reset();
+  idle_.reset();
+  if (!loop_ready_) {
+    return;
+  }
+  uv_walk(
+      &loop_, [](uv_handle_t* handle, void*) { TIDEMARK_CHECK(uv_is_closing(handle), "a handle outlives its loop"); },
+      nullptr);
+  // This turns until the close callbacks have freed the handles.
+  uv_run(&loop_, UV_RUN_DEFAULT);
+  const int result = uv_loop_close(&loop_);
+  TIDEMARK_CHECK(result == 0, "the loop still has work");
+}
+
+void EventLoop::run() { uv_run(&loop_, UV_RUN_DEFAULT); }
+
+void EventLoop::turn(bool wait) { uv_run(&loop_, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT); }
+
+void EventLoop::stop() { uv_stop(&loop_); }
+
+void EventLoop::wake() { must(uv_async_send(async_.get())); }
+
+void EventLoop::set_busy(bool busy) {
+  if (busy == busy_) {
+    return;
+  }
+  busy_ = busy;
+  if (busy) {
+    // An active idle handle makes the poll return at once; there is nothing to do in its callback.
+    must(uv_idle_start(idle_.get(), [](uv_idle_t*) {}));
+  } else {
+    must(uv_idle_stop(idle_.get()));
+  }
+}
+
+Timer::Timer(EventLoop& loop, MoveOnlyFunction<void()> callback) : callback_(std::move(callback)) {
+  auto handle = std::make_unique<uv_timer_t>();
+  must(uv_timer_init(loop.uv(), handle.get()));
+  handle_.reset(handle.release());
+  handle_->data = this;
+}
+
+void Timer::start(uint64_t delay_ms, uint64_t repeat_ms) {
+  must(uv_timer_start(
+      handle_.get(),
+      [](uv_timer_t* timer) {
+        if (auto* self = owner_of<Timer>(timer); self != nullptr) {
+          self->callback_();
+        }
+      },
+      delay_ms, repeat_ms));
+}
+
+void Timer::stop() { must(uv_timer_stop(handle_.get())); }
+
+Result<std::unique_ptr<SignalWatcher>> SignalWatcher::create(EventLoop& loop, int signal,
+                                                             MoveOnlyFunction<void()> callback) {
+  std::unique_ptr<SignalWatcher> watcher(new SignalWatcher());
+  watcher->callback_ = std::move(callback);
+  auto handle = std::make_unique<uv_signal_t>();
+  RETURN_IF_ERROR(uv_status(uv_signal_init(loop.uv(), handle.get()), "signal watcher"));
+  watcher->handle_.reset(handle.release());
+  watcher->handle_->data = watcher.get();
+  const int started = uv_signal_start(
+      watcher->handle_.get(),
+      [](uv_signal_t* signalled, int) {
+        if (auto* self = owner_of<SignalWatcher>(signalled); self != nullptr) {
+          self->callback_();
+        }
+      },
+      signal);
+  RETURN_IF_ERROR(uv_status(started, "signal " + std::to_string(signal)));
+  return watcher;
+}
+
+}  // namespace tidemark::net

@@ -1,0 +1,55 @@
+// Keys of a shard's checkpoint store. One letter says what it is; numbers are big-endian, so that bytewise order is numeric order.
+#pragma once
+
+#include <string>
+
+#include "log/base/ids.h"
+
+namespace tidemark::partition::keys {
+
+inline std::string number32(uint32_t value) {
+  std::string out(4, '\0');
+  for (int i = 0; i < 4; ++i) {
+    out[static_cast<size_t>(i)] = static_cast<char>(value >> (24 - 8 * i));
+  }
+  return out;
+}
+
+inline std::string number64(uint64_t value) {
+  return number32(static_cast<uint32_t>(value >> 32)) + number32(static_cast<uint32_t>(value));
+}
+
+// "M": applied index, term, next position, log time: what the checkpoint covers.
+inline std::string meta() { return "M"; }
+
+inline std::string topic_prefix() { return "T"; }
+
+inline std::string topic(TopicId id) { return "T" + number32(id.value()); }
+
+inline std::string partition_prefix() { return "P"; }
+
+inline std::string of(char letter, PartitionId id) {
+  return letter + number32(id.topic.value()) + number32(id.index.value());
+}
+
+inline std::string partition(PartitionId id) { return of('P', id); }
+
+// Index chunk, by the base offset of its first batch.
+inline std::string chunk(PartitionId id, Offset base) { return of('I', id) + number64(base.value()); }
+
+inline std::string producer(PartitionId id, ProducerId producer) {
+  return of('D', id) + number64(producer.value());
+}
+
+// The first key behind all keys that begin with `prefix`.
+inline std::string after(std::string prefix) {
+  while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xFF) {
+    prefix.pop_back();
+  }
+  if (!prefix.empty()) {
+    prefix.back() = static_cast<char>(static_cast<unsigned char>(prefix.back()) + 1);
+  }
+  return prefix;
+}
+
+}  // namespace tidemark::partition::keys

@@ -1,0 +1,67 @@
+// What a shard asks of the stored log and index without knowing files: bytes in memory at once, the rest later.
+//
+// Thread: the shard's loop; callbacks fire on it at a later turn, never inside the call.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "broker/partition/batch_ref.h"
+#include "log/base/bytes.h"
+#include "log/base/function.h"
+#include "log/base/result.h"
+
+namespace tidemark::shard {
+
+// How much of a partition's oldest part retention lets go.
+struct TrimGoal {
+  int64_t received_before_ms = INT64_MIN;  // batches received before this go
+  uint64_t bytes_over = 0;                 // and, from the oldest on, at least this many bytes
+};
+
+// The result of walking from the oldest batch: [old start, start) may go.
+struct TrimPlan {
+  Offset start;
+  LogPosition position;  // of the first batch that stays
+  uint64_t bytes = 0;
+  uint64_t batches = 0;
+
+  // Takes one more batch in; false when this one stays.
+  bool visit(const partition::BatchRef& ref, const TrimGoal& goal) {
+    if (ref.received_ms >= goal.received_before_ms && bytes >= goal.bytes_over) {
+      start = ref.base;
+      position = ref.position;
+      return false;
+    }
+    bytes += ref.bytes;
+    ++batches;
+    start = ref.end();
+    return true;
+  }
+};
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+
+  // The batch's bytes if the log's tail cache has them.
+  [[nodiscard]] virtual std::optional<SharedBytes> cached(const partition::BatchRef& ref) const = 0;
+
+  using BatchesRead = MoveOnlyFunction<void(std::vector<Result<SharedBytes>>)>;
+  // Reads from disk and verifies each batch's CRC. One result per reference, in order.
+  virtual void read(std::vector<partition::BatchRef> refs, BatchesRead done) = 0;
+
+  using RefsFound = MoveOnlyFunction<void(Result<std::vector<partition::BatchRef>>)>;
+  // Stored references that overlap [from, ...), bounded as IndexView::find.
+  virtual void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) = 0;
+
+  using RefFound = MoveOnlyFunction<void(Result<std::optional<partition::BatchRef>>)>;
+  virtual void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) = 0;
+
+  using TrimPlanned = MoveOnlyFunction<void(Result<TrimPlan>)>;
+  // Walks the stored part of the index from `start` (up to `until`). A plan that removes nothing has batches == 0.
+  virtual void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal, TrimPlanned done) = 0;
+};
+
+}  // namespace tidemark::shard

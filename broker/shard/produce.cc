@@ -1,0 +1,143 @@
+// Produce and producer ids: a batch is validated, gathered into the next log entry, and answered when that entry is applied.
+#include <utility>
+
+#include "broker/shard/shard.h"
+#include "log/format/schema/control_generated.h"
+
+namespace tidemark::shard {
+
+namespace fbs = protocol::fbs;
+
+void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
+  const Result<const fbs::Produce*> request = protocol::read_table<fbs::Produce>(frame.table(), "Produce");
+  if (!request.ok()) {
+    return refuse(from, request.error());
+  }
+  const auto* parts = (*request)->parts();
+  if (parts == nullptr || parts->size() == 0 || parts->size() > limits::kPartsPerRequestMax) {
+    return refuse(from, Status(ErrorCode::kInvalidArgument,
+                               "a produce request has 1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts"));
+  }
+  uint64_t bytes = 0;
+  for (const auto* part : *parts) {
+    bytes += part->bytes();
+  }
+  ByteView payload = frame.payload();
+  if (bytes != payload.size()) {
+    return refuse(from, Status(ErrorCode::kMalformed, "parts announce " + std::to_string(bytes) +
+                                                          " bytes, the payload has " + std::to_string(payload.size())));
+  }
+  auto op = std::make_shared<ProduceOp>();
+  op->to = from;
+  op->parts.resize(parts->size());
+  op->unanswered = parts->size() + 1;  // itself, until all parts are looked at
+  for (uint32_t i = 0; i < parts->size(); ++i) {
+    const fbs::ProducePart& part = *parts->Get(i);
+    const ByteView batch = payload.first(part.bytes());
+    payload = payload.subspan(part.bytes());
+    PendingRecord pending;
+    pending.kind = PendingRecord::Kind::kProduce;
+    pending.produce = op;
+    pending.part = i;
+    ProduceOp::Part& result = op->parts[i];
+    const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
+    result.status = accept_batch(partition, batch, now, std::move(pending), result.retry_after_ms);
+    if (!result.status.ok()) {
+      --op->unanswered;
+    }
+  }
+  if (--op->unanswered == 0) {
+    finish_produce(*op);
+  }
+}
+
+Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
+                           uint32_t& retry_after_ms) {
+  RETURN_IF_ERROR(may_write());
+  if (views_.find(partition) == nullptr) {
+    return Status(ErrorCode::kUnknownPartition, "topic id " + std::to_string(partition.topic.value()) + " partition " +
+                                                    std::to_string(partition.index.value()) + " on shard " +
+                                                    std::to_string(options_.shard.value()));
+  }
+  if (batch.size() > limits::kBatchBytesMax) {
+    return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(batch.size()) + " bytes; the limit is " +
+                                            std::to_string(limits::kBatchBytesMax));
+  }
+  if (accepted_bytes_ + batch.size() > options_.write_buffer_bytes) {
+    ++counters_.refused_overloaded;
+    retry_after_ms = limits::kRetryAfterMsDefault;
+    return Status(ErrorCode::kOverloaded, "the write buffer of shard " + std::to_string(options_.shard.value()) +
+                                              " is full (" + std::to_string(options_.write_buffer_bytes) + " bytes)");
+  }
+  ASSIGN_OR_RETURN(const format::BatchHeader header, format::validate_produced_batch(batch));
+  if (header.transactional) {
+    return Status(ErrorCode::kInvalidArgument, "a transactional batch outside of a transaction");
+  }
+  pending.bytes = static_cast<uint32_t>(batch.size());
+  make_room_for(format::kProduceHeaderBytes + batch.size());
+  accepted_bytes_ += batch.size();
+  records_.add_produce(partition, log_time(now), batch);
+  gathering_.push_back(std::move(pending));
+  counters_.messages_in += header.record_count;
+  counters_.bytes_in += batch.size();
+  ++counters_.batches_in;
+  return Status();
+}
+
+void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome) {
+  accepted_bytes_ -= pending.bytes;
+  ProduceOp::Part& part = pending.produce->parts[pending.part];
+  if (outcome.error == ErrorCode::kOk) {
+    part.base = outcome.append.base;
+    part.received_ms = outcome.append.received_ms;
+    part.duplicate = outcome.append.duplicate;
+    counters_.duplicates += outcome.append.duplicate ? 1 : 0;
+  } else if (outcome.error == ErrorCode::kOutOfOrderSequence) {
+    part.status = Status(outcome.error, "expected sequence " + std::to_string(outcome.append.expected_sequence));
+  } else {
+    part.status = Status(outcome.error, "topic id " + std::to_string(outcome.partition.topic.value()) + " partition " +
+                                            std::to_string(outcome.partition.index.value()));
+  }
+  if (--pending.produce->unanswered == 0) {
+    finish_produce(*pending.produce);
+  }
+}
+
+void Shard::finish_produce(ProduceOp& op) {
+  std::vector<flatbuffers::Offset<fbs::ProducePartReply>> parts;
+  parts.reserve(op.parts.size());
+  for (const ProduceOp::Part& part : op.parts) {
+    const auto error = protocol::build_error(builder_, part.status, part.retry_after_ms);
+    fbs::ProducePartReplyBuilder reply(builder_);
+    if (!part.status.ok()) {
+      reply.add_error(error);
+    }
+    reply.add_base_offset(part.base.value());
+    reply.add_received_ms(part.received_ms);
+    reply.add_duplicate(part.duplicate);
+    parts.push_back(reply.Finish());
+  }
+  const auto all = builder_.CreateVector(parts);
+  fbs::ProduceReplyBuilder reply(builder_);
+  reply.add_parts(all);
+  send_reply(op.to, reply.Finish());
+}
+
+void Shard::on_init_producer(const ReplyTo& from) {
+  if (options_.shard != ShardId{0}) {
+    return refuse(from, Status(ErrorCode::kWrongShard, "producer ids are given by the metadata shard"));
+  }
+  if (const Status status = may_write(); !status.ok()) {
+    return refuse(from, status);
+  }
+  flatbuffers::FlatBufferBuilder body;
+  format::fbs::ProducerIdsBuilder record(body);
+  record.add_count(1);
+  body.Finish(record.Finish());
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kInitProducer;
+  pending.to = from;
+  gather(format::RecordKind::kProducerIds, body, std::move(pending));
+}
+
+}  // namespace tidemark::shard

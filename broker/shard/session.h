@@ -1,0 +1,49 @@
+// How a shard talks to the outside without knowing it: where replies go, and mail between shards.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "broker/protocol/frame.h"
+#include "log/base/ids.h"
+
+namespace tidemark::shard {
+
+// The request a reply belongs to. Copied around; means nothing to the shard.
+struct ReplyTo {
+  uint32_t loop = 0;        // the loop that owns the connection
+  uint64_t connection = 0;  // never reused within a process
+  uint64_t correlation = 0;
+  protocol::FrameType type = protocol::FrameType::kError;
+};
+
+// Mail between shards of one broker. Delivery may be lost when a shard stops; the sender repeats until it is answered.
+struct ShardMail {
+  enum class Kind : uint8_t {
+    kPartitions,      // metadata shard -> shard: bring these partitions of a topic to this state
+    kPartitionsDone,  // shard -> metadata shard: it is committed here
+  };
+  enum class State : uint8_t { kOpen, kDropped };
+
+  Kind kind = Kind::kPartitions;
+  ShardId from;
+  ShardId to;
+  TopicId topic;
+  uint64_t version = 0;  // of the topic's configuration; higher wins
+  State state = State::kOpen;
+  std::vector<uint32_t> partitions;
+  int64_t retention_ms = -1;
+  int64_t retention_bytes = -1;
+};
+
+// Implemented by the server (real) and by the simulator. Calls never re-enter the shard.
+class Outbox {
+ public:
+  virtual ~Outbox() = default;
+  // The frame's correlation and type are already set from `to`. Dropped silently if the connection is gone.
+  virtual void reply(const ReplyTo& to, protocol::OutFrame frame) = 0;
+  virtual void mail(ShardMail mail) = 0;
+};
+
+}  // namespace tidemark::shard

@@ -1,0 +1,320 @@
+#include "broker/shard/shard.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "log/log.h"
+
+namespace tidemark::shard {
+
+namespace {
+
+// Below this many entries on their way to disk a turn's records are proposed at once (latency); above, they are gathered into larger
+// entries while the disk works (throughput).
+constexpr size_t kEntriesInFlightForLatency = 2;
+constexpr size_t kGatheredBytesProposed = 512 * limits::kKiB;
+constexpr uint32_t kDiskFullRetryMs = 1000;
+constexpr int64_t kMailIntervalNs = 500'000'000;
+constexpr int64_t kRetentionIntervalNs = 5'000'000'000;
+
+}  // namespace
+
+Shard::Shard(const ShardOptions& options, Outbox& outbox)
+    : options_(options), outbox_(outbox), views_(options.shard) {}
+
+void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
+  consensus_ = &consensus;
+  source_ = &source;
+}
+
+// --- requests -----------------------------------------------------------------------------------------------------------
+
+void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
+  using protocol::FrameType;
+  now_ = now;
+  if (stopping_) {
+    return refuse(from, Status(ErrorCode::kShuttingDown, "the broker is stopping"), limits::kRetryAfterMsDefault);
+  }
+  switch (static_cast<FrameType>(frame.header.type)) {
+    case FrameType::kProduce:
+      return on_produce(from, frame, now);
+    case FrameType::kFetch:
+      return on_fetch(from, frame, now);
+    case FrameType::kListOffsets:
+      return on_list_offsets(from, frame);
+    case FrameType::kPartitionDescribe:
+      return on_partition_describe(from, frame);
+    case FrameType::kInitProducer:
+      return on_init_producer(from);
+    case FrameType::kMetadata:
+      return on_metadata(from, frame);
+    case FrameType::kTopicCreate:
+      return on_topic_create(from, frame, now);
+    case FrameType::kTopicAlter:
+      return on_topic_alter(from, frame, now);
+    case FrameType::kTopicDelete:
+      return on_topic_delete(from, frame, now);
+    case FrameType::kHello:
+    case FrameType::kError:
+      break;
+  }
+  refuse(from, Status(ErrorCode::kUnsupportedType, "frame type " + std::to_string(frame.header.type)));
+}
+
+void Shard::receive_mail(const ShardMail& mail, const Now& now) {
+  now_ = now;
+  if (stopping_) {
+    return;  // the sender repeats it
+  }
+  switch (mail.kind) {
+    case ShardMail::Kind::kPartitions:
+      return on_partitions_mail(mail, now);
+    case ShardMail::Kind::kPartitionsDone:
+      return on_partitions_done(mail);
+  }
+}
+
+void Shard::refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms) {
+  outbox_.reply(to, protocol::make_error_frame(to.correlation, status, retry_after_ms));
+}
+
+Status Shard::may_write() const {
+  if (!consensus_->failure().ok()) {
+    return Status(ErrorCode::kReadOnly, "shard " + std::to_string(options_.shard.value()) + ": " +
+                                            std::string(consensus_->failure().context()));
+  }
+  if (role_ != replica::Role::kLeader) {
+    return Status(ErrorCode::kNotLeader, "shard " + std::to_string(options_.shard.value()));
+  }
+  return Status();
+}
+
+// --- records: gathered, proposed, applied -------------------------------------------------------------------------------
+
+int64_t Shard::log_time(const Now& now) {
+  proposed_time_ms_ = std::max({proposed_time_ms_, views_.log_time_ms(), now.wall.ms});
+  return proposed_time_ms_;
+}
+
+void Shard::make_room_for(size_t body_bytes) {
+  if (!records_.empty() && records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget) {
+    propose_gathered();
+  }
+}
+
+void Shard::gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body, PendingRecord pending) {
+  const ByteView bytes = protocol::finished(body);
+  make_room_for(bytes.size());
+  records_.add(kind, bytes);
+  gathering_.push_back(std::move(pending));
+}
+
+void Shard::propose_gathered() {
+  if (!records_.empty()) {
+    ready_.push_back({records_.take(), std::exchange(gathering_, {})});
+  }
+  propose_ready();
+}
+
+void Shard::propose_ready() {
+  while (!ready_.empty()) {
+    const Result<LogIndex> index = consensus_->propose(ready_.front().payload);
+    if (!index.ok() && index.error().code() == ErrorCode::kOverloaded) {
+      return;  // disk space for it is being taken; the next turn tries again
+    }
+    ReadyEntry entry = std::move(ready_.front());
+    ready_.pop_front();
+    if (index.ok()) {
+      pending_.push_back({*index, std::move(entry.records)});
+      continue;
+    }
+    const bool full = index.error().code() == ErrorCode::kDiskFull;
+    for (PendingRecord& pending : entry.records) {
+      fail(pending, index.error(), full ? kDiskFullRetryMs : limits::kRetryAfterMsDefault);
+    }
+  }
+}
+
+void Shard::flush(const Now& now) {
+  now_ = now;
+  if (!records_.empty() &&
+      (pending_.size() < kEntriesInFlightForLatency || records_.bytes() >= kGatheredBytesProposed)) {
+    propose_gathered();
+  } else {
+    propose_ready();
+  }
+  wake_fetches();
+}
+
+void Shard::apply(const replica::CommittedEntry& entry) {
+  outcomes_.clear();
+  const LogPosition payload = entry.position + log::kEntryHeaderBytes;
+  views_.apply(entry.index, entry.term, payload, entry.payload.view(), outcomes_);
+  records_applied_ += outcomes_.size();
+  for (const RecordOutcome& outcome : outcomes_) {
+    if (outcome.kind == format::RecordKind::kProduce && outcome.error == ErrorCode::kOk &&
+        !outcome.append.duplicate) {
+      changed_.push_back(outcome.partition);
+    }
+  }
+  if (pending_.empty() || pending_.front().index != entry.index) {
+    return;  // replayed at start, or proposed by another leader
+  }
+  PendingEntry mine = std::move(pending_.front());
+  pending_.pop_front();
+  TIDEMARK_CHECK(mine.records.size() == outcomes_.size(), "one outcome per proposed record");
+  // settle() may gather new records but never applies, so outcomes_ stays as it is.
+  for (size_t i = 0; i < mine.records.size(); ++i) {
+    settle(mine.records[i], outcomes_[i]);
+  }
+}
+
+void Shard::on_role(replica::Role role, Term /*term*/) {
+  const bool was_leader = role_ == replica::Role::kLeader;
+  role_ = role;
+  if (was_leader && role != replica::Role::kLeader) {
+    fail_pending(Status(ErrorCode::kOutcomeUnknown, "leadership was lost before the entry was committed"));
+  }
+}
+
+void Shard::fail_pending(const Status& status) {
+  std::deque<PendingEntry> lost = std::exchange(pending_, {});
+  for (PendingEntry& entry : lost) {
+    for (PendingRecord& pending : entry.records) {
+      fail(pending, status, 0);
+    }
+  }
+}
+
+void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
+  using Kind = PendingRecord::Kind;
+  switch (pending.kind) {
+    case Kind::kNobody:
+      return;
+    case Kind::kProduce:
+      return settle_produce(pending, outcome);
+    case Kind::kTopic:
+      return settle_topic(pending, outcome);
+    case Kind::kInitProducer: {
+      protocol::fbs::InitProducerReplyBuilder reply(builder_);
+      reply.add_producer_id(outcome.first_producer_id);
+      return send_reply(pending.to, reply.Finish());
+    }
+    case Kind::kPartitions: {
+      partitions_in_flight_.erase({pending.topic_id, pending.version});
+      ShardMail mail;
+      mail.kind = ShardMail::Kind::kPartitionsDone;
+      mail.from = options_.shard;
+      mail.to = ShardId{0};
+      mail.topic = pending.topic_id;
+      mail.version = pending.version;
+      return outbox_.mail(std::move(mail));
+    }
+    case Kind::kProgress:
+      progress_in_flight_.erase({pending.topic_id, pending.version, pending.shard});
+      return check_topic_waiters();
+    case Kind::kTrim:
+      trims_in_flight_.erase(pending.partition);
+      return;
+  }
+}
+
+void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_after_ms) {
+  using Kind = PendingRecord::Kind;
+  switch (pending.kind) {
+    case Kind::kNobody:
+      return;
+    case Kind::kProduce: {
+      accepted_bytes_ -= pending.bytes;
+      if (status.code() == ErrorCode::kDiskFull) {
+        ++counters_.refused_disk_full;
+      }
+      ProduceOp::Part& part = pending.produce->parts[pending.part];
+      part.status = status;
+      part.retry_after_ms = retry_after_ms;
+      if (--pending.produce->unanswered == 0) {
+        finish_produce(*pending.produce);
+      }
+      return;
+    }
+    case Kind::kTopic:
+      return reply_topic(*pending.topic, status);
+    case Kind::kInitProducer:
+      return refuse(pending.to, status, retry_after_ms);
+    case Kind::kPartitions:
+      partitions_in_flight_.erase({pending.topic_id, pending.version});
+      return;  // the mail is repeated
+    case Kind::kProgress:
+      progress_in_flight_.erase({pending.topic_id, pending.version, pending.shard});
+      return;
+    case Kind::kTrim:
+      trims_in_flight_.erase(pending.partition);
+      return;
+  }
+}
+
+// --- time and end -------------------------------------------------------------------------------------------------------
+
+void Shard::tick(const Now& now) {
+  now_ = now;
+  expire_fetches();
+  propose_ready();
+  if (!consensus_->failure().ok() && !pending_.empty()) {
+    // Their bytes may or may not be on disk; nobody will ever know before a restart.
+    fail_pending(Status(ErrorCode::kOutcomeUnknown, std::string(consensus_->failure().context())));
+  }
+  check_topic_waiters();
+  if (role_ != replica::Role::kLeader || stopping_) {
+    return;
+  }
+  if (now.monotonic >= next_mail_) {
+    next_mail_ = MonotonicTime{now.monotonic.ns + kMailIntervalNs};
+    for (const auto& [id, topic] : views_.catalog().topics()) {
+      if (!topic.unconfirmed.empty()) {
+        mail_unconfirmed(topic);
+      }
+    }
+  }
+  if (now.monotonic >= next_retention_) {
+    next_retention_ = MonotonicTime{now.monotonic.ns + kRetentionIntervalNs};
+    check_retention(now);
+  }
+}
+
+void Shard::begin_stop() {
+  stopping_ = true;
+  // Long polls end empty-handed; clients ask another broker or come back.
+  while (!parked_.empty()) {
+    const std::unique_ptr<FetchOp> op = unpark(parked_.begin()->first);
+    for (FetchOp::Part& part : op->parts) {
+      part.pieces.clear();
+      part.next = part.offset;
+    }
+    finish_fetch(*op);
+  }
+  for (const auto& op : std::exchange(topic_waiters_, {})) {
+    reply_topic(*op, Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
+  }
+  propose_gathered();
+}
+
+void Shard::add_stats(ShardStats& stats) const {
+  stats.shard = options_.shard.value();
+  stats.leader = role_ == replica::Role::kLeader;
+  stats.read_only = !consensus_->failure().ok();
+  stats.topics = views_.catalog().size();
+  stats.partitions = views_.partitions().size();
+  stats.messages_in = counters_.messages_in;
+  stats.bytes_in = counters_.bytes_in;
+  stats.batches_in = counters_.batches_in;
+  stats.duplicates = counters_.duplicates;
+  stats.messages_out = counters_.messages_out;
+  stats.bytes_out = counters_.bytes_out;
+  stats.refused_overloaded = counters_.refused_overloaded;
+  stats.refused_disk_full = counters_.refused_disk_full;
+  stats.fetch_waiters = parked_.size();
+  stats.cold_reads = counters_.cold_reads;
+  stats.applied_index = views_.applied().index.value();
+}
+
+}  // namespace tidemark::shard

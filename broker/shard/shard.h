@@ -1,0 +1,219 @@
+// Shard: requests in, log entries and replies out. The deterministic core of the broker: it owns the views and the requests
+// under way, and knows no socket, file, clock or thread.
+//
+//   request --check--> record gathered --flush--> proposed --committed--> applied --> reply
+//   fetch   --> from memory | cold find --> cold read --> reply, or parked until data or deadline
+//
+// Owner: ShardRuntime. Thread: the shard's loop. `now` is passed in with every call.
+// Bounds: gathered and unapplied bytes by ShardOptions::write_buffer_bytes, parked fetches by limits::kFetchWaitersPerShardMax, cold reads by
+// limits::kColdReadsInFlightPerShardMax.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "broker/protocol/messages.h"
+#include "broker/replica/consensus.h"
+#include "broker/shard/batch_source.h"
+#include "broker/shard/fetch_op.h"
+#include "broker/shard/session.h"
+#include "broker/shard/shard_runtime.h"
+#include "broker/shard/views.h"
+
+namespace tidemark::shard {
+
+struct Now {
+  MonotonicTime monotonic;
+  WallTime wall;
+};
+
+// A produce request whose parts are being made durable.
+struct ProduceOp {
+  struct Part {
+    Status status;
+    uint32_t retry_after_ms = 0;
+    Offset base;
+    int64_t received_ms = 0;
+    bool duplicate = false;
+  };
+
+  ReplyTo to;
+  std::vector<Part> parts;
+  size_t unanswered = 0;
+};
+
+// A topic request that waits until all shards have followed.
+struct TopicOp {
+  ReplyTo to;
+  TopicId topic;         // known once applied
+  uint64_t version = 0;  // 0: not yet applied
+  MonotonicTime deadline;
+};
+
+class Shard final : public replica::StateMachine {
+ public:
+  Shard(const ShardOptions& options, Outbox& outbox);
+
+  // Joins what is built after the shard. Both outlive it.
+  void attach(replica::Consensus& consensus, BatchSource& source);
+
+  [[nodiscard]] Views& views() { return views_; }
+
+  [[nodiscard]] const Views& views() const { return views_; }
+
+  void receive(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void receive_mail(const ShardMail& mail, const Now& now);
+  void connection_closed(uint32_t loop, uint64_t connection);
+  // Ends a turn: proposes what was gathered, answers fetches that data has arrived for.
+  void flush(const Now& now);
+  void tick(const Now& now);
+  // From now on: new requests are refused, parked fetches answered.
+  void begin_stop();
+
+  // Nothing accepted is waiting for the log.
+  [[nodiscard]] bool drained() const { return pending_.empty() && ready_.empty() && gathering_.empty(); }
+
+  // Log bytes and records applied since the process began, for the checkpoint's pace.
+  [[nodiscard]] uint64_t records_applied() const { return records_applied_; }
+
+  void add_stats(ShardStats& stats) const;
+
+  // replica::StateMachine
+  void apply(const replica::CommittedEntry& entry) override;
+  void on_role(replica::Role role, Term term) override;
+
+ private:
+  // What a record's proposer wants to know when it is applied. At most one of the pointers is set.
+  struct PendingRecord {
+    enum class Kind : uint8_t { kNobody, kProduce, kTopic, kInitProducer, kPartitions, kProgress, kTrim };
+    Kind kind = Kind::kNobody;
+    std::shared_ptr<ProduceOp> produce;
+    size_t part = 0;
+    uint32_t bytes = 0;
+    std::shared_ptr<TopicOp> topic;
+    ReplyTo to;             // kInitProducer
+    TopicId topic_id;       // kPartitions, kProgress
+    uint64_t version = 0;   // kPartitions, kProgress
+    ShardId shard;          // kProgress
+    PartitionId partition;  // kTrim
+  };
+
+  // An entry that waits for disk space to be taken.
+  struct ReadyEntry {
+    SharedBytes payload;
+    std::vector<PendingRecord> records;
+  };
+
+  struct PendingEntry {
+    LogIndex index;
+    std::vector<PendingRecord> records;
+  };
+
+  // shard.cc: dispatch, proposing, applying
+  void refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms = 0);
+  [[nodiscard]] Status may_write() const;
+  void gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body, PendingRecord pending);
+  void make_room_for(size_t body_bytes);
+  void propose_gathered();
+  void propose_ready();
+  void settle(PendingRecord& pending, const RecordOutcome& outcome);
+  void fail(PendingRecord& pending, const Status& status, uint32_t retry_after_ms);
+  void fail_pending(const Status& status);
+  [[nodiscard]] int64_t log_time(const Now& now);
+
+  // produce.cc
+  void on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
+                      uint32_t& retry_after_ms);
+  void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
+  void finish_produce(ProduceOp& op);
+  void on_init_producer(const ReplyTo& from);
+
+  // fetch.cc
+  void on_fetch(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void evaluate(std::unique_ptr<FetchOp> op);
+  bool collect(FetchOp& op);
+  void collect_refs(FetchOp& op, FetchOp::Part& part, std::vector<partition::BatchRef> refs);
+  void find_cold(std::unique_ptr<FetchOp> op);
+  void read_cold(std::unique_ptr<FetchOp> op);
+  void park(std::unique_ptr<FetchOp> op);
+  std::unique_ptr<FetchOp> unpark(uint64_t id);
+  void finish_fetch(FetchOp& op);
+  void wake_fetches();
+  void expire_fetches();
+  void cold_done();
+  void on_list_offsets(const ReplyTo& from, const protocol::Frame& frame);
+  void finish_list_offsets(const std::shared_ptr<ListOffsetsOp>& op);
+  void on_partition_describe(const ReplyTo& from, const protocol::Frame& frame);
+
+  // topics.cc
+  void on_metadata(const ReplyTo& from, const protocol::Frame& frame);
+  void on_topic_create(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void on_topic_delete(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void settle_topic(PendingRecord& pending, const RecordOutcome& outcome);
+  void reply_topic(const TopicOp& op, const Status& status);
+  void check_topic_waiters();
+  void mail_unconfirmed(const meta::Topic& topic);
+  void on_partitions_mail(const ShardMail& mail, const Now& now);
+  void on_partitions_done(const ShardMail& mail);
+  [[nodiscard]] flatbuffers::Offset<protocol::fbs::TopicInfo> build_topic(const meta::Topic& topic);
+  flatbuffers::Offset<protocol::fbs::TopicInfo> build_unknown_topic(std::string_view name);
+
+  // retention.cc
+  void check_retention(const Now& now);
+  void plan_trim(const partition::Partition& partition, const Now& now);
+  void propose_trim(PartitionId id, const TrimPlan& plan);
+
+  template <typename Table>
+  void send_reply(const ReplyTo& to, flatbuffers::Offset<Table> root, std::vector<SharedBytes> payload = {}) {
+    builder_.Finish(root);
+    outbox_.reply(to, protocol::make_frame(to.type, true, options_.shard.value(), to.correlation,
+                                           protocol::finished(builder_), std::move(payload)));
+    builder_.Clear();
+  }
+
+  const ShardOptions options_;
+  Outbox& outbox_;
+  replica::Consensus* consensus_ = nullptr;
+  BatchSource* source_ = nullptr;
+  Views views_;
+  Now now_;
+  bool stopping_ = false;
+  replica::Role role_ = replica::Role::kFollower;
+  int64_t proposed_time_ms_ = 0;
+
+  format::RecordListBuilder records_;
+  std::vector<PendingRecord> gathering_;
+  std::deque<ReadyEntry> ready_;  // bounded by the write buffer
+  std::deque<PendingEntry> pending_;
+  size_t accepted_bytes_ = 0;  // of batches gathered or proposed, not yet applied
+  std::vector<RecordOutcome> outcomes_;
+  flatbuffers::FlatBufferBuilder builder_;
+
+  std::unordered_map<uint64_t, std::unique_ptr<FetchOp>> parked_;
+  std::multimap<int64_t, uint64_t> deadlines_;                   // monotonic ns -> parked fetch
+  std::unordered_map<PartitionId, std::vector<uint64_t>> waiting_on_;
+  std::vector<PartitionId> changed_;                             // since the last flush
+  std::deque<std::unique_ptr<FetchOp>> cold_queue_;
+  size_t cold_in_flight_ = 0;
+  uint64_t next_fetch_ = 1;
+
+  std::vector<std::shared_ptr<TopicOp>> topic_waiters_;
+  std::set<std::pair<TopicId, uint64_t>> partitions_in_flight_;
+  std::set<std::tuple<TopicId, uint64_t, ShardId>> progress_in_flight_;
+  std::set<PartitionId> trims_in_flight_;
+  PartitionId retention_reached_;  // last partition that retention looked at
+  MonotonicTime next_mail_;
+  MonotonicTime next_retention_;
+
+  uint64_t records_applied_ = 0;
+  ShardStats counters_;
+};
+
+}  // namespace tidemark::shard

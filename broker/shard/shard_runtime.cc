@@ -1,0 +1,259 @@
+#include "broker/shard/shard_runtime.h"
+
+#include <utility>
+
+#include "broker/partition/chunk_reader.h"
+#include "broker/partition/store_keys.h"
+#include "broker/shard/shard.h"
+#include "broker/shard/stored_source.h"
+#include "log/base/logging.h"
+
+namespace tidemark::shard {
+
+namespace {
+
+constexpr int64_t kCheckpointRetryNs = 1'000'000'000;
+
+}  // namespace
+
+// Checkpoints:
+//
+//   idle --pace or stop--> committing (delta frozen, job on the worker) --ok--> idle, raft told
+//                                                     \--no space--> idle, again in a second
+//                                                      \--other error--> broken: no more checkpoints, the log keeps everything
+class ShardRuntime::Impl {
+ public:
+  Impl(Environment environment, ShardOptions options)
+      : environment_(std::move(environment)), options_(options), shard_(options, environment_.outbox) {}
+
+  Status open(log::RecoveryReport* report) {
+    {
+      ASSIGN_OR_RETURN(const auto view, environment_.store->read());
+      RETURN_IF_ERROR(shard_.views().load(*view));
+    }
+    const Covered covered = shard_.views().applied();
+    log::LogOptions log_options;
+    log_options.directory = options_.log_directory;
+    log_options.cluster_id = options_.cluster_id;
+    log_options.shard = options_.shard;
+    log_options.segment_bytes = options_.segment_bytes;
+    log_options.fsync = options_.fsync;
+    log_options.tail_cache_bytes = options_.tail_cache_bytes;
+    ASSIGN_OR_RETURN(log_, log::Log::open(environment_.file_system, environment_.disk, environment_.clock,
+                                          log_options, covered.next_position, report));
+    source_.emplace(*log_, *environment_.store, environment_.reads);
+    replica::RaftOptions raft;
+    raft.cluster_id = options_.cluster_id;
+    raft.shard = options_.shard;
+    raft.node = options_.node;
+    raft.initial_members = {{options_.node, options_.advertised_host + ":" + std::to_string(options_.advertised_port)}};
+    raft.random_seed = options_.random_seed;
+    ASSIGN_OR_RETURN(engine_, replica::RaftEngine::start(*log_, environment_.clock, environment_.deferrer, shard_, raft,
+                                                         covered.index, covered.next_position));
+    shard_.attach(*engine_, *source_);
+    checkpoint_position_ = covered.next_position;
+    checkpoint_index_ = covered.index;
+    checkpoint_time_ = environment_.clock.monotonic();
+    return Status();
+  }
+
+  [[nodiscard]] Now now() { return {environment_.clock.monotonic(), environment_.clock.wall()}; }
+
+  void tick() {
+    const Now time = now();
+    log_->tick(time.monotonic);
+    engine_->tick(time.monotonic);
+    shard_.tick(time);
+    if (checkpoint_due(time.monotonic)) {
+      start_checkpoint();
+    }
+    if (stop_done_) {
+      advance_stop();
+    }
+  }
+
+  void stop(MoveOnlyFunction<void(Status)> done) {
+    stop_done_ = std::move(done);
+    shard_.begin_stop();
+    advance_stop();
+  }
+
+  ShardStats stats() const {
+    ShardStats stats;
+    shard_.add_stats(stats);
+    stats.disk_full = log_->disk_full();
+    stats.checkpoint_index = checkpoint_index_.value();
+    stats.checkpoints = checkpoints_;
+    stats.unsynced_bytes = log_->unsynced_bytes();
+    stats.log_first_position = log_->first_position().value();
+    stats.log_next_position = log_->next_position().value();
+    for (const log::Log::SegmentInfo& segment : log_->segments()) {
+      ++stats.log_segments;
+      stats.log_file_bytes += segment.file_bytes;
+    }
+    const log::Log::Counters& counters = log_->counters();
+    stats.syncs = counters.syncs;
+    stats.sync_ns_total = counters.sync_ns_total;
+    stats.sync_ns_max = counters.sync_ns_max;
+    stats.bytes_written = counters.bytes_written;
+    stats.store_bytes = environment_.store->size_bytes();
+    stats.resident_entries = engine_->resident_entries();
+    return stats;
+  }
+
+  Shard& shard() { return shard_; }
+
+  [[nodiscard]] const Shard& shard() const { return shard_; }
+
+  [[nodiscard]] bool ready() const {
+    return engine_->role() == replica::Role::kLeader && engine_->failure().ok();
+  }
+
+ private:
+  class CheckpointJob final : public Job {
+   public:
+    CheckpointJob(Impl& owner, Views::Delta delta) : owner_(owner), delta_(std::move(delta)) {}
+
+    void run() override { status_ = commit(); }
+
+    void finish() override { owner_.checkpoint_finished(delta_, status_); }
+
+   private:
+    Status commit() {
+      // Chunks before the one that has the new start are no longer needed; which one that is only the store knows.
+      if (!delta_.trimmed.empty()) {
+        ASSIGN_OR_RETURN(const auto view, owner_.environment_.store->read());
+        for (const Views::Trimmed& trimmed : delta_.trimmed) {
+          ASSIGN_OR_RETURN(auto key, partition::chunk_key_at(*view, trimmed.id, trimmed.start));
+          if (key.has_value()) {
+            delta_.batch.remove_range(partition::keys::of('I', trimmed.id), std::move(*key));
+          }
+        }
+      }
+      return owner_.environment_.store->commit(delta_.batch);
+    }
+
+    Impl& owner_;
+    Views::Delta delta_;
+    Status status_;
+  };
+
+  [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
+    const Covered& applied = shard_.views().applied();
+    if (checkpointing_ || broken_ || applied.index == checkpoint_index_ || time < checkpoint_not_before_) {
+      return false;
+    }
+    return applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
+           shard_.records_applied() - checkpoint_records_ >= limits::kCheckpointRecordsMax ||
+           time.ns - checkpoint_time_.ns >= options_.checkpoint_interval_ms * 1'000'000;
+  }
+
+  void start_checkpoint() {
+    checkpointing_ = true;
+    checkpoint_time_ = environment_.clock.monotonic();
+    checkpoint_records_ = shard_.records_applied();
+    environment_.checkpoint.submit(std::make_unique<CheckpointJob>(*this, shard_.views().freeze()));
+  }
+
+  void checkpoint_finished(const Views::Delta& delta, const Status& status) {
+    checkpointing_ = false;
+    if (status.ok()) {
+      ++checkpoints_;
+      checkpoint_index_ = delta.covered.index;
+      checkpoint_position_ = delta.covered.next_position;
+      shard_.views().commit_done(tail_begin());
+      engine_->checkpointed(delta.covered.index, delta.low_position);
+    } else {
+      shard_.views().commit_failed();
+      broken_ = status.code() != ErrorCode::kDiskFull;
+      checkpoint_not_before_ = MonotonicTime{environment_.clock.monotonic().ns + kCheckpointRetryNs};
+      log_line(broken_ ? LogLevel::kError : LogLevel::kWarning,
+               "checkpoint_failed shard=" + std::to_string(options_.shard.value()) + " error=\"" + status.to_string() +
+                   "\"");
+    }
+    if (stop_done_) {
+      advance_stop();
+    }
+  }
+
+  // References to what the tail cache still has stay in memory with it.
+  [[nodiscard]] LogPosition tail_begin() const {
+    const uint64_t next = log_->next_position().value();
+    return LogPosition{next > options_.tail_cache_bytes ? next - options_.tail_cache_bytes : 0};
+  }
+
+  // Drained, then checkpointed once, then raft closed. Called again whenever one of these may have come about.
+  void advance_stop() {
+    if (checkpointing_ || stopping_engine_) {
+      return;
+    }
+    const bool failed = !engine_->failure().ok();
+    if (!shard_.drained() && !failed) {
+      return;
+    }
+    const bool covered = checkpoint_index_ == shard_.views().applied().index;
+    if (!covered && !broken_ && !failed && !final_checkpoint_tried_) {
+      final_checkpoint_tried_ = true;
+      return start_checkpoint();
+    }
+    stopping_engine_ = true;
+    const Status result = failed ? engine_->failure() : Status();
+    engine_->stop([this, result] { std::exchange(stop_done_, nullptr)(result); });
+  }
+
+  Environment environment_;
+  const ShardOptions options_;
+  Shard shard_;
+  std::unique_ptr<log::Log> log_;
+  std::optional<StoredSource> source_;
+  std::unique_ptr<replica::RaftEngine> engine_;
+
+  bool checkpointing_ = false;
+  bool broken_ = false;
+  bool final_checkpoint_tried_ = false;
+  bool stopping_engine_ = false;
+  uint64_t checkpoints_ = 0;
+  uint64_t checkpoint_records_ = 0;
+  LogIndex checkpoint_index_;
+  LogPosition checkpoint_position_;
+  MonotonicTime checkpoint_time_;
+  MonotonicTime checkpoint_not_before_;
+  MoveOnlyFunction<void(Status)> stop_done_;
+};
+
+ShardRuntime::ShardRuntime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ShardRuntime::~ShardRuntime() = default;
+
+Result<std::unique_ptr<ShardRuntime>> ShardRuntime::open(Environment environment, ShardOptions options,
+                                                         log::RecoveryReport* report) {
+  auto impl = std::make_unique<Impl>(std::move(environment), std::move(options));
+  RETURN_IF_ERROR(impl->open(report));
+  return std::unique_ptr<ShardRuntime>(new ShardRuntime(std::move(impl)));
+}
+
+void ShardRuntime::receive(const ReplyTo& from, protocol::Frame frame) {
+  impl_->shard().receive(from, frame, impl_->now());
+}
+
+void ShardRuntime::receive_mail(const ShardMail& mail) { impl_->shard().receive_mail(mail, impl_->now()); }
+
+void ShardRuntime::connection_closed(uint32_t loop, uint64_t connection) {
+  impl_->shard().connection_closed(loop, connection);
+}
+
+void ShardRuntime::flush() { impl_->shard().flush(impl_->now()); }
+
+void ShardRuntime::tick() { impl_->tick(); }
+
+void ShardRuntime::stop(MoveOnlyFunction<void(Status)> done) { impl_->stop(std::move(done)); }
+
+ShardStats ShardRuntime::stats() const { return impl_->stats(); }
+
+bool ShardRuntime::ready() const { return impl_->ready(); }
+
+uint64_t ShardRuntime::state_hash() const { return impl_->shard().views().hash(); }
+
+LogIndex ShardRuntime::applied_index() const { return impl_->shard().views().applied().index; }
+
+}  // namespace tidemark::shard

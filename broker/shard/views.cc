@@ -1,0 +1,371 @@
+#include "broker/shard/views.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "broker/partition/chunk_reader.h"
+#include "broker/partition/store_keys.h"
+#include "flatbuffers/flatbuffers.h"
+#include "log/base/checksum.h"
+#include "log/base/coding.h"
+#include "log/base/limits.h"
+#include "log/format/record_batch.h"
+#include "log/format/schema/control_generated.h"
+#include "log/log.h"
+
+namespace tidemark::shard {
+
+namespace fbs = format::fbs;
+namespace keys = partition::keys;
+using format::RecordKind;
+
+namespace {
+
+// The entry's hash was right, so a body that does not verify is our own bug.
+template <typename T>
+const T& table(ByteView body) {
+  flatbuffers::Verifier verifier(body.data(), body.size());
+  TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr), "control record does not verify");
+  return *flatbuffers::GetRoot<T>(body.data());
+}
+
+template <typename T>
+std::vector<ShardId> shard_ids(const T* numbers) {
+  std::vector<ShardId> ids;
+  if (numbers != nullptr) {
+    for (const uint16_t number : *numbers) {
+      ids.emplace_back(number);
+    }
+  }
+  return ids;
+}
+
+}  // namespace
+
+void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteView payload,
+                  std::vector<RecordOutcome>& outcomes) {
+  TIDEMARK_CHECK(index > applied_.index, "entries are applied in order, each once");
+  format::RecordListReader reader(payload);
+  format::LogRecord record;
+  while (reader.next(record)) {
+    RecordOutcome outcome;
+    outcome.kind = record.kind;
+    ++records_applied_;
+    apply_record(record, payload_position, outcome);
+    outcomes.push_back(outcome);
+  }
+  TIDEMARK_CHECK(reader.status().ok(), "record list of a committed entry: " + reader.status().to_string());
+  const size_t padded = (payload.size() + 7) & ~size_t{7};
+  applied_ = {index, term, payload_position + padded};
+}
+
+void Views::apply_record(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome) {
+  switch (record.kind) {
+    case RecordKind::kProduce:
+      return apply_produce(record, payload_position, outcome);
+    case RecordKind::kTopicCreate:
+      return apply_topic_create(record.body, outcome);
+    case RecordKind::kTopicAlter:
+      return apply_topic_alter(record.body, outcome);
+    case RecordKind::kTopicDelete:
+      return apply_topic_delete(record.body, outcome);
+    case RecordKind::kTopicProgress:
+      return apply_topic_progress(record.body, outcome);
+    case RecordKind::kProducerIds:
+      return apply_producer_ids(record.body, outcome);
+    case RecordKind::kPartitionOpen:
+      return apply_partition_open(record.body, outcome);
+    case RecordKind::kPartitionDrop:
+      return apply_partition_drop(record.body, outcome);
+    case RecordKind::kTrim:
+      return apply_trim(record.body, outcome);
+  }
+  TIDEMARK_CHECK(false, "record kind " + std::to_string(static_cast<int>(record.kind)));
+}
+
+void Views::apply_produce(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome) {
+  const Result<format::ProduceRecord> produce = format::decode_produce(record);
+  TIDEMARK_CHECK(produce.ok(), produce.error().to_string());
+  const Result<format::BatchHeader> header = format::decode_batch_header(produce->batch);
+  TIDEMARK_CHECK(header.ok(), header.error().to_string());
+  outcome.partition = produce->partition;
+  advance_time(produce->received_ms);
+  const auto it = partitions_.find(produce->partition);
+  if (it == partitions_.end()) {
+    // Dropped between acceptance and apply.
+    outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
+    return;
+  }
+  outcome.append = it->second.append(*header, payload_position + produce->batch_offset, log_time_ms_, records_applied_);
+  outcome.error = outcome.append.error;
+}
+
+void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::TopicCreate>(body);
+  advance_time(record.time_ms());
+  const std::string_view name =
+      record.name() ? std::string_view(record.name()->c_str(), record.name()->size()) : std::string_view();
+  const meta::TopicOutcome done = catalog_.create(name, {record.retention_ms(), record.retention_bytes()},
+                                                  shard_ids(record.shards()), log_time_ms_);
+  outcome.error = done.error;
+  outcome.topic = done.id;
+  outcome.version = done.version;
+}
+
+void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::TopicAlter>(body);
+  advance_time(record.time_ms());
+  const meta::TopicOutcome done = catalog_.alter(
+      TopicId{record.topic()}, {record.retention_ms(), record.retention_bytes()}, shard_ids(record.shards()));
+  outcome.error = done.error;
+  outcome.topic = done.id;
+  outcome.version = done.version;
+}
+
+void Views::apply_topic_delete(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::TopicDelete>(body);
+  advance_time(record.time_ms());
+  const meta::TopicOutcome done = catalog_.remove(TopicId{record.topic()});
+  outcome.error = done.error;
+  outcome.topic = done.id;
+  outcome.version = done.version;
+}
+
+void Views::apply_topic_progress(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::TopicProgress>(body);
+  catalog_.progress(TopicId{record.topic()}, record.version(), ShardId{record.shard()});
+  outcome.topic = TopicId{record.topic()};
+  outcome.version = record.version();
+}
+
+void Views::apply_producer_ids(ByteView body, RecordOutcome& outcome) {
+  outcome.first_producer_id = next_producer_id_;
+  next_producer_id_ += table<fbs::ProducerIds>(body).count();
+}
+
+void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::PartitionOpen>(body);
+  advance_time(record.time_ms());
+  const TopicId topic{record.topic()};
+  outcome.topic = topic;
+  outcome.version = record.version();
+  if (dropped_.contains(topic) || record.partitions() == nullptr) {
+    return;
+  }
+  const partition::PartitionConfig config{record.version(), record.retention_ms(), record.retention_bytes()};
+  for (const uint32_t number : *record.partitions()) {
+    const PartitionId id{topic, PartitionIndex{number}};
+    const auto [it, inserted] = partitions_.try_emplace(id, id, config);
+    if (!inserted && it->second.config().version < config.version) {
+      it->second.set_config(config);
+    }
+  }
+}
+
+void Views::apply_partition_drop(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::PartitionDrop>(body);
+  advance_time(record.time_ms());
+  const TopicId topic{record.topic()};
+  outcome.topic = topic;
+  outcome.version = record.version();
+  dropped_[topic] = record.version();
+  if (dropped_.size() > limits::kTopicsMax) {
+    dropped_.erase(dropped_.begin());  // the oldest id: no mail of it is under way any more
+  }
+  auto it = partitions_.lower_bound(PartitionId{topic, PartitionIndex{0}});
+  while (it != partitions_.end() && it->first.topic == topic) {
+    dropped_keys_.push_back(it->first);
+    it = partitions_.erase(it);
+  }
+}
+
+void Views::apply_trim(ByteView body, RecordOutcome& outcome) {
+  const auto& record = table<fbs::Trim>(body);
+  advance_time(record.time_ms());
+  outcome.partition = {TopicId{record.topic()}, PartitionIndex{record.partition()}};
+  const auto it = partitions_.find(outcome.partition);
+  if (it == partitions_.end()) {
+    outcome.error = ErrorCode::kUnknownPartition;
+    return;
+  }
+  const bool moved = it->second.trim({Offset{record.start_offset()}, LogPosition{record.position()}, record.bytes(),
+                                      record.batches()});
+  outcome.error = moved ? ErrorCode::kOk : ErrorCode::kConflict;
+}
+
+const partition::Partition* Views::find(PartitionId id) const {
+  const auto it = partitions_.find(id);
+  return it == partitions_.end() ? nullptr : &it->second;
+}
+
+LogPosition Views::low_position() const {
+  LogPosition low = applied_.next_position;
+  for (const auto& [id, partition] : partitions_) {
+    low = std::min(low, partition.low_position());
+  }
+  return low;
+}
+
+std::string Views::encode_meta() const {
+  std::vector<uint8_t> out;
+  ByteWriter writer(out);
+  writer.le<uint8_t>(1);  // version
+  writer.le(shard_.value());
+  writer.le(applied_.index.value());
+  writer.le(applied_.term.value());
+  writer.le(applied_.next_position.value());
+  writer.le(log_time_ms_);
+  writer.le(records_applied_);
+  writer.le(next_producer_id_);
+  writer.le(catalog_.next_id().value());
+  writer.varint(dropped_.size());
+  for (const auto& [topic, version] : dropped_) {
+    writer.le(topic.value());
+    writer.le(version);
+  }
+  writer.le(xxh3(out));
+  return std::string(as_text(out));
+}
+
+uint64_t Views::hash() const {
+  uint64_t hash = xxh3(as_bytes(encode_meta()));
+  hash = hash * 31 + catalog_.hash();
+  for (const auto& [id, partition] : partitions_) {
+    hash = hash * 31 + partition.hash();
+  }
+  return hash;
+}
+
+Views::Delta Views::freeze() {
+  Delta delta;
+  delta.covered = applied_;
+  delta.low_position = low_position();
+  for (const PartitionId id : dropped_keys_) {
+    delta.batch.remove(keys::partition(id));
+    delta.batch.remove_range(keys::of('I', id), keys::after(keys::of('I', id)));
+    delta.batch.remove_range(keys::of('D', id), keys::after(keys::of('D', id)));
+  }
+  frozen_dropped_keys_ = std::exchange(dropped_keys_, {});
+  frozen_partitions_.clear();
+  for (auto& [id, partition] : partitions_) {
+    if (!partition.dirty()) {
+      continue;
+    }
+    if (partition.trimmed()) {
+      delta.trimmed.push_back({id, partition.start()});
+    }
+    partition.freeze(delta.batch);
+    frozen_partitions_.push_back(id);
+  }
+  catalog_.freeze(delta.batch);
+  delta.batch.put(keys::meta(), encode_meta());
+  return delta;
+}
+
+void Views::commit_done(LogPosition keep_from) {
+  for (const PartitionId id : frozen_partitions_) {
+    if (const auto it = partitions_.find(id); it != partitions_.end()) {
+      it->second.commit_done();
+    }
+  }
+  // Of the idle ones too: the log's tail has moved on since their last checkpoint.
+  for (auto& [id, partition] : partitions_) {
+    partition.evict_before(keep_from);
+  }
+  frozen_partitions_.clear();
+  frozen_dropped_keys_.clear();
+  catalog_.commit_done();
+}
+
+void Views::commit_failed() {
+  for (const PartitionId id : frozen_partitions_) {
+    if (const auto it = partitions_.find(id); it != partitions_.end()) {
+      it->second.commit_failed();
+    }
+  }
+  frozen_partitions_.clear();
+  dropped_keys_.insert(dropped_keys_.end(), frozen_dropped_keys_.begin(), frozen_dropped_keys_.end());
+  frozen_dropped_keys_.clear();
+  catalog_.commit_failed();
+}
+
+Status Views::load_meta(std::string_view value) {
+  const Status damaged(ErrorCode::kCorrupted, "head of the checkpoint store");
+  const ByteView all = as_bytes(value);
+  if (all.size() < 9) {
+    return damaged;
+  }
+  const ByteView body = all.first(all.size() - 8);
+  if (load_le<uint64_t>(all.data() + body.size()) != xxh3(body)) {
+    return damaged;
+  }
+  ByteReader reader(body);
+  const auto version = reader.le<uint8_t>();
+  const ShardId shard{reader.le<uint16_t>()};
+  applied_.index = LogIndex{reader.le<uint64_t>()};
+  applied_.term = Term{reader.le<uint64_t>()};
+  applied_.next_position = LogPosition{reader.le<uint64_t>()};
+  log_time_ms_ = reader.le<int64_t>();
+  records_applied_ = reader.le<uint64_t>();
+  next_producer_id_ = reader.le<uint64_t>();
+  catalog_.load_next_id(TopicId{reader.le<uint32_t>()});
+  const uint64_t dropped = reader.varint();
+  for (uint64_t i = 0; i < dropped && !reader.failed(); ++i) {
+    const TopicId topic{reader.le<uint32_t>()};
+    dropped_[topic] = reader.le<uint64_t>();
+  }
+  if (version != 1 || shard != shard_ || reader.failed() || reader.remaining() != 0) {
+    return damaged;
+  }
+  return Status();
+}
+
+Status Views::load(kv::ReadView& view) {
+  TIDEMARK_CHECK(applied_.index == LogIndex{0});
+  ASSIGN_OR_RETURN(const auto head, view.get(keys::meta()));
+  if (!head.has_value()) {
+    return Status();
+  }
+  RETURN_IF_ERROR(load_meta(*head));
+  ASSIGN_OR_RETURN(auto pair, view.seek(keys::topic_prefix()));
+  while (pair.has_value() && pair->key.substr(0, 1) == keys::topic_prefix() && pair->key.size() == 5) {
+    const TopicId id{load_be<uint32_t>(as_bytes(pair->key).data() + 1)};
+    RETURN_IF_ERROR(catalog_.load(id, pair->value));
+    ASSIGN_OR_RETURN(pair, view.next());
+  }
+  return load_partitions(view);
+}
+
+Status Views::load_partitions(kv::ReadView& view) {
+  const auto id_in = [](std::string_view key) {
+    return PartitionId{TopicId{load_be<uint32_t>(as_bytes(key).data() + 1)},
+                       PartitionIndex{load_be<uint32_t>(as_bytes(key).data() + 5)}};
+  };
+  ASSIGN_OR_RETURN(auto pair, view.seek(keys::partition_prefix()));
+  while (pair.has_value() && pair->key.substr(0, 1) == keys::partition_prefix() && pair->key.size() == 9) {
+    const PartitionId id = id_in(pair->key);
+    ASSIGN_OR_RETURN(auto partition, partition::Partition::load(id, pair->value));
+    partitions_.emplace(id, std::move(partition));
+    ASSIGN_OR_RETURN(pair, view.next());
+  }
+  ASSIGN_OR_RETURN(pair, view.seek("D"));
+  while (pair.has_value() && pair->key.substr(0, 1) == "D" && pair->key.size() == 17) {
+    const auto it = partitions_.find(id_in(pair->key));
+    if (it == partitions_.end()) {
+      return Status(ErrorCode::kCorrupted, "producer without partition in the checkpoint store");
+    }
+    const ProducerId producer{load_be<uint64_t>(as_bytes(pair->key).data() + 9)};
+    RETURN_IF_ERROR(it->second.load_producer(producer, pair->value));
+    ASSIGN_OR_RETURN(pair, view.next());
+  }
+  for (auto& [id, partition] : partitions_) {
+    partition.finish_load();
+    ASSIGN_OR_RETURN(auto refs, partition::last_stored_chunk(view, id));
+    if (!refs.empty()) {
+      partition.load_last_chunk(std::move(refs));
+    }
+  }
+  return Status();
+}
+
+}  // namespace tidemark::shard

@@ -1,0 +1,123 @@
+// Admin: topics, partitions and offsets. Every call waits for its answer, at most deadline_ms.
+//
+// Passing failures (a broker away, overloaded) are tried again until the deadline; then the last one is returned. A call that may have taken
+// effect when its connection broke is not repeated: kOutcomeUnknown.
+//
+// Thread: any, except the client's I/O thread (kInvalidArgument).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tidemark/client.h"
+#include "tidemark/error.h"
+
+namespace tidemark::client {
+
+inline constexpr int64_t kAdminDeadlineMs = 10'000;
+
+struct TopicConfig {
+  int64_t retention_ms = -1;     // -1: for ever
+  int64_t retention_bytes = -1;  // per partition; -1: no bound
+};
+
+struct PartitionPlace {
+  uint32_t partition = 0;
+  uint16_t shard = 0;
+  uint64_t leader = 0;  // node id; 0: none now
+};
+
+struct TopicDescription {
+  std::string name;
+  uint32_t id = 0;
+  int64_t created_ms = 0;
+  TopicConfig config;
+  std::vector<PartitionPlace> partitions;  // in order
+};
+
+struct TopicChange {
+  std::optional<int64_t> retention_ms = {};
+  std::optional<int64_t> retention_bytes = {};
+  std::optional<uint32_t> partitions = {};  // may only grow
+};
+
+struct OffsetQuery {
+  enum class At { kStart, kEnd, kTimestamp };
+  uint32_t partition = 0;
+  At at = At::kEnd;
+  int64_t timestamp_ms = 0;  // for kTimestamp
+};
+
+struct OffsetAnswer {
+  uint32_t partition = 0;
+  Status status;
+  uint64_t offset = 0;
+  int64_t timestamp_ms = -1;  // of the message found by time; -1: none
+};
+
+struct PartitionDescription {
+  uint32_t partition = 0;
+  Status status;
+  uint16_t shard = 0;
+  uint64_t leader = 0;
+  uint64_t start_offset = 0;  // first still stored
+  uint64_t end_offset = 0;    // next to be written
+  uint64_t bytes = 0;
+  uint64_t batches = 0;
+  uint32_t producers = 0;  // remembered for dedupe
+  int64_t last_received_ms = 0;
+};
+
+struct BrokerPlace {
+  uint64_t node = 0;
+  std::string host;
+  uint16_t port = 0;
+};
+
+struct ClusterDescription {
+  uint64_t cluster_id = 0;
+  // Of the broker that answered:
+  uint64_t node = 0;
+  uint16_t shards = 0;
+  std::string fsync;    // "batch", "interval:100", "never"
+  std::string version;
+  uint32_t message_bytes_max = 0;
+  uint32_t batch_bytes_max = 0;
+  uint32_t frame_bytes_max = 0;
+  std::vector<BrokerPlace> brokers;
+};
+
+class Admin {
+ public:
+  explicit Admin(const Client& client) : client_(client) {}
+
+  // Names: [A-Za-z0-9._-]{1,200}, not "." or "..". kAlreadyExists, kInvalidArgument, kLimitExceeded.
+  Result<TopicDescription> create_topic(std::string_view name, uint32_t partitions, const TopicConfig& config = {},
+                                        int64_t deadline_ms = kAdminDeadlineMs);
+  // kUnknownTopic; kInvalidArgument when partitions would shrink or nothing is to be changed.
+  Result<TopicDescription> alter_topic(std::string_view name, const TopicChange& change,
+                                       int64_t deadline_ms = kAdminDeadlineMs);
+  // Answers with the topic as it was. kUnknownTopic.
+  Result<TopicDescription> delete_topic(std::string_view name, int64_t deadline_ms = kAdminDeadlineMs);
+  // Sorted by name.
+  Result<std::vector<TopicDescription>> list_topics(int64_t deadline_ms = kAdminDeadlineMs);
+  // kUnknownTopic.
+  Result<TopicDescription> describe_topic(std::string_view name, int64_t deadline_ms = kAdminDeadlineMs);
+
+  // Answers in the order of the queries; an empty list asks for the end of every partition.
+  Result<std::vector<OffsetAnswer>> list_offsets(std::string_view topic, const std::vector<OffsetQuery>& queries = {},
+                                                 int64_t deadline_ms = kAdminDeadlineMs);
+  // All partitions, in order.
+  Result<std::vector<PartitionDescription>> describe_partitions(std::string_view topic,
+                                                                int64_t deadline_ms = kAdminDeadlineMs);
+  Result<ClusterDescription> describe_cluster(int64_t deadline_ms = kAdminDeadlineMs);
+
+ private:
+  Client client_;
+};
+
+}  // namespace tidemark::client

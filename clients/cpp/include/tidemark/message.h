@@ -1,0 +1,52 @@
+// Messages as they are sent, handed back and received.
+//
+// Keys and values are bytes; std::string_view is used for them because it is what most programs have at hand.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tidemark::client {
+
+// A named value that travels with a message. At most 64 per message.
+struct Header {
+  std::string_view key = {};
+  std::optional<std::string_view> value = std::string_view();  // nullopt: null
+};
+
+// What send() takes: views that must stay valid during the call only; send() copies.
+// Key, value and headers together: at most 1 MiB.
+struct Message {
+  std::optional<std::string_view> key = {};                    // nullopt: no key
+  std::optional<std::string_view> value = std::string_view();  // nullopt: null
+  std::span<const Header> headers = {};
+  std::optional<int64_t> timestamp_ms = {};  // since 1970; nullopt: when send() was called
+  std::optional<uint32_t> partition = {};    // nullopt: by key, or in turn when there is no key
+};
+
+// A message that owns its bytes; what flush() and close() hand back.
+struct OwnedMessage {
+  std::string topic;
+  std::optional<uint32_t> partition;  // nullopt: not yet chosen
+  std::optional<std::string> key;
+  std::optional<std::string> value;
+  std::vector<std::pair<std::string, std::optional<std::string>>> headers;
+  int64_t timestamp_ms = 0;
+  uint64_t opaque = 0;
+};
+
+// A message as read from a partition. Its views live as long as what it came from: see Consumer::poll().
+struct ReceivedMessage {
+  uint64_t offset = 0;
+  int64_t timestamp_ms = 0;
+  std::optional<std::string_view> key;
+  std::optional<std::string_view> value;
+  std::span<const Header> headers;
+};
+
+}  // namespace tidemark::client

@@ -1,0 +1,9 @@
+// Everything of the C++ client.
+#pragma once
+
+#include "tidemark/admin.h"
+#include "tidemark/client.h"
+#include "tidemark/consumer.h"
+#include "tidemark/error.h"
+#include "tidemark/message.h"
+#include "tidemark/producer.h"

@@ -1,0 +1,588 @@
+#include "clients/cpp/src/batcher.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "log/base/check.h"
+#include "log/base/checksum.h"
+#include "log/format/record_batch.h"
+
+namespace tidemark::client_core {
+
+namespace {
+
+// What a message costs beside its bytes: lengths in the record, its place in the batch's lists.
+constexpr size_t kMessageOverheadBytes = 40;
+constexpr size_t kHeaderOverheadBytes = 10;
+constexpr size_t kSpareBuildersMax = 8;
+
+size_t content_bytes(const format::RecordInput& record) {
+  size_t bytes = (record.has_key ? record.key.size() : 0) + (record.has_value ? record.value.size() : 0);
+  for (const format::HeaderInput& header : record.headers) {
+    bytes += header.key.size() + (header.has_value ? header.value.size() : 0);
+  }
+  return bytes;
+}
+
+size_t charge_of(const format::RecordInput& record) {
+  return content_bytes(record) + kMessageOverheadBytes + record.headers.size() * kHeaderOverheadBytes;
+}
+
+bool is_topic_name(std::string_view name) {
+  if (name.empty() || name.size() > limits::kTopicNameBytesMax || name == "." || name == "..") {
+    return false;
+  }
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+}
+
+format::RecordInput to_input(const format::RecordView& record, std::vector<format::HeaderInput>& headers) {
+  headers.clear();
+  format::HeaderCursor cursor(record.headers, record.header_count);
+  format::HeaderView header;
+  while (cursor.next(header)) {
+    headers.push_back({.key = header.key, .value = header.value, .has_value = header.has_value});
+  }
+  return {.timestamp_ms = record.timestamp_ms,
+          .has_key = record.has_key,
+          .key = record.key,
+          .has_value = record.has_value,
+          .value = record.value,
+          .headers = headers};
+}
+
+client::DeliveryCallback take_callback(Batch& batch, size_t index) {
+  return index < batch.callbacks.size() ? std::move(batch.callbacks[index]) : client::DeliveryCallback();
+}
+
+// Adds what goes beside the record that was just appended.
+void note_record(Batch& batch, size_t charge, uint64_t opaque, client::DeliveryCallback callback) {
+  ++batch.records;
+  batch.charged_bytes += charge;
+  batch.opaques.push_back(opaque);
+  if (callback || !batch.callbacks.empty()) {
+    batch.callbacks.resize(batch.records);
+    batch.callbacks.back() = std::move(callback);
+  }
+}
+
+}  // namespace
+
+Batcher::Batcher(const BatcherOptions& options, Clock& clock, std::function<void()> wake)
+    : options_(options), clock_(clock), wake_(std::move(wake)) {}
+
+Result<TopicQueue*> Batcher::topic(std::string_view name) {
+  const Lock lock(mutex_);
+  const auto found = topics_.find(name);
+  if (found != topics_.end()) {
+    return found->second.get();
+  }
+  if (!is_topic_name(name)) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "topic name \"" + std::string(name.substr(0, 250)) +
+                      "\": allowed are 1 to 200 of [A-Za-z0-9._-], but not \".\" or \"..\"");
+  }
+  if (topics_.size() >= limits::kTopicsMax) {
+    return Status(ErrorCode::kLimitExceeded, "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
+  }
+  auto queue = std::make_unique<TopicQueue>();
+  queue->name = name;
+  TopicQueue* const raw = queue.get();
+  topics_.emplace(raw->name, std::move(queue));
+  return raw;
+}
+
+Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64_t opaque,
+                       client::DeliveryCallback* callback, bool may_block) {
+  Lock lock(mutex_);
+  headers_.clear();
+  for (const client::Header& header : message.headers) {
+    headers_.push_back({.key = header.key,
+                        .value = header.value ? as_bytes(*header.value) : ByteView(),
+                        .has_value = header.value.has_value()});
+  }
+  const format::RecordInput record{.timestamp_ms = message.timestamp_ms ? *message.timestamp_ms : clock_.wall().ms,
+                                   .has_key = message.key.has_value(),
+                                   .key = message.key ? as_bytes(*message.key) : ByteView(),
+                                   .has_value = message.value.has_value(),
+                                   .value = message.value ? as_bytes(*message.value) : ByteView(),
+                                   .headers = headers_};
+  const size_t content = content_bytes(record);
+  if (content > limits::kMessageBytesMax) {
+    return {ErrorCode::kTooLarge, "message of " + std::to_string(content) + " bytes; the limit is " +
+                                      std::to_string(limits::kMessageBytesMax)};
+  }
+  const size_t charge = charge_of(record);
+  RETURN_IF_ERROR(make_room(lock, charge, may_block));
+
+  const uint32_t asked = message.partition.value_or(kAnyPartition);
+  const Origin origin{generation_, {}};
+  bool news = false;
+  Batch* batch = nullptr;
+  if (topic.partitions.empty()) {
+    ASSIGN_OR_RETURN(news, encode(topic.unresolved_open, topic.unresolved, record, charge, origin));
+    batch = topic.unresolved_open.get();
+    batch->asked_partitions.push_back(asked);
+    if (!topic.announced) {
+      topic.announced = true;
+      news_unresolved_.push_back(&topic);
+      news = true;
+    }
+  } else {
+    ASSIGN_OR_RETURN(PartitionQueue* const queue, choose(topic, asked, record));
+    ASSIGN_OR_RETURN(news, encode(queue->open, queue->sealed, record, charge, origin));
+    batch = queue->open.get();
+    announce(*queue);
+  }
+  note_record(*batch, charge, opaque, callback != nullptr ? std::move(*callback) : client::DeliveryCallback());
+  ++stats_.buffered_messages;
+  stats_.buffered_bytes += charge;
+  lock.unlock();
+  if (news) {
+    wake_();
+  }
+  return {};
+}
+
+Status Batcher::make_room(Lock& lock, size_t bytes, bool may_block) {
+  if (bytes > options_.buffer_bytes_max) {
+    return {ErrorCode::kTooLarge, "message of " + std::to_string(bytes) +
+                                      " bytes with its overhead does not fit the write buffer of " +
+                                      std::to_string(options_.buffer_bytes_max)};
+  }
+  const auto has_room = [&] {
+    return stats_.buffered_bytes + bytes <= options_.buffer_bytes_max &&
+           stats_.buffered_messages < options_.buffer_messages_max;
+  };
+  if (!closed_ && !has_room()) {
+    switch (options_.overflow.kind) {
+      case client::Overflow::Kind::kFail:
+        break;
+      case client::Overflow::Kind::kDropOldest:
+        while (!has_room() && drop_oldest()) {
+        }
+        break;
+      case client::Overflow::Kind::kBlockFor:
+        if (may_block) {
+          ++waiting_for_room_;
+          room_.wait_for(lock, std::chrono::milliseconds(options_.overflow.block_ms),
+                         [&] { return closed_ || has_room(); });
+          --waiting_for_room_;
+        }
+        break;
+    }
+  }
+  if (closed_) {
+    return {ErrorCode::kShuttingDown, "the producer is closed"};
+  }
+  if (!has_room()) {
+    return {ErrorCode::kOverloaded, "write buffer full: " + std::to_string(stats_.buffered_messages) + " messages, " +
+                                        std::to_string(stats_.buffered_bytes) + " of " +
+                                        std::to_string(options_.buffer_bytes_max) + " bytes"};
+  }
+  return {};
+}
+
+bool Batcher::drop_oldest() {
+  std::unique_ptr<Batch>* oldest = nullptr;
+  std::deque<std::unique_ptr<Batch>>* list = nullptr;
+  TopicQueue* topic = nullptr;
+  uint32_t partition = 0;
+  const auto consider = [&](TopicQueue& t, uint32_t p, std::deque<std::unique_ptr<Batch>>& sealed,
+                            std::unique_ptr<Batch>& open) {
+    std::unique_ptr<Batch>& first = sealed.empty() ? open : sealed.front();
+    if (first != nullptr && (oldest == nullptr || first->created < (*oldest)->created)) {
+      oldest = &first;
+      list = sealed.empty() ? nullptr : &sealed;
+      topic = &t;
+      partition = p;
+    }
+  };
+  for (auto& [name, each] : topics_) {
+    consider(*each, 0, each->unresolved, each->unresolved_open);
+    for (PartitionQueue& queue : each->partitions) {
+      consider(*each, queue.partition, queue.sealed, queue.open);
+    }
+  }
+  if (oldest == nullptr) {
+    return false;
+  }
+  std::unique_ptr<Batch> batch = std::move(*oldest);
+  if (list != nullptr) {
+    list->pop_front();
+  }
+  // Its share is free from now on; free_room() will find nothing left to give back.
+  stats_.buffered_messages -= batch->records;
+  stats_.buffered_bytes -= batch->charged_bytes;
+  batch->charged_bytes = 0;
+  if (batch->builder != nullptr && builders_.size() < kSpareBuildersMax) {
+    batch->builder->reset();
+    builders_.push_back(std::move(batch->builder));
+  }
+  batch->builder.reset();  // a report needs no bytes, and they are not ours any more
+  batch->encoded = {};
+  failed_.push_back({topic->name, partition, std::move(batch),
+                     Status(ErrorCode::kOverloaded, "dropped: the write buffer was full and newer messages came")});
+  wake_();
+  return true;
+}
+
+Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partition,
+                                        const format::RecordInput& record) {
+  const size_t count = topic.partitions.size();
+  if (asked_partition != kAnyPartition) {
+    if (asked_partition >= count) {
+      return Status(ErrorCode::kInvalidArgument, "partition " + std::to_string(asked_partition) + " of topic \"" +
+                                                     topic.name + "\", which has " + std::to_string(count));
+    }
+    return &topic.partitions[asked_partition];
+  }
+  if (record.has_key) {
+    return &topic.partitions[static_cast<size_t>(xxh3(record.key) % count)];
+  }
+  // Without a key a partition gets a whole batch, then it is the next one's turn.
+  if (topic.partitions[topic.sticky % count].open == nullptr) {
+    topic.sticky = static_cast<uint32_t>((topic.sticky + 1) % count);
+  }
+  return &topic.partitions[topic.sticky % count];
+}
+
+Result<bool> Batcher::encode(std::unique_ptr<Batch>& open, std::deque<std::unique_ptr<Batch>>& sealed,
+                             const format::RecordInput& record, size_t charge, Origin origin) {
+  bool news = false;
+  const auto begin = [&] {
+    if (open != nullptr) {
+      sealed.push_back(std::move(open));
+    }
+    open = new_batch(origin);
+    news = true;
+  };
+  if (open == nullptr || open->generation != origin.generation || open->records == limits::kRecordsPerBatchMax ||
+      open->builder->bytes() + charge > options_.batch_bytes) {
+    begin();
+  }
+  Status status = open->builder->append(record);
+  if (!status.ok() && open->records > 0) {
+    // Something about this batch, e.g. a timestamp too far from its first one: a fresh one may do.
+    begin();
+    status = open->builder->append(record);
+  }
+  if (!status.ok()) {
+    discard(std::move(open));
+    return status;
+  }
+  return news;
+}
+
+std::unique_ptr<Batch> Batcher::new_batch(Origin origin) {
+  auto batch = std::make_unique<Batch>();
+  if (builders_.empty()) {
+    batch->builder = std::make_unique<format::BatchBuilder>();
+  } else {
+    batch->builder = std::move(builders_.back());
+    builders_.pop_back();
+  }
+  batch->generation = origin.generation;
+  batch->created = origin.created.ns != 0 ? origin.created : clock_.monotonic();
+  ++generations_[batch->generation];
+  return batch;
+}
+
+// Of an empty batch, or one whose records were moved.
+void Batcher::discard(std::unique_ptr<Batch> batch) {
+  leave_generation(batch->generation);
+  if (batch->builder != nullptr && builders_.size() < kSpareBuildersMax) {
+    batch->builder->reset();
+    builders_.push_back(std::move(batch->builder));
+  }
+}
+
+void Batcher::announce(PartitionQueue& queue) {
+  if (!queue.announced) {
+    queue.announced = true;
+    news_ready_.push_back(&queue);
+  }
+}
+
+uint64_t Batcher::flush_point() {
+  Lock lock(mutex_);
+  for (auto& [name, topic] : topics_) {
+    if (topic->unresolved_open != nullptr) {
+      topic->unresolved.push_back(std::move(topic->unresolved_open));
+    }
+    for (PartitionQueue& queue : topic->partitions) {
+      if (queue.open != nullptr) {
+        queue.sealed.push_back(std::move(queue.open));
+      }
+    }
+  }
+  const uint64_t point = generation_++;
+  lock.unlock();
+  wake_();
+  return point;
+}
+
+bool Batcher::wait_released(uint64_t generation, int64_t timeout_ms) {
+  Lock lock(mutex_);
+  return released_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] {
+    return generations_.empty() || generations_.begin()->first > generation;
+  });
+}
+
+void Batcher::close() {
+  const Lock lock(mutex_);
+  closed_ = true;
+  room_.notify_all();
+}
+
+client::ProducerStats Batcher::stats() const {
+  const Lock lock(mutex_);
+  return stats_;
+}
+
+Batcher::Failures Batcher::take_failures() {
+  const Lock lock(mutex_);
+  return std::exchange(failures_, {});
+}
+
+void Batcher::take_news(std::vector<TopicQueue*>& unresolved, std::vector<PartitionQueue*>& ready) {
+  const Lock lock(mutex_);
+  unresolved.insert(unresolved.end(), news_unresolved_.begin(), news_unresolved_.end());
+  ready.insert(ready.end(), news_ready_.begin(), news_ready_.end());
+  news_unresolved_.clear();
+  news_ready_.clear();
+}
+
+void Batcher::resolve(TopicQueue& topic, uint32_t partitions) {
+  const Lock lock(mutex_);
+  while (topic.partitions.size() < partitions) {
+    PartitionQueue& queue = topic.partitions.emplace_back();
+    queue.topic = &topic;
+    queue.partition = static_cast<uint32_t>(topic.partitions.size() - 1);
+  }
+  topic.announced = false;
+  if (topic.unresolved_open != nullptr) {
+    topic.unresolved.push_back(std::move(topic.unresolved_open));
+  }
+  while (!topic.unresolved.empty()) {
+    std::unique_ptr<Batch> batch = std::move(topic.unresolved.front());
+    topic.unresolved.pop_front();
+    move_batch(topic, std::move(batch));
+  }
+}
+
+void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
+  const Status encoded = encode_plain(*from);
+  TIDEMARK_CHECK(encoded.ok(), "plain encoding of accepted records cannot fail: " + encoded.to_string());
+  Result<format::BatchReader> reader = format::BatchReader::open(from->encoded.view());
+  TIDEMARK_CHECK(reader.ok(), "a batch that was just encoded can be read");
+  const Origin origin{from->generation, from->created};
+  format::RecordView view;
+  for (size_t i = 0; reader->next(view); ++i) {
+    const format::RecordInput record = to_input(view, headers_);
+    const uint32_t asked = from->asked_partitions[i];
+    const Result<PartitionQueue*> queue = choose(topic, asked, record);
+    if (!queue.ok()) {
+      fail_record(topic, asked, record, *from, i,
+                  Status(ErrorCode::kUnknownPartition, std::string(queue.error().context())));
+      continue;
+    }
+    PartitionQueue& to = **queue;
+    const size_t charge = charge_of(record);
+    const Result<bool> news = encode(to.open, to.sealed, record, charge, origin);
+    TIDEMARK_CHECK(news.ok(), "a record that was accepted once fits an empty batch");
+    note_record(*to.open, charge, from->opaques[i], take_callback(*from, i));
+    announce(to);
+  }
+  discard(std::move(from));
+}
+
+void Batcher::fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record, Batch& from,
+                          size_t index, Status why) {
+  std::unique_ptr<Batch> single = new_batch({from.generation, from.created});
+  const Status status = single->builder->append(record);
+  TIDEMARK_CHECK(status.ok(), "a record that was accepted once fits an empty batch");
+  note_record(*single, charge_of(record), from.opaques[index], take_callback(from, index));
+  failed_.push_back({topic.name, partition, std::move(single), std::move(why)});
+}
+
+void Batcher::fail_unresolved(TopicQueue& topic, const Status& why, MonotonicTime created_until) {
+  const Lock lock(mutex_);
+  if (topic.unresolved_open != nullptr && topic.unresolved_open->created <= created_until) {
+    topic.unresolved.push_back(std::move(topic.unresolved_open));
+  }
+  while (!topic.unresolved.empty() && topic.unresolved.front()->created <= created_until) {
+    failed_.push_back({topic.name, 0, std::move(topic.unresolved.front()), why});
+    topic.unresolved.pop_front();
+  }
+  // What comes later asks again.
+  topic.announced = !topic.unresolved.empty() || topic.unresolved_open != nullptr;
+}
+
+Batcher::Next Batcher::take(PartitionQueue& queue, MonotonicTime now) {
+  const Lock lock(mutex_);
+  if (!queue.sealed.empty()) {
+    Next next{std::move(queue.sealed.front()), now};
+    queue.sealed.pop_front();
+    return next;
+  }
+  if (queue.open == nullptr) {
+    queue.announced = false;
+    return {nullptr, kNever};
+  }
+  const MonotonicTime ready_at{queue.open->created.ns + options_.linger_ns};
+  if (now < ready_at) {
+    return {nullptr, ready_at};
+  }
+  return {std::move(queue.open), now};
+}
+
+void Batcher::take_older(PartitionQueue& queue, MonotonicTime created_until,
+                         std::vector<std::unique_ptr<Batch>>& out) {
+  const Lock lock(mutex_);
+  while (!queue.sealed.empty() && queue.sealed.front()->created <= created_until) {
+    out.push_back(std::move(queue.sealed.front()));
+    queue.sealed.pop_front();
+  }
+  if (queue.sealed.empty() && queue.open != nullptr && queue.open->created <= created_until) {
+    out.push_back(std::move(queue.open));
+  }
+}
+
+MonotonicTime Batcher::seal_aged(PartitionQueue& queue, MonotonicTime now) {
+  const Lock lock(mutex_);
+  if (queue.open == nullptr) {
+    return kNever;
+  }
+  const MonotonicTime at{queue.open->created.ns + options_.batch_age_ns_max};
+  if (now < at) {
+    return at;
+  }
+  queue.sealed.push_back(std::move(queue.open));
+  return kNever;
+}
+
+std::vector<FailedBatch> Batcher::take_failed() {
+  const Lock lock(mutex_);
+  return std::exchange(failed_, {});
+}
+
+void Batcher::free_room(Batch& batch) {
+  const Lock lock(mutex_);
+  if (batch.charged_bytes == 0) {
+    return;  // given back when it was dropped
+  }
+  stats_.buffered_messages -= batch.records;
+  stats_.buffered_bytes -= batch.charged_bytes;
+  batch.charged_bytes = 0;
+  if (waiting_for_room_ > 0) {
+    room_.notify_all();
+  }
+}
+
+void Batcher::release(const Batch& batch, const Status& outcome) {
+  const Lock lock(mutex_);
+  if (outcome.ok()) {
+    stats_.delivered += batch.records;
+  } else {
+    stats_.failed += batch.records;
+    if (failures_.count == 0) {
+      failures_.first = outcome;
+    }
+    failures_.count += batch.records;
+  }
+  leave_generation(batch.generation);
+}
+
+void Batcher::leave_generation(uint64_t generation) {
+  const auto found = generations_.find(generation);
+  TIDEMARK_CHECK(found != generations_.end() && found->second > 0, "a batch leaves its generation once");
+  if (--found->second == 0) {
+    generations_.erase(found);
+    released_.notify_all();
+  }
+}
+
+void Batcher::recycle(std::unique_ptr<format::BatchBuilder> builder) {
+  const Lock lock(mutex_);
+  if (builders_.size() < kSpareBuildersMax) {
+    builder->reset();
+    builders_.push_back(std::move(builder));
+  }
+}
+
+void Batcher::count_sent(bool again) {
+  const Lock lock(mutex_);
+  ++stats_.batches_sent;
+  stats_.batches_retried += again ? 1 : 0;
+}
+
+void Batcher::count_duplicate() {
+  const Lock lock(mutex_);
+  ++stats_.duplicates;
+}
+
+void Batcher::for_each_waiting(
+    const std::function<void(const std::string&, std::optional<uint32_t>, Batch&)>& visit) {
+  const Lock lock(mutex_);
+  for (auto& [name, topic] : topics_) {
+    if (topic->unresolved_open != nullptr) {
+      topic->unresolved.push_back(std::move(topic->unresolved_open));
+    }
+    for (auto& batch : topic->unresolved) {
+      visit(name, std::nullopt, *batch);
+    }
+    for (PartitionQueue& queue : topic->partitions) {
+      if (queue.open != nullptr) {
+        queue.sealed.push_back(std::move(queue.open));
+      }
+      for (auto& batch : queue.sealed) {
+        visit(name, queue.partition, *batch);
+      }
+    }
+  }
+}
+
+Status encode_plain(Batch& batch) {
+  if (batch.encoded.empty()) {
+    ASSIGN_OR_RETURN(Buffer bytes, batch.builder->finish(format::Codec::kNone, 0, {}));
+    batch.encoded = SharedBytes(std::move(bytes));
+  }
+  return {};
+}
+
+Status copy_messages(Batch& batch, const std::string& topic, std::optional<uint32_t> partition,
+                     std::vector<client::OwnedMessage>& out) {
+  RETURN_IF_ERROR(encode_plain(batch));
+  ASSIGN_OR_RETURN(format::BatchReader reader, format::BatchReader::open(batch.encoded.view()));
+  format::RecordView record;
+  for (size_t i = 0; reader.next(record); ++i) {
+    client::OwnedMessage message;
+    message.topic = topic;
+    message.partition = partition;
+    if (!partition && i < batch.asked_partitions.size() && batch.asked_partitions[i] != kAnyPartition) {
+      message.partition = batch.asked_partitions[i];
+    }
+    if (record.has_key) {
+      message.key = std::string(as_text(record.key));
+    }
+    if (record.has_value) {
+      message.value = std::string(as_text(record.value));
+    }
+    format::HeaderCursor headers(record.headers, record.header_count);
+    format::HeaderView header;
+    while (headers.next(header)) {
+      message.headers.emplace_back(std::string(header.key),
+                                   header.has_value ? std::optional(std::string(as_text(header.value))) : std::nullopt);
+    }
+    message.timestamp_ms = record.timestamp_ms;
+    message.opaque = i < batch.opaques.size() ? batch.opaques[i] : 0;
+    out.push_back(std::move(message));
+  }
+  return reader.status();
+}
+
+}  // namespace tidemark::client_core

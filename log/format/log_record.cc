@@ -1,0 +1,167 @@
+#include "log/format/log_record.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "log/base/check.h"
+#include "log/base/coding.h"
+#include "log/base/limits.h"
+
+namespace tidemark::format {
+namespace {
+
+constexpr size_t kBodyBytesAt = 0;
+constexpr size_t kKindAt = 4;
+constexpr size_t kVersionAt = 5;
+constexpr size_t kReservedAt = 6;
+constexpr uint8_t kVersion = 1;
+
+// Within the body of kProduce.
+constexpr size_t kTopicAt = 0;
+constexpr size_t kPartitionAt = 4;
+constexpr size_t kReceivedAt = 8;
+constexpr size_t kFlagsAt = 16;
+constexpr size_t kProduceReservedAt = 20;
+
+static_assert(limits::kEntryPayloadBytesMax <= UINT32_MAX, "places within a payload are 32 bits");
+static_assert(record_bytes(kProduceHeaderBytes + limits::kBatchBytesMax) <=
+                  limits::kEntryPayloadBytesMax,
+              "a largest batch fits an entry");
+
+Status damaged(size_t at, const std::string& why) {
+  return Status(ErrorCode::kMalformed, "record at byte " + std::to_string(at) + ": " + why);
+}
+
+bool all_zero(ByteView bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+}  // namespace
+
+bool is_known_kind(uint8_t kind) {
+  switch (static_cast<RecordKind>(kind)) {
+    case RecordKind::kProduce:
+    case RecordKind::kTopicCreate:
+    case RecordKind::kTopicAlter:
+    case RecordKind::kTopicDelete:
+    case RecordKind::kTopicProgress:
+    case RecordKind::kProducerIds:
+    case RecordKind::kPartitionOpen:
+    case RecordKind::kPartitionDrop:
+    case RecordKind::kTrim:
+      return true;
+  }
+  return false;
+}
+
+uint8_t* RecordListBuilder::grow(RecordKind kind, size_t body_bytes) {
+  TIDEMARK_CHECK(body_bytes <= limits::kEntryPayloadBytesMax, "a record larger than an entry");
+  const size_t total = record_bytes(body_bytes);
+  TIDEMARK_CHECK(bytes_.size() + total <= limits::kEntryPayloadBytesMax,
+                 "an entry beyond its limit");
+  uint8_t* const at = bytes_.extend(total);
+  store_le(at + kBodyBytesAt, static_cast<uint32_t>(body_bytes));
+  at[kKindAt] = static_cast<uint8_t>(kind);
+  at[kVersionAt] = kVersion;
+  store_le(at + kReservedAt, uint16_t{0});
+  uint8_t* const body = at + kRecordHeaderBytes;
+  std::memset(body + body_bytes, 0, total - kRecordHeaderBytes - body_bytes);
+  return body;
+}
+
+void RecordListBuilder::add(RecordKind kind, ByteView body) {
+  uint8_t* const at = grow(kind, body.size());
+  if (!body.empty()) {
+    std::memcpy(at, body.data(), body.size());
+  }
+}
+
+void RecordListBuilder::add_produce(PartitionId partition, int64_t received_ms, ByteView batch) {
+  uint8_t* const at = grow(RecordKind::kProduce, kProduceHeaderBytes + batch.size());
+  store_le(at + kTopicAt, partition.topic.value());
+  store_le(at + kPartitionAt, partition.index.value());
+  store_le(at + kReceivedAt, received_ms);
+  store_le(at + kFlagsAt, uint32_t{0});
+  store_le(at + kProduceReservedAt, uint32_t{0});
+  if (!batch.empty()) {
+    std::memcpy(at + kProduceHeaderBytes, batch.data(), batch.size());
+  }
+}
+
+SharedBytes RecordListBuilder::take() { return SharedBytes(bytes_.take()); }
+
+bool RecordListReader::next(LogRecord& out) {
+  if (!status_.ok() || at_ == payload_.size()) {
+    return false;
+  }
+  status_ = read(out);
+  return status_.ok();
+}
+
+Status RecordListReader::read(LogRecord& out) {
+  if (payload_.size() > limits::kEntryPayloadBytesMax) {
+    return damaged(at_, "a payload of " + std::to_string(payload_.size()) +
+                            " bytes; the limit is " +
+                            std::to_string(limits::kEntryPayloadBytesMax));
+  }
+  const ByteView rest = payload_.subspan(at_);
+  if (rest.size() < kRecordHeaderBytes) {
+    return damaged(at_, std::to_string(rest.size()) + " bytes; a record header has " +
+                            std::to_string(kRecordHeaderBytes));
+  }
+  const uint8_t kind = rest[kKindAt];
+  const uint8_t version = rest[kVersionAt];
+  if (version != kVersion) {
+    return Status(ErrorCode::kUnsupportedVersion, "record at byte " + std::to_string(at_) +
+                                                      ": version " + std::to_string(version) +
+                                                      "; supported is 1");
+  }
+  if (!is_known_kind(kind)) {
+    return Status(ErrorCode::kUnsupportedType, "record at byte " + std::to_string(at_) +
+                                                   ": unknown kind " + std::to_string(kind));
+  }
+  if (load_le<uint16_t>(rest.data() + kReservedAt) != 0) {
+    return damaged(at_, "reserved bytes are not zero");
+  }
+  const size_t body_bytes = load_le<uint32_t>(rest.data() + kBodyBytesAt);
+  const size_t total = record_bytes(body_bytes);
+  if (total > rest.size()) {
+    return damaged(at_, "a body of " + std::to_string(body_bytes) +
+                            " bytes and padding; left are " +
+                            std::to_string(rest.size() - kRecordHeaderBytes));
+  }
+  if (!all_zero(rest.first(total).subspan(kRecordHeaderBytes + body_bytes))) {
+    return damaged(at_, "padding is not zero");
+  }
+  out = LogRecord{.kind = static_cast<RecordKind>(kind),
+                  .body = rest.subspan(kRecordHeaderBytes, body_bytes),
+                  .body_offset = static_cast<uint32_t>(at_ + kRecordHeaderBytes)};
+  at_ += total;
+  return {};
+}
+
+Result<ProduceRecord> decode_produce(const LogRecord& record) {
+  if (record.kind != RecordKind::kProduce) {
+    return Status(ErrorCode::kMalformed, "record kind " +
+                                             std::to_string(static_cast<int>(record.kind)) +
+                                             " where a produce record is expected");
+  }
+  if (record.body.size() < kProduceHeaderBytes) {
+    return Status(ErrorCode::kMalformed, "produce record of " + std::to_string(record.body.size()) +
+                                             " bytes; its header alone has " +
+                                             std::to_string(kProduceHeaderBytes));
+  }
+  const uint8_t* const at = record.body.data();
+  if (load_le<uint32_t>(at + kFlagsAt) != 0 || load_le<uint32_t>(at + kProduceReservedAt) != 0) {
+    return Status(ErrorCode::kUnsupportedVersion, "produce record with unknown flags");
+  }
+  return ProduceRecord{
+      .partition = {TopicId(load_le<uint32_t>(at + kTopicAt)),
+                    PartitionIndex(load_le<uint32_t>(at + kPartitionAt))},
+      .received_ms = load_le<int64_t>(at + kReceivedAt),
+      .batch_offset = static_cast<uint32_t>(record.body_offset + kProduceHeaderBytes),
+      .batch = record.body.subspan(kProduceHeaderBytes)};
+}
+
+}  // namespace tidemark::format

@@ -1,0 +1,136 @@
+// A segment file as it may lie on a damaged disk: recovery, the offline check and the reader say what they find and never
+// crash, whatever it holds. A log that opens can be listed, read and appended to, and opens again.
+//
+// The input is a whole file, used twice: as it is, and with the hashes of its segment header and of every entry put
+// right, so that what is behind them is reached as well.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "log/base/check.h"
+#include "log/base/checksum.h"
+#include "log/base/coding.h"
+#include "log/base/executor.h"
+#include "log/file_names.h"
+#include "log/log.h"
+#include "log/segment_format.h"
+#include "log/verify.h"
+#include "tests/support/sim_clock.h"
+#include "tests/support/sim_file_system.h"
+
+namespace {
+
+using namespace tidemark;       // NOLINT(google-build-using-namespace)
+using namespace tidemark::log;  // NOLINT(google-build-using-namespace)
+
+constexpr size_t kInputBytesMax = 256 * limits::kKiB;
+
+// Makes the hashes agree with the bytes, entry after entry, as far as lengths lead.
+void put_hashes_right(std::vector<uint8_t>& file) {
+  if (file.size() < kSegmentHeaderBytes) {
+    return;
+  }
+  std::memcpy(file.data(), "TDMKSEG1", 8);
+  store_le(file.data() + 8, kSegmentFormatVersion);
+  store_le(file.data() + 12, uint32_t{kSegmentHeaderBytes});
+  const ByteView covered = ByteView(file).first(kSegmentHeaderBytes - 8);
+  const uint64_t seed = xxh3(covered);
+  store_le(file.data() + kSegmentHeaderBytes - 8, seed);
+  size_t at = kSegmentHeaderBytes;
+  while (file.size() - at >= kEntryHeaderBytes) {
+    uint8_t* entry = file.data() + at;
+    const auto payload_bytes = load_le<uint32_t>(entry);
+    if (payload_bytes > file.size() - at - kEntryHeaderBytes) {
+      break;
+    }
+    store_le(entry + 6, uint16_t{0});
+    const uint64_t hash = xxh3(ByteView(entry, 40), seed);
+    store_le(entry + 6, static_cast<uint16_t>(hash));
+    store_le(entry + 40, xxh3(ByteView(entry + kEntryHeaderBytes, payload_bytes), hash));
+    if (entry_bytes(payload_bytes) > file.size() - at) {
+      break;
+    }
+    at += entry_bytes(payload_bytes);
+  }
+  if (file.size() - at == kSegmentTrailerBytes) {
+    store_le(file.data() + at + kSegmentTrailerBytes - 8,
+             xxh3(ByteView(file.data() + at, kSegmentTrailerBytes - 8), seed));
+  }
+}
+
+void use(Log& log, InlineExecutor& disk, SimClock& clock) {
+  const Result<std::vector<EntryInfo>> entries = log.entries_from(log.first_position());
+  if (entries.ok()) {
+    LogPosition end = log.first_position();
+    for (const EntryInfo& entry : *entries) {
+      TIDEMARK_CHECK(entry.position >= end, "entries are listed in order");
+      end = entry.position + entry_bytes(entry.payload_bytes);
+      // Only what lies behind verify_from has to be whole.
+      const Result<SharedBytes> payload = log.read_payload(entry);
+      TIDEMARK_CHECK(!payload.ok() || payload->size() == entry.payload_bytes);
+    }
+    TIDEMARK_CHECK(end == log.next_position(), "the last entry ends where the log does");
+  }
+  uint64_t done = 0;
+  log.append_vote({Term{99}, NodeId{3}}, [&] { ++done; });
+  for (int i = 0; i < 3; ++i) {
+    disk.run_all();
+    log.tick(clock.monotonic());
+  }
+  TIDEMARK_CHECK(done == 1 && log.failure().ok(), log.failure().to_string());
+}
+
+void open_and_use(const std::vector<uint8_t>& file, LogPosition verify_from) {
+  SimFileSystem fs(1);
+  TIDEMARK_CHECK(fs.create_directories("log").ok());
+  LogOptions options;
+  options.directory = "log";
+  options.segment_bytes = 64 * limits::kKiB;
+  options.incarnation_seed = 1;
+  SegmentHeader header;
+  header.sequence = 1;
+  if (file.size() >= kSegmentHeaderBytes) {
+    const auto decoded = decode_segment_header(ByteView(file).first(kSegmentHeaderBytes));
+    if (decoded.ok()) {
+      header = decoded->header;
+    }
+  }
+  options.cluster_id = header.cluster_id;
+  options.shard = header.shard;
+  fs.put("log/" + segment_file_name(header.sequence, header.first_position), file);
+  TIDEMARK_CHECK(verify_log(fs, "log").ok());
+
+  InlineExecutor disk;
+  SimClock clock;
+  RecoveryReport report;
+  Vote vote;
+  LogPosition end;
+  {
+    Result<std::unique_ptr<Log>> log = Log::open(fs, disk, clock, options, verify_from, &report);
+    if (!log) {
+      return;
+    }
+    use(**log, disk, clock);
+    vote = (*log)->vote();
+    end = (*log)->next_position();
+  }
+  fs.crash();
+  Result<std::unique_ptr<Log>> again = Log::open(fs, disk, clock, options, verify_from, &report);
+  TIDEMARK_CHECK(again.ok(), again.error().to_string());
+  TIDEMARK_CHECK((*again)->next_position() == end && (*again)->vote().term == vote.term);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size > kInputBytesMax) {
+    return 0;
+  }
+  std::vector<uint8_t> file(data, data + size);
+  open_and_use(file, LogPosition{0});
+  put_hashes_right(file);
+  open_and_use(file, LogPosition{0});
+  open_and_use(file, LogPosition{UINT64_MAX});
+  return 0;
+}

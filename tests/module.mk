@@ -1,0 +1,104 @@
+# tests/: one doctest binary for each module's unit tests, one each for the integration, fault and simulation tests,
+# and the fuzz targets, each also linked with a small main that replays its corpus.
+#
+# tools/dev/run_tests.py runs them. ONLY=log_base picks binaries by name, SUITES=... kinds of test.
+
+SUITES ?= unit replay simulation integration fault
+SEEDS  ?= 20
+
+# Where a test or the demo finds what was built; all paths absolute. Tests run in the root of the tree.
+RUN_ENV := BUILD=$(abspath $(BUILD)) TIDEMARKD=$(abspath $(BUILD))/bin/tidemarkd TIDEMARK_CLI=$(abspath $(BUILD))/bin/tidemark \
+           TIDEMARK_EXAMPLES=$(abspath $(BUILD))/examples
+
+TEST_MAIN    := $(OBJ)/tests/support/test_main.o
+TEST_SUPPORT := $(BUILD)/lib/libtests_support.a
+SUPPORT_OBJECTS := $(call objects,$(filter-out tests/support/test_main.cc,$(wildcard tests/support/*.cc)))
+$(TEST_SUPPORT): $(SUPPORT_OBJECTS) $(BUILD)/sources
+	$(make-archive)
+
+# --- Unit tests: linked with their module and what is below it, nothing else ---
+
+# $(1): a folder of tests. It belongs to the module of the same path, or to the modules inside that path
+# (clients/cpp: clients/cpp/src); tests of what is in no archive (the test support) may use any module.
+tested-modules = $(or $(filter $(1),$(LIBRARIES)),$(filter $(1)/%,$(LIBRARIES)),$(LIBRARIES))
+unit-binary    = $(BUILD)/tests/unit/$(subst /,_,$(1))
+
+# $(1): a folder below tests/unit, $(2): its modules.
+define unit-rules
+$(call unit-binary,$(1)): $(call objects,$(wildcard tests/unit/$(1)/*.cc)) $(TEST_MAIN) $(TEST_SUPPORT) \
+    $(call archives,$(2) $(foreach m,$(2),$($(m).below))) $(BUILD)/sources
+	$$(call link,$$(call libs,$(2) $(foreach m,$(2),$($(m).below))) $$(call own_libs,$(2)))
+endef
+
+UNIT_FOLDERS := $(sort $(patsubst tests/unit/%/,%,$(dir $(filter tests/unit/%,$(SOURCES)))))
+$(foreach folder,$(UNIT_FOLDERS),$(eval $(call unit-rules,$(folder),$(call tested-modules,$(folder)))))
+UNIT_TESTS := $(foreach folder,$(UNIT_FOLDERS),$(call unit-binary,$(folder)))
+
+# --- Tests of the whole: each suite is one binary that may use any module ---
+
+INTEGRATION_TESTS := $(if $(wildcard tests/integration/*.cc),$(BUILD)/tests/integration)
+FAULT_TESTS       := $(if $(wildcard tests/fault/*.cc),$(BUILD)/tests/fault)
+SIMULATION_TESTS  := $(if $(wildcard tests/simulation/*.cc),$(BUILD)/tests/simulation)
+
+# The suites with a doctest main; the simulation has its own: `simulation --seed N`.
+$(BUILD)/tests/integration $(BUILD)/tests/fault: $(TEST_MAIN)
+$(BUILD)/tests/integration: $(call objects,$(wildcard tests/integration/*.cc))
+$(BUILD)/tests/fault: $(call objects,$(wildcard tests/fault/*.cc))
+$(BUILD)/tests/simulation: $(call objects,$(wildcard tests/simulation/*.cc))
+$(BUILD)/tests/integration $(BUILD)/tests/fault $(BUILD)/tests/simulation: \
+    $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
+	$(call link,$(ALL_LIBS))
+
+# --- Fuzz targets: tests/fuzz/<name>_fuzz.cc with its corpus in tests/fuzz/corpus/<name>/ ---
+
+FUZZ_NAMES   := $(patsubst tests/fuzz/%_fuzz.cc,%,$(wildcard tests/fuzz/*_fuzz.cc))
+FUZZERS      := $(FUZZ_NAMES:%=$(BUILD)/fuzzers/%)
+REPLAY_TESTS := $(FUZZ_NAMES:%=$(BUILD)/tests/replay/%)
+$(REPLAY_TESTS): $(BUILD)/tests/replay/%: $(OBJ)/tests/fuzz/%_fuzz.o $(OBJ)/tests/fuzz/replay_main.o \
+    $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
+	$(call link,$(ALL_LIBS))
+$(FUZZERS): private LINK_MODE += -fsanitize=fuzzer
+$(FUZZERS): $(BUILD)/fuzzers/%: $(OBJ)/tests/fuzz/%_fuzz.o $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
+	$(call link,$(ALL_LIBS))
+
+# New inputs stay in the build folder; one worth keeping is copied to the corpus by hand, under a name that says why.
+.PHONY: fuzz fuzz-built
+fuzz: ## Run each fuzz target MINUTES minutes (default 1), or one: FUZZ=name
+	@tools/dev/setup.sh build fuzz
+	+@$(MAKE) fuzz-built BUILD=$(BUILD)/fuzz CXX=clang++-14 SANITIZE=fuzzer-no-link,address,undefined
+fuzz-built: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/fuzzers/%),$(FUZZERS))
+	@for fuzzer in $^; do name=$$(basename $$fuzzer); echo "  FUZZ    $$name: $(MINUTES) min"; \
+	  mkdir -p $(BUILD)/corpus/$$name $(BUILD)/crashes; \
+	  $$fuzzer -max_total_time=$$(( $(MINUTES) > 0 ? 60 * $(MINUTES) : 1 )) -print_final_stats=1 -artifact_prefix=$(BUILD)/crashes/$$name- \
+	    $(BUILD)/corpus/$$name tests/fuzz/corpus/$$name > $(BUILD)/$$name.log 2>&1 || { tail -n 60 $(BUILD)/$$name.log; exit 1; }; \
+	  grep -E 'number_of_executed_units|new_units_added' $(BUILD)/$$name.log; done
+
+# --- Running ---
+
+only       = $(if $(ONLY),$(filter $(addprefix %/,$(ONLY)),$(1)),$(1))
+suite      = $(if $(filter $(1),$(SUITES)),$(call only,$(2)))
+TESTS     := $(addprefix unit:,$(call suite,unit,$(UNIT_TESTS))) $(addprefix replay:,$(call suite,replay,$(REPLAY_TESTS))) \
+             $(addprefix simulation:,$(call suite,simulation,$(SIMULATION_TESTS))) \
+             $(addprefix integration:,$(call suite,integration,$(INTEGRATION_TESTS))) \
+             $(addprefix fault:,$(call suite,fault,$(FAULT_TESTS)))
+# Only these talk to a real daemon.
+NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BINARIES) $(EXAMPLES))
+RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
+
+.PHONY: test test-built asan tsan sim sims
+test: setup ## Build and run all tests; SUITES=, ONLY=, SEEDS= narrow it
+	+@$(MAKE) test-built
+test-built: $(foreach t,$(TESTS),$(lastword $(subst :, ,$(t)))) $(NEED_BINARIES)
+	@$(RUN_TESTS) --seeds $(SEEDS) $(TESTS)
+
+asan: setup ## The same under address and undefined-behaviour sanitizers
+	+@$(MAKE) test-built BUILD=$(BUILD)/asan SANITIZE=address,undefined
+tsan: setup ## The same under the thread sanitizer
+	+@$(MAKE) test-built BUILD=$(BUILD)/tsan SANITIZE=thread
+
+SEED ?= 1
+N    ?= 100
+sim: $(SIMULATION_TESTS) ## Run the simulation of one SEED
+	@$(BUILD)/tests/simulation --seed $(SEED)
+sims: $(SIMULATION_TESTS) ## Run the simulation of N seeds, from SEED on
+	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) simulation:$(BUILD)/tests/simulation

@@ -1,0 +1,318 @@
+#include "tests/simulation/broker.h"
+
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "broker/shard/rebuild.h"
+#include "broker/shard/views.h"
+
+namespace tidemark::sim {
+
+namespace {
+
+constexpr int64_t kTickUs = 10'000;
+constexpr int64_t kStartRetryUs = 1'000'000;
+
+std::string directory_of(size_t shard) { return "data/shard-" + std::to_string(shard); }
+
+// What a runtime owns of a store that outlives it.
+class SharedStore final : public kv::KeyValueStore {
+ public:
+  explicit SharedStore(kv::MemoryStore& store) : store_(store) {}
+
+  Status commit(const kv::WriteBatch& batch) override { return store_.commit(batch); }
+
+  Result<std::unique_ptr<kv::ReadView>> read() override { return store_.read(); }
+
+  uint64_t size_bytes() override { return store_.size_bytes(); }
+
+ private:
+  kv::MemoryStore& store_;
+};
+
+}  // namespace
+
+// One shard's loop and workers within one process. Destroying it is their death.
+class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
+ public:
+  Loop(SimBroker& broker, size_t shard)
+      : broker_(broker),
+        shard_(shard),
+        disk_(broker.scheduler_, broker.random_.next(), broker.options_.disk_latency_us_max, true, [this] { turn(); }),
+        checkpoint_(broker.scheduler_, broker.random_.next(), 4 * broker.options_.disk_latency_us_max, true, [this] { turn(); }),
+        reads_(broker.scheduler_, broker.random_.next(), 2 * broker.options_.disk_latency_us_max, false, [this] { turn(); }) {}
+
+  Status open() {
+    const Options& wanted = broker_.options_;
+    shard::ShardOptions options;
+    options.log_directory = directory_of(shard_);
+    options.cluster_id = 7;
+    options.shard = ShardId{static_cast<uint16_t>(shard_)};
+    options.shard_count = wanted.shards;
+    options.node = NodeId{1};
+    options.advertised_host = "127.0.0.1";
+    options.advertised_port = 9470;
+    options.segment_bytes = wanted.segment_bytes;
+    options.write_buffer_bytes = wanted.write_buffer_bytes;
+    options.tail_cache_bytes = wanted.tail_cache_bytes;
+    options.checkpoint_log_bytes = wanted.checkpoint_log_bytes;
+    options.checkpoint_interval_ms = wanted.checkpoint_interval_ms;
+    options.random_seed = broker_.random_.next();
+    shard::Environment environment{broker_.disk_, broker_.scheduler_.clock(), disk_, checkpoint_, reads_, *this, *this,
+                                   std::make_unique<SharedStore>(*broker_.stores_[shard_])};
+    log::RecoveryReport report;
+    ASSIGN_OR_RETURN(runtime_, shard::ShardRuntime::open(std::move(environment), std::move(options), &report));
+    broker_.counters_.torn_bytes += report.torn_bytes_cut;
+    return {};
+  }
+
+  shard::ShardRuntime& runtime() { return *runtime_; }
+
+  // What the loop does at the end of each of its turns.
+  void turn() {
+    while (!deferred_.empty()) {
+      MoveOnlyFunction<void()> callback = std::move(deferred_.front());
+      deferred_.pop_front();
+      callback();
+    }
+    if (!stopped_) {
+      runtime_->flush();
+    }
+  }
+
+  void tick() {
+    if (!stopped_) {
+      runtime_->tick();
+      turn();
+    }
+  }
+
+  void set_stopped() { stopped_ = true; }
+
+  void defer(MoveOnlyFunction<void()> callback) override {
+    deferred_.push_back(std::move(callback));
+    // At the latest in a turn of its own.
+    broker_.scheduler_.after_us(1, [&broker = broker_, shard = shard_, generation = broker_.generation_] {
+      if (generation == broker.generation_ && !broker.loops_.empty()) {
+        broker.loops_[shard]->turn();
+      }
+    });
+  }
+
+  void reply(const shard::ReplyTo& to, protocol::OutFrame frame) override { broker_.network_.reply(to, frame); }
+
+  void mail(shard::ShardMail mail) override {
+    broker_.scheduler_.after_us(5, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
+      if (generation == broker.generation_ && !broker.loops_.empty()) {
+        Loop& loop = *broker.loops_[mail.to.value()];
+        if (!loop.stopped_) {
+          loop.runtime_->receive_mail(mail);
+          loop.turn();
+        }
+      }
+    });
+  }
+
+ private:
+  SimBroker& broker_;
+  const size_t shard_;
+  SimExecutor disk_;
+  SimExecutor checkpoint_;
+  SimExecutor reads_;
+  std::deque<MoveOnlyFunction<void()>> deferred_;
+  bool stopped_ = false;
+  std::unique_ptr<shard::ShardRuntime> runtime_;  // first to go
+};
+
+SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& model, const Options& options)
+    : scheduler_(scheduler),
+      network_(network),
+      model_(model),
+      options_(options),
+      random_(options.seed + 2),
+      disk_(options.seed + 3) {
+  for (size_t shard = 0; shard < options.shards; ++shard) {
+    require(disk_.create_directories(directory_of(shard)).ok(), "a simulated directory could not be made");
+    stores_.push_back(std::make_unique<kv::MemoryStore>());
+  }
+}
+
+SimBroker::~SimBroker() { end_process(); }
+
+// --- life ---------------------------------------------------------------------------------------------------------------
+
+void SimBroker::start() {
+  require(state_ == State::kDown, "started twice");
+  ++generation_;
+  const Status opened = open_all();
+  if (!opened.ok()) {
+    const bool excused = opened.code() == ErrorCode::kDiskFull || opened.code() == ErrorCode::kIoError;
+    require(excused, "the broker does not start: " + opened.to_string());
+    ++counters_.failed_starts;
+    end_process();
+    scheduler_.after_us(kStartRetryUs, [this, generation = generation_] {
+      if (generation == generation_) {
+        start();
+      }
+    });
+    return;
+  }
+  ++counters_.starts;
+  state_ = State::kRunning;
+  check_recovered();
+  struct Ticker {
+    SimBroker& broker;
+    uint64_t generation;
+
+    void operator()() const {
+      if (generation != broker.generation_) {
+        return;
+      }
+      for (const auto& loop : broker.loops_) {
+        loop->tick();
+      }
+      broker.scheduler_.after_us(kTickUs, Ticker(*this));
+    }
+  };
+  Ticker{*this, generation_}();
+}
+
+Status SimBroker::open_all() {
+  for (size_t shard = 0; shard < options_.shards; ++shard) {
+    loops_.push_back(std::make_unique<Loop>(*this, shard));
+    RETURN_IF_ERROR(loops_.back()->open());
+  }
+  return {};
+}
+
+void SimBroker::die(Death how) {
+  if (state_ == State::kDown) {
+    return;
+  }
+  count_process();
+  end_process();
+  if (how == Death::kPowerCut) {
+    disk_.crash();
+    disk_.heal();
+  }
+  for (const auto& store : stores_) {
+    store->crash();
+  }
+}
+
+void SimBroker::end_process() {
+  ++generation_;
+  state_ = State::kDown;
+  loops_.clear();
+  network_.break_all();
+}
+
+void SimBroker::stop() {
+  if (state_ != State::kRunning) {
+    return;
+  }
+  state_ = State::kStopping;
+  stopping_ = loops_.size();
+  for (const auto& loop : loops_) {
+    loop->runtime().stop([this, &loop = *loop, generation = generation_](const Status&) {
+      loop.set_stopped();
+      if (--stopping_ == 0) {
+        scheduler_.after_us(1, [this, generation] {
+          if (generation == generation_) {
+            die(Death::kKill);
+          }
+        });
+      }
+    });
+    loop->turn();
+  }
+}
+
+void SimBroker::lose_checkpoints() {
+  require(state_ == State::kDown, "checkpoints are lost while nobody uses them");
+  if (counters_.dropped_prefixes == 0) {
+    for (const auto& store : stores_) {
+      store->erase();
+    }
+  }
+}
+
+void SimBroker::count_process() {
+  for (const auto& loop : loops_) {
+    const shard::ShardStats stats = loop->runtime().stats();
+    counters_.checkpoints += stats.checkpoints;
+    counters_.cold_reads += stats.cold_reads;
+    counters_.duplicates += stats.duplicates;
+    counters_.dropped_prefixes += stats.log_first_position > 0 ? 1 : 0;
+  }
+}
+
+bool SimBroker::healthy() const {
+  if (state_ != State::kRunning) {
+    return false;
+  }
+  for (const auto& loop : loops_) {
+    if (!loop->runtime().ready()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::string SimBroker::describe() const {
+  std::string text;
+  for (const auto& loop : loops_) {
+    const shard::ShardStats stats = loop->runtime().stats();
+    text += " shard " + std::to_string(stats.shard) + ": leader " + std::to_string(stats.leader) + " read_only " +
+            std::to_string(stats.read_only) + " disk_full " + std::to_string(stats.disk_full) + " unsynced " +
+            std::to_string(stats.unsynced_bytes) + " applied " + std::to_string(stats.applied_index) + ";";
+  }
+  return text.empty() ? " no process" : text;
+}
+
+// --- service ------------------------------------------------------------------------------------------------------------
+
+void SimBroker::on_request(ShardId shard, const shard::ReplyTo& from, const protocol::Frame& frame) {
+  loops_[shard.value()]->runtime().receive(from, frame);
+  loops_[shard.value()]->turn();
+}
+
+void SimBroker::on_connection_closed(ShardId shard, uint64_t connection) {
+  loops_[shard.value()]->runtime().connection_closed(0, connection);
+}
+
+// --- what must hold after every start -----------------------------------------------------------------------------------
+
+void SimBroker::check_recovered() {
+  for (size_t shard = 0; shard < loops_.size(); ++shard) {
+    require(loops_[shard]->runtime().ready(), "the only voter does not lead after its start");
+    check_replay(shard);
+  }
+}
+
+// The same state comes from the log alone, as far as the log reaches back; else from the checkpoint and the log, again.
+void SimBroker::check_replay(size_t shard) {
+  shard::ShardRuntime& runtime = loops_[shard]->runtime();
+  shard::Views views(ShardId{static_cast<uint16_t>(shard)});
+  const shard::ShardStats stats = runtime.stats();
+  if (stats.log_first_position > 0) {
+    const Status loaded = views.load(*stores_[shard]->read().value());
+    require(loaded.ok(), "a checkpoint cannot be loaded twice: " + loaded.to_string());
+  }
+  const Status replayed = shard::replay_log(disk_, directory_of(shard), views);
+  require(replayed.ok(), "the log of shard " + std::to_string(shard) + " cannot be replayed: " + replayed.to_string());
+  require(views.applied().index == runtime.applied_index() && views.hash() == runtime.state_hash(),
+          "shard " + std::to_string(shard) + " recovered to another state (entry " +
+              std::to_string(runtime.applied_index().value()) + ") than its log gives (entry " +
+              std::to_string(views.applied().index.value()) + ")");
+  ++counters_.replays_checked;
+  for (const auto& [id, partition] : views.partitions()) {
+    require(partition.end() >= model_.end_of(id),
+            "I1, I7: after a restart topic " + std::to_string(id.topic.value()) + " partition " +
+                std::to_string(id.index.value()) + " ends at " + std::to_string(partition.end().value()) +
+                ", but known is up to " + std::to_string(model_.end_of(id).value()));
+  }
+}
+
+}  // namespace tidemark::sim

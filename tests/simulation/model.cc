@@ -1,0 +1,145 @@
+#include "tests/simulation/model.h"
+
+#include <algorithm>
+#include <set>
+
+#include "log/base/checksum.h"
+#include "log/base/coding.h"
+#include "tests/simulation/scheduler.h"
+
+namespace tidemark::sim {
+
+namespace {
+
+constexpr size_t kValueHeadBytes = 16;
+constexpr size_t kChecksumBytes = 4;
+
+std::string place(PartitionId partition, Offset offset) {
+  return "topic " + std::to_string(partition.topic.value()) + " partition " + std::to_string(partition.index.value()) +
+         " offset " + std::to_string(offset.value());
+}
+
+}  // namespace
+
+uint64_t Model::sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes) {
+  messages_.push_back(
+      {partition, producer, sequence, pad_bytes, false, Offset{}, partitions_[partition].acknowledged_end});
+  return messages_.size();
+}
+
+std::string Model::value_of(uint64_t uid) const {
+  const MessageState& message = messages_.at(uid - 1);
+  std::vector<uint8_t> bytes;
+  ByteWriter writer(bytes);
+  writer.le(uid);
+  writer.le(message.partition.topic.value());
+  writer.le(message.partition.index.value());
+  Random noise(seed_ ^ uid);
+  for (uint32_t i = 0; i < message.pad_bytes; ++i) {
+    writer.le(static_cast<uint8_t>(noise.next()));
+  }
+  writer.le(crc32c(bytes));
+  return std::string(as_text(bytes));
+}
+
+void Model::acknowledged(uint64_t first_uid, size_t count, Offset base) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t uid = first_uid + i;
+    MessageState& message = messages_.at(uid - 1);
+    const Offset offset = base + i;
+    const std::string what = "message " + std::to_string(uid) + ", " + place(message.partition, offset);
+    if (message.acknowledged) {
+      require(message.offset == offset, "I11: acknowledged again at another offset than " +
+                                            std::to_string(message.offset.value()) + ": " + what);
+      continue;
+    }
+    require(offset >= message.floor, "I5: sent after offset " + std::to_string(message.floor.value()) +
+                                         " - 1 was acknowledged, but lies before it: " + what);
+    message.acknowledged = true;
+    message.offset = offset;
+    ++acknowledged_;
+    identify(message.partition, offset, uid);
+    PartitionState& state = partitions_[message.partition];
+    state.acknowledged_end = std::max(state.acknowledged_end, offset + 1);
+  }
+}
+
+void Model::read(PartitionId partition, Offset offset, std::string_view value) {
+  ++read_;
+  const uint64_t uid = check_value(partition, offset, value);
+  const MessageState& message = messages_[uid - 1];
+  require(!message.acknowledged || message.offset == offset,
+          "I1: acknowledged at offset " + std::to_string(message.offset.value()) + ", read at " +
+              place(partition, offset));
+  identify(partition, offset, uid);
+}
+
+uint64_t Model::check_value(PartitionId partition, Offset offset, std::string_view value) const {
+  const ByteView bytes = as_bytes(value);
+  const std::string at = place(partition, offset);
+  require(bytes.size() >= kValueHeadBytes + kChecksumBytes, "I3: value too short at " + at);
+  const auto body = bytes.first(bytes.size() - kChecksumBytes);
+  require(load_le<uint32_t>(bytes.data() + body.size()) == crc32c(body), "I3: damaged value at " + at);
+  const auto uid = load_le<uint64_t>(bytes.data());
+  require(uid >= 1 && uid <= messages_.size(), "I2: a message that nobody sent at " + at);
+  const MessageState& message = messages_[uid - 1];
+  require(message.partition == partition, "I3: message of another partition at " + at);
+  require(value == value_of(uid), "I3: not the value that was sent at " + at);
+  return uid;
+}
+
+void Model::identify(PartitionId partition, Offset offset, uint64_t uid) {
+  std::vector<uint64_t>& uids = partitions_[partition].uids;
+  if (uids.size() <= offset.value()) {
+    uids.resize(offset.value() + 1);
+  }
+  uint64_t& known = uids[offset.value()];
+  require(known == 0 || known == uid, "I4: was message " + std::to_string(known) + ", is now message " +
+                                          std::to_string(uid) + ": " + place(partition, offset));
+  known = uid;
+}
+
+void Model::forget(TopicId topic) {
+  std::erase_if(partitions_, [&](const auto& entry) { return entry.first.topic == topic; });
+}
+
+std::vector<PartitionId> Model::partitions() const {
+  std::vector<PartitionId> ids;
+  for (const auto& [id, state] : partitions_) {
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+Offset Model::end_of(PartitionId partition) const {
+  const auto it = partitions_.find(partition);
+  return it == partitions_.end() ? Offset{} : Offset{it->second.uids.size()};
+}
+
+bool Model::used(PartitionId partition) const { return end_of(partition) > Offset{}; }
+
+void Model::check_drained(PartitionId partition, Offset start, bool retention,
+                          const std::vector<Stored>& messages) {
+  require(retention || start == Offset{0}, "I1: without retention, but begins at " + place(partition, start));
+  std::set<uint64_t> seen;
+  std::map<uint64_t, uint64_t> newest_sequence;  // by producer, + 1
+  Offset expected = start;
+  for (const Stored& stored : messages) {
+    const std::string at = place(partition, stored.offset);
+    require(stored.offset == expected, "I6: expected offset " + std::to_string(expected.value()) + ", got " + at);
+    ++expected;
+    read(partition, stored.offset, stored.value);
+    const uint64_t uid = check_value(partition, stored.offset, stored.value);
+    require(seen.insert(uid).second, "I11: stored twice: message " + std::to_string(uid) + ", again at " + at);
+    const MessageState& message = messages_[uid - 1];
+    require(stored.offset >= message.floor, "I5: lies before what was acknowledged before it was sent: " + at);
+    uint64_t& newest = newest_sequence[message.producer];
+    require(message.sequence >= newest, "I5: out of the producer's order: " + at);
+    newest = message.sequence + 1;
+  }
+  // Whatever was acknowledged or read lies below `expected`; what lies there has been compared above.
+  require(end_of(partition) <= expected, "I1, I7: ends at " + place(partition, expected) + ", but known is up to " +
+                                             std::to_string(end_of(partition).value()));
+}
+
+}  // namespace tidemark::sim

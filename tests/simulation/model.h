@@ -1,0 +1,84 @@
+// Model: what clients did and saw, and the rules that must hold over it. Knows nothing of the broker.
+//
+//   I1  an acknowledged message is never lost, and lies at exactly the offset of the acknowledgement
+//   I2  nothing is read that was not sent
+//   I3  what is read is what was sent, in the partition it was sent to
+//   I4  an offset of a partition means one message, for ever
+//   I5  messages of a producer keep their order in a partition; what was acknowledged before another was sent lies before it
+//   I6  between two offsets that exist none is missing
+//   I7  what was read once is there later, unless retention took it
+//   I11 a message that was sent several times is stored once
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "log/base/ids.h"
+
+namespace tidemark::sim {
+
+class Model {
+ public:
+  explicit Model(uint64_t seed) : seed_(seed) {}
+
+  // A message is about to be sent for the first time: its unique id, from 1 on. `sequence` counts the producer's messages to this
+  // partition from 0.
+  uint64_t sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes);
+  // What it carries: id, partition, noise, checksum.
+  [[nodiscard]] std::string value_of(uint64_t uid) const;
+  // Messages uid, uid + 1, ... of one batch were acknowledged.
+  void acknowledged(uint64_t first_uid, size_t count, Offset base);
+  void read(PartitionId partition, Offset offset, std::string_view value);
+  // The topic was deleted: nothing is promised of it any more.
+  void forget(TopicId topic);
+
+  // Partitions that a client used. Offsets from `end_of` on are unknown to everybody; below it each was acknowledged or read.
+  [[nodiscard]] std::vector<PartitionId> partitions() const;
+  [[nodiscard]] Offset end_of(PartitionId partition) const;
+  [[nodiscard]] bool used(PartitionId partition) const;
+
+  // `messages` is all that is stored in the partition at the end, from `start` on.
+  struct Stored {
+    Offset offset;
+    std::string value;
+  };
+
+  void check_drained(PartitionId partition, Offset start, bool retention, const std::vector<Stored>& messages);
+
+  [[nodiscard]] uint64_t messages_sent() const { return messages_.size(); }
+
+  [[nodiscard]] uint64_t messages_acknowledged() const { return acknowledged_; }
+
+  [[nodiscard]] uint64_t messages_read() const { return read_; }
+
+ private:
+  struct MessageState {
+    PartitionId partition;
+    uint64_t producer = 0;
+    uint64_t sequence = 0;
+    uint32_t pad_bytes = 0;
+    bool acknowledged = false;
+    Offset offset;  // once acknowledged
+    Offset floor;   // its offset is at least this
+  };
+
+  struct PartitionState {
+    std::vector<uint64_t> uids;       // by offset; 0: not known
+    Offset acknowledged_end;          // behind the largest offset acknowledged
+  };
+
+  // The id in a value that is intact and belongs to `partition`.
+  uint64_t check_value(PartitionId partition, Offset offset, std::string_view value) const;
+  void identify(PartitionId partition, Offset offset, uint64_t uid);
+
+  const uint64_t seed_;
+  std::vector<MessageState> messages_;  // by uid - 1
+  std::map<PartitionId, PartitionState> partitions_;
+  uint64_t acknowledged_ = 0;
+  uint64_t read_ = 0;
+};
+
+}  // namespace tidemark::sim

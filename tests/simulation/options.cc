@@ -1,0 +1,79 @@
+#include "tests/simulation/options.h"
+
+#include <initializer_list>
+#include <sstream>
+
+#include "log/base/random.h"
+
+namespace tidemark::sim {
+
+namespace {
+
+template <typename T>
+T pick(Random& random, std::initializer_list<T> values) {
+  return values.begin()[random.below(values.size())];
+}
+
+// Often a fault does not happen at all in a run: then others show better.
+int64_t fault(Random& random, int64_t mean_ms) {
+  return random.chance(1, 2) ? 0 : static_cast<int64_t>(random.between(1, 4)) * mean_ms / 2;
+}
+
+}  // namespace
+
+Options Options::from_seed(uint64_t seed) {
+  Random random(seed * 0x9E3779B97F4A7C15ull + 1);
+  Options o;
+  o.seed = seed;
+  o.chaos_ms = pick<int64_t>(random, {5'000, 15'000, 30'000});
+  o.shards = static_cast<uint16_t>(random.between(1, 4));
+  o.segment_bytes = pick<uint64_t>(random, {16'384, 65'536, 65'536, 262'144, 1'048'576, 4'194'304});
+  o.tail_cache_bytes = pick<size_t>(random, {0, 4'096, 65'536, 4'194'304});
+  o.write_buffer_bytes = pick<size_t>(random, {20'000, 262'144, 67'108'864});
+  o.checkpoint_log_bytes = pick<uint64_t>(random, {2'048, 65'536, 67'108'864});
+  o.checkpoint_interval_ms = pick<int64_t>(random, {20, 500, 5'000, 60'000'000});
+  o.disk_latency_us_max = pick<int64_t>(random, {200, 5'000, 50'000});
+  o.topics = static_cast<uint32_t>(random.between(1, 3));
+  o.partitions_max = static_cast<uint32_t>(random.between(1, 6));
+  o.producers = static_cast<uint32_t>(random.between(1, 4));
+  o.consumers = static_cast<uint32_t>(random.between(1, 4));
+  o.batch_messages_max = pick<uint32_t>(random, {1, 5, 50});
+  o.value_bytes_max = pick<uint32_t>(random, {1, 100, 2'000});
+  o.batches_in_flight_max = static_cast<uint32_t>(random.between(1, 5));
+  o.produce_interval_us_max = pick<int64_t>(random, {5'000, 50'000, 200'000});
+  o.network_delay_us_max = pick<int64_t>(random, {100, 5'000, 100'000});
+  o.retention = random.chance(1, 3);
+  o.topic_changes = random.chance(1, 2);
+  o.power_cut_ms = fault(random, 3'000);
+  o.kill_ms = fault(random, 3'000);
+  o.clean_stop_ms = fault(random, 6'000);
+  o.disk_full_ms = fault(random, 6'000);
+  o.sync_error_ms = fault(random, 8'000);
+  o.write_error_ms = fault(random, 8'000);
+  o.checkpoint_error_ms = fault(random, 2'000);
+  o.checkpoint_loss_ms = fault(random, 8'000);
+  o.clock_step_ms = fault(random, 2'000);
+  o.connection_reset_ms = fault(random, 500);
+  return o;
+}
+
+std::string Options::to_string() const {
+  std::ostringstream out;
+  out << "seed=" << seed << " chaos_ms=" << chaos_ms << " shards=" << shards << " segment_bytes=" << segment_bytes
+      << " tail_cache_bytes=" << tail_cache_bytes << " write_buffer_bytes=" << write_buffer_bytes
+      << " checkpoint_log_bytes=" << checkpoint_log_bytes << " checkpoint_interval_ms=" << checkpoint_interval_ms
+      << " disk_latency_us_max=" << disk_latency_us_max << " topics=" << topics
+      << " partitions_max=" << partitions_max << " producers=" << producers << " consumers=" << consumers
+      << " batch_messages_max=" << batch_messages_max << " value_bytes_max=" << value_bytes_max
+      << " batches_in_flight_max=" << batches_in_flight_max
+      << " produce_interval_us_max=" << produce_interval_us_max
+      << " network_delay_us_max=" << network_delay_us_max << " retention=" << retention
+      << " topic_changes=" << topic_changes << " power_cut_ms=" << power_cut_ms << " kill_ms=" << kill_ms
+      << " clean_stop_ms=" << clean_stop_ms << " disk_full_ms=" << disk_full_ms << " sync_error_ms=" << sync_error_ms
+      << " write_error_ms=" << write_error_ms << " checkpoint_error_ms=" << checkpoint_error_ms
+      << " checkpoint_loss_ms=" << checkpoint_loss_ms << " clock_step_ms=" << clock_step_ms
+      << " connection_reset_ms=" << connection_reset_ms;
+  return out.str();
+}
+
+}  // namespace tidemark::sim

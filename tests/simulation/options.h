@@ -1,0 +1,54 @@
+// What one simulated run is like. Everything is drawn from the seed; each seed draws its own limits, so that a hundred short runs see
+// more than one long one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace tidemark::sim {
+
+struct Options {
+  uint64_t seed = 0;
+  int64_t chaos_ms = 0;  // how long faults happen; then everything heals and the rest has to finish
+
+  // Broker.
+  uint16_t shards = 1;
+  uint64_t segment_bytes = 0;
+  size_t tail_cache_bytes = 0;
+  size_t write_buffer_bytes = 0;
+  uint64_t checkpoint_log_bytes = 0;
+  int64_t checkpoint_interval_ms = 0;
+  int64_t disk_latency_us_max = 0;
+
+  // Clients.
+  uint32_t topics = 1;
+  uint32_t partitions_max = 1;
+  uint32_t producers = 1;
+  uint32_t consumers = 1;
+  uint32_t batch_messages_max = 1;
+  uint32_t value_bytes_max = 1;
+  uint32_t batches_in_flight_max = 1;  // per producer and partition
+  int64_t produce_interval_us_max = 0;
+  int64_t network_delay_us_max = 0;
+  bool retention = false;
+  bool topic_changes = false;
+
+  // Faults: mean time between them in ms, 0: never.
+  int64_t power_cut_ms = 0;
+  int64_t kill_ms = 0;
+  int64_t clean_stop_ms = 0;
+  int64_t disk_full_ms = 0;
+  int64_t sync_error_ms = 0;
+  int64_t write_error_ms = 0;
+  int64_t checkpoint_error_ms = 0;
+  int64_t checkpoint_loss_ms = 0;  // a crash after which the checkpoints are gone
+  int64_t clock_step_ms = 0;
+  int64_t connection_reset_ms = 0;
+
+  static Options from_seed(uint64_t seed);
+  // One `name=value` per word.
+  [[nodiscard]] std::string to_string() const;
+};
+
+}  // namespace tidemark::sim

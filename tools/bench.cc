@@ -1,0 +1,270 @@
+// tidemark bench produce|consume|e2e: flags, baseline and report; the runs are in bench_*.cc.
+#include "tools/bench.h"
+
+#include <algorithm>
+#include <array>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "log/base/limits.h"
+#include "log/base/random.h"
+#include "tools/cli.h"
+#include "tools/errors.h"
+#include "tools/interrupt.h"
+#include "tools/output.h"
+#include "tools/parse.h"
+#include "tools/session.h"
+
+namespace tidemark::tools {
+namespace {
+
+struct Percentile {
+  const char* name;
+  double fraction;
+};
+
+constexpr std::array<Percentile, 5> kPercentiles = {
+    {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"p9999", 0.9999}}};
+
+double to_ms(uint64_t ns) { return static_cast<double>(ns) / 1e6; }
+
+using Run = BenchResult (*)(const Globals&, Session&, const BenchOptions&);
+
+int run_bench(const Globals& globals, const BenchOptions& options, Run run, bool wants_baseline) {
+  catch_interrupts();
+  Session session(globals);
+  RawWriteResult baseline;
+  const bool measures = wants_baseline && options.baseline;
+  // Half before and half after: a disk that changes its mind in between does not favour either
+  // side.
+  const auto measure_half = [&] {
+    if (measures && !interrupted()) {
+      throw_if_error(measure_raw_writes(options.raw_write, options.baseline_seconds / 2, baseline),
+                     "baseline");
+    }
+  };
+  const auto cluster = require(session.admin().describe_cluster(session.deadline_ms()), "cluster");
+  measure_half();
+  BenchResult result = run(globals, session, options);
+  measure_half();
+  result.fsync = cluster.fsync;
+  // A topic that was there may hold messages of other sizes: then the mean is what was measured.
+  result.size = result.value_bytes > 0 && result.messages > 0 ? result.value_bytes / result.messages
+                                                              : options.size;
+  result.has_baseline = measures;
+  result.baseline = baseline;
+  print_result(globals, bench_table(result), bench_json(result));
+  const bool bad = result.failed > 0 || result.lost > 0 || result.duplicates > 0;
+  return static_cast<int>(bad ? ExitCode::kPartlyDone : ExitCode::kOk);
+}
+
+void add_common_options(CLI::App& command, BenchOptions& options) {
+  add_topic_name(command, options.topic);
+  add_bytes(command, "--size", options.size, "Bytes of a message's value (default 1024)");
+  command.add_option("--count", options.count, "Messages")
+      ->check(check_positive)
+      ->type_name("N");
+  command.add_option("--seconds", options.seconds, "Stop after this time")
+      ->check(check_positive)
+      ->type_name("S");
+  command
+      .add_option("--partitions", options.partitions, "Partitions, if the topic has to be created")
+      ->check(CLI::Range(uint32_t{1}, limits::kPartitionsPerTopicMax))
+      ->capture_default_str()
+      ->type_name("N");
+}
+
+void add_send_options(CLI::App& command, BenchOptions& options) {
+  command
+      .add_option(
+          "--rate", options.rate,
+          "Messages per second, open loop: latency counts from the intended time of each message")
+      ->check(check_positive)
+      ->type_name("N");
+  command
+      .add_option("--in-flight", options.in_flight, "At most this many messages without an answer")
+      ->check(check_positive)
+      ->type_name("N");
+  add_bytes(command, "--batch-bytes", options.batch_bytes, "Size of a full batch (default 256KiB)");
+  command
+      .add_option("--linger-ms", options.linger_ms,
+                  "Wait this long for a batch to fill (default 5; 0 with --rate)")
+      ->check(CLI::Range(0, 60'000))
+      ->type_name("MS");
+  command.add_option("--compress", options.compress, "none or zstd")
+      ->check(CLI::IsMember({"none", "zstd"}))
+      ->type_name("CODEC");
+  command.add_flag("!--no-baseline", options.baseline, "Do not measure what the file system gives");
+  command
+      .add_option("--baseline-dir", options.raw_write.directory,
+                  "Where the baseline writes its file: name a folder on the broker's file system "
+                  "(default: here)")
+      ->type_name("DIR");
+  add_bytes(command, "--baseline-bytes", options.raw_write.bytes_per_sync,
+            "Bytes written per sync in the baseline (default 1MiB)");
+  command
+      .add_option("--baseline-seconds", options.baseline_seconds,
+                  "How long the baseline writes, half before and half after")
+      ->check(check_positive)
+      ->capture_default_str()
+      ->type_name("S");
+}
+
+void check_options(const BenchOptions& options) {
+  if (options.size > limits::kMessageBytesMax) {
+    throw usage_error(
+        fmt::format("--size: a message has at most {} bytes", limits::kMessageBytesMax));
+  }
+  if (options.raw_write.bytes_per_sync == 0 || options.raw_write.bytes_per_sync > uint64_t{256}
+                                                                                      << 20) {
+    throw usage_error("--baseline-bytes: between 1 byte and 256MiB");
+  }
+}
+
+void add_bench(CLI::App& bench, Globals& globals, const std::string& name, const std::string& help,
+               Run run, bool writes, const std::string& footer) {
+  const auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = bench.add_subcommand(name, help);
+  add_common_options(*command, *options);
+  if (writes) {
+    add_send_options(*command, *options);
+  } else {
+    command->add_option("--repeat", options->repeat, "Read the topic this many times")
+        ->check(CLI::Range(1, 1'000'000))
+        ->capture_default_str()
+        ->type_name("N");
+  }
+  command->footer(footer);
+  command->callback([&globals, options, run, writes] {
+    globals.action = [&globals, options, run, writes] {
+      check_options(*options);
+      return run_bench(globals, *options, run, writes);
+    };
+  });
+}
+
+}  // namespace
+
+double BenchResult::mb_per_s() const {
+  const uint64_t bytes = value_bytes > 0 ? value_bytes : messages * size;
+  return seconds > 0 ? static_cast<double>(bytes) / 1e6 / seconds : 0;
+}
+
+double BenchResult::baseline_ratio() const {
+  const double base = baseline.mb_per_s();
+  return base > 0 ? mb_per_s() / base : 0;
+}
+
+std::string bench_json(const BenchResult& result) {
+  using Json = nlohmann::ordered_json;
+  Json object = Json::object();
+  object["messages"] = result.messages;
+  object["seconds"] = result.seconds;
+  object["messages_per_s"] = result.messages_per_s();
+  object["mb_per_s"] = result.mb_per_s();
+  object["fsync"] = result.fsync;
+  object["size"] = result.size;
+  object["latency_ms"] = nullptr;
+  if (result.has_latency) {
+    Json latency = Json::object();
+    for (const Percentile& percentile : kPercentiles) {
+      latency[percentile.name] = to_ms(result.latency_ns.percentile(percentile.fraction));
+    }
+    latency["max"] = to_ms(result.latency_ns.max());
+    object["latency_ms"] = std::move(latency);
+  }
+  if (result.counts_losses) {
+    object["lost"] = result.lost;
+    object["duplicates"] = result.duplicates;
+  }
+  object["baseline_mb_per_s"] = nullptr;
+  object["baseline_ratio"] = nullptr;
+  if (result.has_baseline) {
+    object["baseline_mb_per_s"] = result.baseline.mb_per_s();
+    object["baseline_ratio"] = result.baseline_ratio();
+  }
+  return object.dump();
+}
+
+std::string bench_table(const BenchResult& result) {
+  std::string out = fmt::format("{}: {} messages of {} bytes, {} partition{}, fsync {}, {}\n",
+                                result.what, format_count(result.messages), result.size,
+                                result.partitions, result.partitions == 1 ? "" : "s", result.fsync,
+                                result.rate > 0 ? fmt::format("open loop at {:.0f}/s", result.rate)
+                                                : std::string("as fast as possible"));
+  out += fmt::format("  throughput  {}/s, {:.1f} MB/s in {:.2f} s\n",
+                     format_count(static_cast<uint64_t>(result.messages_per_s())),
+                     result.mb_per_s(), result.seconds);
+  if (result.has_latency) {
+    out += "  latency ms ";
+    for (const Percentile& percentile : kPercentiles) {
+      out += fmt::format(" {} {:.3f}", percentile.name,
+                         to_ms(result.latency_ns.percentile(percentile.fraction)));
+    }
+    out += fmt::format(" max {:.3f}\n", to_ms(result.latency_ns.max()));
+  }
+  if (result.counts_losses) {
+    out += fmt::format("  checked     {} lost, {} duplicates\n", result.lost, result.duplicates);
+  }
+  if (result.failed > 0) {
+    out += fmt::format("  failed      {}\n", format_count(result.failed));
+  }
+  if (result.has_baseline) {
+    out += fmt::format(
+        "  baseline    {:.1f} MB/s raw write+fdatasync ({} per sync); ratio {:.2f}\n",
+        result.baseline.mb_per_s(),
+        format_bytes(result.baseline.syncs > 0 ? result.baseline.bytes / result.baseline.syncs : 0),
+        result.baseline_ratio());
+  }
+  return out;
+}
+
+Payloads::Payloads(size_t size) : size_(size), pool_(std::max<size_t>(size_t{1} << 20, 2 * size)) {
+  Random random(0x7469'6465);
+  std::ranges::generate(pool_, [&random] { return static_cast<char>(random.next()); });
+}
+
+uint32_t ensure_topic(Session& session, const BenchOptions& options) {
+  auto created =
+      session.admin().create_topic(options.topic, options.partitions, {}, session.deadline_ms());
+  if (created.ok()) {
+    note(fmt::format("created topic {} with {} partitions", options.topic, options.partitions));
+    return options.partitions;
+  }
+  if (created.status().code() != client::ErrorCode::kAlreadyExists) {
+    throw command_error(created.status(), fmt::format("topic {}", options.topic));
+  }
+  return static_cast<uint32_t>(session.describe_topic(options.topic).partitions.size());
+}
+
+void add_bench_commands(CLI::App& app, Globals& globals) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure throughput and latency");
+  bench->require_subcommand(1);
+  add_bench(*bench, globals, "produce", "Send messages and measure until each is acknowledged",
+            bench_produce, true,
+            "Without --rate it sends as fast as the broker answers, and latency includes the wait "
+            "in the write buffer\n"
+            "(--in-flight bounds it). Default: 10 seconds.\n"
+            "Examples:\n"
+            "  tidemark bench produce load --size 1024 --seconds 10 --partitions 4\n"
+            "  tidemark bench produce load --size 100 --rate 50000 --seconds 30 -o json");
+  add_bench(*bench, globals, "consume", "Read a topic from its start and measure", bench_consume,
+            false,
+            "Reads to the end that the topic had when the command began. A topic with fewer than "
+            "--count messages (default:\n"
+            "an empty one) is filled with messages of --size first.\n"
+            "Example:\n"
+            "  tidemark bench consume load --count 1000000 --size 1024 --repeat 5");
+  add_bench(*bench, globals, "e2e",
+            "Send messages, read them back, measure from intended sending to arrival", bench_e2e,
+            true,
+            "Producer and consumer run in this process, so both read one clock. Counts what was "
+            "lost or came twice.\n"
+            "Default: 10 seconds at 10,000 messages per second.\n"
+            "Example:\n"
+            "  tidemark bench e2e load --size 100 --rate 10000 --seconds 30");
+}
+
+}  // namespace tidemark::tools

@@ -1,0 +1,91 @@
+// What the three benchmarks share: options, the payload, the report.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/histogram.h"
+#include "tools/raw_write.h"
+
+namespace tidemark::tools {
+
+struct Globals;
+class Session;
+
+struct BenchOptions {
+  std::string topic;
+  uint64_t size = 1024;
+  uint64_t count = 0;  // 0: as long as `seconds` says
+  double seconds = 0;  // 0: as many as `count` says; both 0: the default of the command
+  double rate = 0;     // 0: as fast as it goes (closed loop)
+  uint32_t partitions = 1;
+  uint64_t in_flight = 0;  // messages; 0: default of the command
+  uint64_t batch_bytes = uint64_t{256} << 10;
+  std::optional<int64_t> linger_ms;
+  std::string compress = "none";
+  uint32_t repeat = 1;  // consume: how many times the topic is read
+  bool baseline = true;
+  double baseline_seconds = 2;
+  RawWriteOptions raw_write;
+};
+
+// The numbers of one run; to_json() gives exactly the documented field names.
+struct BenchResult {
+  std::string what;  // "produce", "consume", "e2e"
+  uint64_t messages = 0;
+  double seconds = 0;
+  uint64_t size = 0;         // as asked for
+  uint64_t value_bytes = 0;  // of all messages; 0: messages * size
+  uint32_t partitions = 0;
+  double rate = 0;
+  std::string fsync;
+  bool has_latency = false;
+  Histogram latency_ns;
+  bool counts_losses = false;
+  uint64_t lost = 0;
+  uint64_t duplicates = 0;
+  uint64_t failed = 0;
+  bool has_baseline = false;
+  RawWriteResult baseline;
+
+  [[nodiscard]] double messages_per_s() const {
+    return seconds > 0 ? static_cast<double>(messages) / seconds : 0;
+  }
+
+  [[nodiscard]] double mb_per_s() const;
+
+  [[nodiscard]] double baseline_ratio() const;
+};
+
+std::string bench_json(const BenchResult& result);
+std::string bench_table(const BenchResult& result);
+
+// Values that do not compress, cut from one pool: making a message costs nothing.
+class Payloads {
+ public:
+  explicit Payloads(size_t size);
+
+  [[nodiscard]] std::string_view at(uint64_t index) const {
+    return {pool_.data() + index * kStep % (pool_.size() - size_ + 1), size_};
+  }
+
+ private:
+  static constexpr uint64_t kStep = 4099;  // a prime, so that starts spread over the pool
+  size_t size_;
+  std::vector<char> pool_;
+};
+
+// Creates the topic if it is not there (with options.partitions); gives the number of its
+// partitions.
+uint32_t ensure_topic(Session& session, const BenchOptions& options);
+
+// The runs; each prints nothing.
+BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options);
+BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options);
+BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options);
+
+}  // namespace tidemark::tools

@@ -1,0 +1,186 @@
+#include "tools/cli.h"
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "broker/meta/topic_name.h"
+#include "tools/errors.h"
+#include "tools/output.h"
+#include "tools/parse.h"
+
+namespace tidemark::tools {
+namespace {
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  tidemark topic create orders --partitions 8 --retention 7d\n"
+    "  tidemark produce orders < orders.txt\n"
+    "  tidemark consume orders --from start -n 10 --format '%p %o %v\\n'\n"
+    "  tidemark bench produce orders --size 1024 --seconds 10\n"
+    "\n"
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
+    "            6 conflict, 7 partly done.\n"
+    "Data goes to standard output; progress, summaries and errors go to standard error.";
+
+void report(const Globals& globals, const std::string& name, const std::string& message) {
+  if (globals.json) {
+    nlohmann::ordered_json object;
+    object["error"] = {{"code", name}, {"message", message}};
+    // The message may quote bytes from the command line that are not UTF-8.
+    const std::string line =
+        object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    std::fputs(line.c_str(), stderr);
+    return;
+  }
+  std::fputs(fmt::format("tidemark: {} ({})\n", message, name).c_str(), stderr);
+}
+
+void add_globals(CLI::App& app, Globals& globals) {
+  app.add_option("--brokers", globals.brokers, "Brokers to connect to, host:port, comma separated")
+      ->envname("TIDEMARK_BROKERS")
+      ->capture_default_str()
+      ->type_name("LIST");
+  add_duration(app, "--timeout", globals.timeout_ms,
+               "Give up on a request after this time (default 10s)");
+  app.add_option_function<std::string>(
+         "-o,--output", [&globals](const std::string& format) { globals.json = format == "json"; },
+         "How results are printed: table or json")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->type_name("FORMAT");
+  app.add_flag("-q,--quiet", globals.quiet, "No progress and no summaries on standard error");
+}
+
+// Options of the parent may follow a command: `tidemark topic list -o json`.
+void inherit_globals(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    command->fallthrough();
+    inherit_globals(*command);
+  }
+}
+
+// What CLI11 has to say about a command line: help and version are not errors.
+int report_parse_result(const CLI::App& app, const CLI::ParseError& error, const Globals& globals) {
+  if (error.get_exit_code() == 0) {
+    return app.exit(error);
+  }
+  // CLI11 only says that a command is missing when the one given is not known.
+  const std::vector<std::string> unknown = app.remaining(true);
+  const bool misspelt = error.get_name() == "RequiredError" && !unknown.empty();
+  report(globals, "Usage", misspelt ? fmt::format("unknown command or option '{}'", unknown.front()) : error.what());
+  if (!globals.json) {
+    std::fputs("Run with --help for the options.\n", stderr);
+  }
+  return static_cast<int>(ExitCode::kUsage);
+}
+
+// The last word of the command line may already say how errors are to be printed when parsing fails
+// early.
+bool asks_for_json(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word(argv[i]);
+    const std::string_view next(i + 1 < argc ? argv[i + 1] : "");
+    if (((word == "-o" || word == "--output") && next == "json") || word == "-ojson" ||
+        word == "--output=json") {
+      return true;
+    }
+  }
+  return false;
+}
+
+int run_action(const Globals& globals) {
+  try {
+    return globals.action();
+  } catch (const OutputClosed&) {
+    // `tidemark consume t | head`: the reader has what it wanted.
+    return static_cast<int>(ExitCode::kOk);
+  } catch (const CommandError& error) {
+    report(globals, error.name(), error.what());
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    report(globals, "Internal", error.what());
+    return static_cast<int>(ExitCode::kFailed);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<CLI::App> make_app(Globals& globals) {
+  auto app = std::make_unique<CLI::App>(
+      "Tidemark's admin tool: topics, messages, logs, measurements.", "tidemark");
+  app->set_version_flag("--version", "tidemark " TIDEMARK_VERSION);
+  app->set_help_flag("-h,--help", "Show help; each command has its own");
+  app->footer(kFooter);
+  app->require_subcommand(1);
+  add_globals(*app, globals);
+  add_topic_commands(*app, globals);
+  add_produce_command(*app, globals);
+  add_consume_command(*app, globals);
+  add_partition_commands(*app, globals);
+  add_log_commands(*app, globals);
+  add_bench_commands(*app, globals);
+  add_completion_command(*app, globals);
+  inherit_globals(*app);
+  return app;
+}
+
+int run_tool(int argc, const char* const* argv) {
+  // A closed pipe shows as an error of write(), which ends the command in order.
+  std::signal(SIGPIPE, SIG_IGN);
+  Globals globals;
+  globals.json = asks_for_json(argc, argv);
+  const std::unique_ptr<CLI::App> app = make_app(globals);
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return report_parse_result(*app, error, globals);
+  }
+  set_quiet(globals.quiet);
+  return run_action(globals);
+}
+
+CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_ms,
+                          const std::string& help) {
+  const auto parse = [&out_ms, names](const std::string& text) {
+    const Result<int64_t> parsed = parse_duration_ms(text);
+    if (!parsed.ok()) {
+      throw CLI::ValidationError(names, std::string(parsed.error().context()));
+    }
+    out_ms = *parsed;
+  };
+  return app.add_option_function<std::string>(names, parse, help)->type_name("TIME");
+}
+
+CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
+                       const std::string& help) {
+  const auto parse = [&out_bytes, names](const std::string& text) {
+    const Result<uint64_t> parsed = parse_bytes(text);
+    if (!parsed.ok()) {
+      throw CLI::ValidationError(names, std::string(parsed.error().context()));
+    }
+    out_bytes = *parsed;
+  };
+  return app.add_option_function<std::string>(names, parse, help)->type_name("BYTES");
+}
+
+std::string check_positive(const std::string& text) {
+  double value = 0;
+  const bool positive = CLI::detail::lexical_cast(text, value) && value > 0;
+  return positive ? std::string() : fmt::format("'{}' is not a number above 0", text);
+}
+
+CLI::Option* add_topic_name(CLI::App& app, std::string& out) {
+  const auto valid = [](const std::string& text) {
+    return std::string(meta::check_topic_name(text).context());  // empty: valid
+  };
+  return app.add_option("topic", out, "Name of the topic")
+      ->required()
+      ->check(valid)
+      ->type_name("TOPIC");
+}
+
+}  // namespace tidemark::tools

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# The queue at work, with the real binaries: start a broker, create a topic, send 100,000 lines, read them back, kill the
+# broker with -9, start it again, read them back again, measure. Ends with 0 if every byte came back.
+#
+#   BIN=build/bin tools/dev/demo.sh        (TIDEMARKD and TIDEMARK_CLI may name the binaries instead)
+#
+# LINES=100000 sets how many. Everything lives in a temporary folder that is removed at the end; KEEP=1 keeps it.
+set -euo pipefail
+
+bin=${BIN:-${BUILD:-build}/bin}
+daemon=${TIDEMARKD:-$bin/tidemarkd}
+cli=${TIDEMARK_CLI:-$bin/tidemark}
+lines=${LINES:-100000}
+for binary in "$daemon" "$cli"; do
+  if [[ ! -x $binary ]]; then
+    echo "demo: $binary is not there; run make first" >&2
+    exit 1
+  fi
+done
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-demo.XXXXXX")
+broker=
+# Until the process is gone; it is not a job of this shell.
+wait_gone() {
+  for _ in $(seq 1 1000); do
+    kill -0 "$1" 2> /dev/null || return 0
+    sleep 0.01
+  done
+  return 1
+}
+cleanup() {
+  if [[ -n $broker ]]; then
+    kill -TERM "$broker" 2> /dev/null || true
+    wait_gone "$broker" || kill -9 "$broker" 2> /dev/null || true
+  fi
+  if [[ ${KEEP:-0} == 1 ]]; then
+    echo "kept: $folder"
+  else
+    rm -rf "$folder"
+  fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+if [[ -t 1 ]]; then
+  bold=$'\e[1m' green=$'\e[32m' plain=$'\e[0m'
+else
+  bold='' green='' plain=''
+fi
+step=0
+say() {
+  step=$((step + 1))
+  printf '\n%s%d. %s%s\n' "$bold" "$step" "$*" "$plain"
+}
+ok() { printf '   %sok%s  %s\n' "$green" "$plain" "$*"; }
+fail() {
+  printf 'demo failed: %s\n' "$*" >&2
+  if [[ -s $folder/broker.log ]]; then
+    echo "--- the broker's last words ---" >&2
+    tail -n 20 "$folder/broker.log" >&2
+  fi
+  exit 1
+}
+indent() { sed 's/^/   /'; }
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+sha() { sha256sum "$1" | cut -d' ' -f1; }
+
+# Waits for the line `ready ...` and takes the address from it: the port was chosen by the system.
+start_broker() {
+  local started=$(now_ms) line=
+  : > "$folder/ready"
+  "$daemon" --data-dir "$folder/data" --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
+    > "$folder/ready" 2>> "$folder/broker.log" &
+  broker=$!
+  # The shell is not to report how this job ends.
+  disown "$broker"
+  for _ in $(seq 1 1000); do
+    if line=$(grep -m1 '^ready' "$folder/ready"); then
+      break
+    fi
+    kill -0 "$broker" 2> /dev/null || fail 'the broker ended before it was ready'
+    sleep 0.01
+  done
+  [[ -n $line ]] || fail 'the broker was not ready within 10 seconds'
+  TIDEMARK_BROKERS=$(grep -oE '127\.0\.0\.1:[0-9]+' <<< "$line" | head -n 1)
+  [[ -n $TIDEMARK_BROKERS ]] || fail "no address in: $line"
+  export TIDEMARK_BROKERS
+  ok "pid $broker, after $(($(now_ms) - started)) ms: $line"
+}
+
+# $1: file to read the topic into; fails unless it has the bytes that were sent.
+read_back() {
+  "$cli" consume orders --from start -n "$lines" --format '%v\n' > "$1" 2> "$folder/consume.err" ||
+    fail "consume: $(cat "$folder/consume.err")"
+  indent < "$folder/consume.err"
+  [[ $(sha "$1") == "$sent" ]] || fail "sha256 of what came back is $(sha "$1"), sent was $sent"
+  ok "$(wc -l < "$1") lines, sha256 ${sent:0:16}... equal"
+}
+
+say "Start a broker on an empty directory: $folder/data"
+start_broker
+
+say 'Create a topic'
+"$cli" topic create orders --retention 7d | indent
+
+say "Send $lines lines through the C++ client"
+awk -v lines="$lines" 'BEGIN {
+  srand(20260301)
+  split("Amsterdam Bergen Cadiz Dresden Esbjerg Fukuoka Ghent Halifax", city, " ")
+  split("card transfer invoice wallet", payment, " ")
+  split("paid shipped returned cancelled", state, " ")
+  for (i = 1; i <= lines; i++)
+    printf "{\"order\":%d,\"customer\":\"c%05d\",\"city\":\"%s\",\"items\":%d,\"amount\":%.2f,\"payment\":\"%s\",\"state\":\"%s\"}\n",
+      1000000 + i, rand() * 20000, city[1 + int(rand() * 8)], 1 + rand() * 9, 5 + rand() * 495,
+      payment[1 + int(rand() * 4)], state[1 + int(rand() * 4)]
+}' > "$folder/orders.txt"
+sent=$(sha "$folder/orders.txt")
+head -n 2 "$folder/orders.txt" | indent
+"$cli" produce orders "$folder/orders.txt" 2> "$folder/produce.err" || fail "produce: $(cat "$folder/produce.err")"
+indent < "$folder/produce.err"
+ok "sha256 ${sent:0:16}..., every line acknowledged from disk"
+
+say 'Read them back'
+read_back "$folder/back-1.txt"
+
+say 'Kill the broker with -9'
+kill -9 "$broker"
+wait_gone "$broker" || fail "pid $broker does not end"
+ok "pid $broker is gone"
+broker=
+"$cli" log verify "$folder/data" > "$folder/verify.out" 2>&1 || fail "log verify: $(cat "$folder/verify.out")"
+tail -n 1 "$folder/verify.out" | indent
+
+say 'Start it again on the same directory'
+start_broker
+
+say 'Still all there'
+read_back "$folder/back-2.txt"
+"$cli" partition describe orders | indent
+
+say 'Rates on this machine (1 KiB messages; every acknowledgement means: on disk)'
+"$cli" bench produce bench --size 1024 --seconds 3 --partitions 4 --baseline-dir "$folder" --quiet | indent
+"$cli" bench consume bench --quiet | indent
+"$cli" bench e2e latency --size 100 --rate 10000 --seconds 3 --no-baseline --quiet | indent
+
+printf '\n%sDone: %s lines sent, read, and read again after kill -9, with equal checksums.%s\n' "$bold" "$lines" "$plain"

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Run test binaries and say at the end how many tests passed.
+
+usage: run_tests.py [--first-seed N] [--seeds N] [--timeout SECONDS] [--no-aslr] SUITE:BINARY...
+       run_tests.py --self-test
+
+A SUITE says how its binary is run and what counts as a test:
+  unit, integration, fault   a doctest binary; each test case counts
+  replay                     a fuzz target over tests/fuzz/corpus/<name>/; counts as one
+  simulation                 run as `BINARY --seed N` for each seed; each seed counts as one
+Unit, replay and simulation runs go two at a time; the others have the machine to themselves.
+
+Each run has a folder of its own as TMPDIR, removed afterwards, and a process group of its own, killed afterwards.
+The output is shown only of a run that failed. The last line is `N passed, M failed`; the exit code is 0 only when
+something ran and nothing failed. A binary without test cases, a crash and a time-out are failures too.
+"""
+import argparse
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PARALLEL_SUITES = ("unit", "replay", "simulation")
+SERIAL_SUITES = ("integration", "fault")
+PARALLEL_RUNS = 2
+OUTPUT_BYTES_MAX = 64 * 1024  # what is shown of a failed run: its end
+SUMMARY = re.compile(r"^\[doctest\] test cases: *\d+ *\| *(\d+) passed *\| *(\d+) failed *\| *(\d+) skipped", re.M)
+
+
+class Run:
+    """One process to start, and what came of it."""
+
+    def __init__(self, suite, name, argv):
+        self.suite, self.name, self.argv = suite, name, argv
+        self.passed = self.failed = 0
+        self.note = self.output = ""
+        self.seconds = 0.0
+
+
+def plan(tests, first_seed, seeds):
+    """The runs of a list of SUITE:BINARY."""
+    runs = []
+    for test in tests:
+        suite, _, binary = test.partition(":")
+        name = os.path.basename(binary)
+        if suite == "simulation":
+            for seed in range(first_seed, first_seed + seeds):
+                runs.append(Run(suite, f"{name} --seed {seed}", [binary, "--seed", str(seed)]))
+        elif suite == "replay":
+            runs.append(Run(suite, name, [binary, os.path.join("tests/fuzz/corpus", name)]))
+        elif suite in PARALLEL_SUITES + SERIAL_SUITES:
+            runs.append(Run(suite, name, [binary]))
+        else:
+            sys.exit(f"run_tests: no suite '{suite}'; there are {', '.join(PARALLEL_SUITES + SERIAL_SUITES)}")
+    return runs
+
+
+def judge(run, code, text):
+    """Counts what a finished process (exit code, output) did; code None is a time-out."""
+    summaries = SUMMARY.findall(text)
+    if run.suite in ("replay", "simulation"):
+        run.passed, run.failed = (1, 0) if code == 0 else (0, 1)
+    elif summaries:
+        run.passed, run.failed = int(summaries[-1][0]), int(summaries[-1][1])
+        skipped = int(summaries[-1][2])
+        if skipped:
+            run.note = f"{skipped} skipped"
+    if code is None:
+        run.note = "timed out"
+    elif code < 0:
+        run.note = f"killed by {signal.Signals(-code).name}"
+    elif code > 0:
+        run.note = f"exit code {code}"
+    elif not run.passed and not run.failed:
+        run.note = "no test cases"
+    else:
+        return
+    run.failed = max(run.failed, 1)
+
+
+def execute(run, prefix, timeout):
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tidemark-test-", ignore_cleanup_errors=True) as folder:
+        # A file, not a pipe: a process that a test left behind would hold a pipe open.
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = subprocess.Popen(
+                    prefix + run.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    env=dict(os.environ, TMPDIR=folder), start_new_session=True)
+            except OSError as error:
+                run.failed, run.note = 1, f"cannot start: {error.strerror}"
+                return run
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                try:
+                    os.killpg(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+                process.wait()
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+    run.seconds = time.monotonic() - start
+    judge(run, code, text)
+    if run.failed:
+        run.output = text
+    return run
+
+
+def report(run):
+    word = "FAILED" if run.failed else "ok"
+    count = f"{run.passed}" if not run.failed else f"{run.passed}, {run.failed} failed"
+    note = f"  ({run.note})" if run.note else ""
+    print(f"{word:7} {run.suite + '/' + run.name:44} {count:>6} {run.seconds:8.1f} s{note}")
+    if run.failed:
+        shown = run.output[-OUTPUT_BYTES_MAX:]
+        print("-" * 78)
+        if len(shown) < len(run.output):
+            print(f"(the last {len(shown)} of {len(run.output)} characters)")
+        print(shown.rstrip("\n"))
+        print("-" * 78)
+    sys.stdout.flush()
+
+
+def run_all(runs, prefix, timeout):
+    """Runs everything, prints as it goes; returns the exit code."""
+    parallel = [r for r in runs if r.suite in PARALLEL_SUITES]
+    serial = [r for r in runs if r.suite in SERIAL_SUITES]
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL_RUNS) as pool:
+        futures = [pool.submit(execute, run, prefix, timeout) for run in parallel]
+        try:
+            for done in concurrent.futures.as_completed(futures):
+                report(done.result())
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for run in serial:
+        report(execute(run, prefix, timeout))
+
+    passed, failed = sum(r.passed for r in runs), sum(r.failed for r in runs)
+    for run in runs:
+        if run.failed:
+            print(f"failed: {run.suite}/{run.name}: {' '.join(run.argv)}")
+    print(f"{passed} passed, {failed} failed")
+    return 0 if passed and not failed else 1
+
+
+# What each fake binary below does, and the runner's answer to it.
+FAKES = [
+    # (suite, script, passed, failed, words in the note)
+    ("unit", "echo '[doctest] test cases:  3 |  3 passed | 0 failed | 0 skipped'", 3, 0, ""),
+    ("unit", "echo '[doctest] test cases: 12 | 10 passed | 2 failed | 1 skipped'; exit 1", 10, 2, "exit code 1"),
+    ("unit", "echo '[doctest] test cases: 12 | 11 passed | 0 failed | 1 skipped'", 11, 0, "1 skipped"),
+    ("unit", "echo '[doctest] test cases: 0 | 0 passed | 0 failed | 0 skipped'", 0, 1, "no test cases"),
+    ("unit", "echo '[doctest] test cases: 2 | 2 passed | 0 failed | 0 skipped'; exit 3", 2, 1, "exit code 3"),
+    ("unit", "exit 0", 0, 1, "no test cases"),
+    ("unit", "kill -SEGV $$", 0, 1, "SIGSEGV"),
+    ("integration", "sleep 60", 0, 1, "timed out"),
+    ("integration", "sleep 60 & echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, ""),
+    ("fault", "test -d \"$TMPDIR\" && echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, ""),
+    ("replay", "test \"$1\" = tests/fuzz/corpus/fake", 1, 0, ""),
+    ("replay", "exit 1", 0, 1, "exit code 1"),
+    ("simulation", "test \"$1 $2\" = '--seed 7'", 1, 0, ""),
+    ("simulation", "test \"$1 $2\" = '--seed 8'", 0, 1, "exit code 1"),
+]
+
+
+def self_test():
+    bad = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suite, script, passed, failed, note in FAKES:
+            binary = os.path.join(folder, "fake")
+            with open(binary, "w", encoding="utf-8") as file:
+                file.write("#!/bin/sh\n" + script + "\n")
+            os.chmod(binary, 0o755)
+            (run,) = plan([f"{suite}:{binary}"], first_seed=7, seeds=1)
+            execute(run, [], timeout=0.5 if "sleep 60\n" in script + "\n" else 10)
+            if (run.passed, run.failed) != (passed, failed) or note not in run.note or bool(note) != bool(run.note):
+                bad.append(f"{suite} {script!r}: {run.passed} passed, {run.failed} failed, note {run.note!r}")
+        (run,) = plan([f"unit:{folder}/absent"], 1, 1)
+        if execute(run, [], 10).failed != 1 or "cannot start" not in run.note:
+            bad.append("a binary that is not there is no failure")
+    print("\n".join(bad) if bad else f"run_tests.py ok: {len(FAKES) + 1} cases")
+    return 1 if bad else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--no-aslr", action="store_true", help="for the thread sanitizer, which wants a fixed layout")
+    parser.add_argument("tests", nargs="*", metavar="SUITE:BINARY")
+    arguments = parser.parse_args()
+    if arguments.self_test:
+        return self_test()
+    prefix = ["setarch", os.uname().machine, "-R"] if arguments.no_aslr else []
+    return run_all(plan(arguments.tests, arguments.first_seed, arguments.seeds), prefix, arguments.timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

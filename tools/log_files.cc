@@ -1,0 +1,109 @@
+#include "tools/log_files.h"
+
+#include <filesystem>
+#include <system_error>
+
+#include <fmt/format.h>
+
+#include "log/file_names.h"
+
+namespace tidemark::tools {
+namespace {
+
+constexpr int kLevelsMax = 4;
+
+Status collect(FileSystem& fs, const std::string& directory, int levels,
+               std::vector<LogFiles>& out) {
+  ASSIGN_OR_RETURN(const std::vector<log::SegmentFileName> segments,
+                   log::list_segment_files(fs, directory));
+  if (!segments.empty()) {
+    LogFiles files;
+    files.directory = directory;
+    for (const log::SegmentFileName& segment : segments) {
+      files.segments.push_back(segment.name);
+    }
+    out.push_back(std::move(files));
+    return Status();
+  }
+  if (levels == 0) {
+    return Status();
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.list(directory));
+  for (const std::string& name : names) {
+    const std::filesystem::path path = std::filesystem::path(directory) / name;
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) {
+      RETURN_IF_ERROR(collect(fs, path.string(), levels - 1, out));
+    }
+  }
+  return Status();
+}
+
+}  // namespace
+
+Result<std::vector<LogFiles>> find_log_files(FileSystem& fs, const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    return Status(ErrorCode::kNotFound, fmt::format("{}: no such file or directory", path));
+  }
+  std::vector<LogFiles> out;
+  if (!std::filesystem::is_directory(status)) {
+    const std::filesystem::path file(path);
+    out.push_back({.directory = file.has_parent_path() ? file.parent_path().string() : ".",
+                   .segments = {file.filename().string()}});
+    return out;
+  }
+  RETURN_IF_ERROR(collect(fs, path, kLevelsMax, out));
+  if (out.empty()) {
+    return Status(ErrorCode::kNotFound,
+                  fmt::format("{}: there is no log segment in this directory or below it", path));
+  }
+  return out;
+}
+
+std::string_view entry_kind_name(log::EntryKind kind) {
+  switch (kind) {
+    case log::EntryKind::kCommand:
+      return "command";
+    case log::EntryKind::kBarrier:
+      return "barrier";
+    case log::EntryKind::kConfiguration:
+      return "configuration";
+    case log::EntryKind::kVote:
+      return "vote";
+    case log::EntryKind::kTruncate:
+      return "truncate";
+    case log::EntryKind::kSnapshot:
+      return "snapshot";
+    case log::EntryKind::kSeal:
+      return "seal";
+  }
+  return "unknown";
+}
+
+std::string_view record_kind_name(format::RecordKind kind) {
+  switch (kind) {
+    case format::RecordKind::kProduce:
+      return "produce";
+    case format::RecordKind::kTopicCreate:
+      return "topic_create";
+    case format::RecordKind::kTopicAlter:
+      return "topic_alter";
+    case format::RecordKind::kTopicDelete:
+      return "topic_delete";
+    case format::RecordKind::kTopicProgress:
+      return "topic_progress";
+    case format::RecordKind::kProducerIds:
+      return "producer_ids";
+    case format::RecordKind::kPartitionOpen:
+      return "partition_open";
+    case format::RecordKind::kPartitionDrop:
+      return "partition_drop";
+    case format::RecordKind::kTrim:
+      return "trim";
+  }
+  return "unknown";
+}
+
+}  // namespace tidemark::tools

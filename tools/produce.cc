@@ -1,0 +1,440 @@
+// tidemark produce: lines of a file or of standard input become messages.
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <map>
+#include <mutex>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "log/base/limits.h"
+#include "tidemark/producer.h"
+#include "tools/cli.h"
+#include "tools/errors.h"
+#include "tools/interrupt.h"
+#include "tools/line_reader.h"
+#include "tools/output.h"
+#include "tools/pacer.h"
+#include "tools/parse.h"
+#include "tools/progress.h"
+#include "tools/session.h"
+
+namespace tidemark::tools {
+namespace {
+
+struct ProduceOptions {
+  std::string topic;
+  std::string file = "-";
+  std::optional<std::string> message;
+  std::string key;
+  std::string key_separator;
+  std::vector<std::string> headers;
+  std::optional<uint32_t> partition;
+  double rate = 0;
+  uint64_t count = 0;  // 0: all lines, or one --message
+  uint64_t batch_bytes = uint64_t{256} * 1024;
+  int64_t linger_ms = 5;
+  std::string compress = "none";
+};
+
+struct PartitionResult {
+  uint64_t messages = 0;
+  uint64_t last_offset = 0;
+};
+
+// What the broker answered so far. on_delivery() runs on the client's thread, everything else on
+// the command's.
+class DeliveryLog {
+ public:
+  void on_delivery(const client::DeliveryBatch& batch) {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    const uint64_t count = batch.opaques.size();
+    if (!batch.status.ok()) {
+      if (failed_ == 0) {
+        first_error_ = batch.status;
+        first_failed_message_ = batch.opaques.front();
+      }
+      failed_ += count;
+      unknown_ += batch.outcome_unknown ? count : 0;
+      any_failed_ = true;
+      return;
+    }
+    acked_ += count;
+    PartitionResult& partition = partitions_[batch.partition];
+    partition.messages += count;
+    partition.last_offset = std::max(partition.last_offset, batch.base_offset + count - 1);
+  }
+
+  // Cheap; asked for every message.
+  [[nodiscard]] bool any_failed() const { return any_failed_.load(std::memory_order_relaxed); }
+
+  [[nodiscard]] uint64_t acked() const {
+    const std::lock_guard<std::mutex> guard(mutex_);
+    return acked_;
+  }
+
+  // After the producer was closed: no callback runs any more.
+  [[nodiscard]] uint64_t failed() const { return failed_; }
+
+  [[nodiscard]] uint64_t unknown() const { return unknown_; }
+
+  [[nodiscard]] uint64_t first_failed_message() const { return first_failed_message_; }
+
+  [[nodiscard]] const client::Status& first_error() const { return first_error_; }
+
+  [[nodiscard]] const std::map<uint32_t, PartitionResult>& partitions() const {
+    return partitions_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<bool> any_failed_{false};
+  uint64_t acked_ = 0;
+  uint64_t failed_ = 0;
+  uint64_t unknown_ = 0;
+  uint64_t first_failed_message_ = 0;
+  client::Status first_error_;
+  std::map<uint32_t, PartitionResult> partitions_;
+};
+
+// Where messages come from: --message, repeated, or lines.
+class MessageSource {
+ public:
+  explicit MessageSource(const ProduceOptions& options)
+      : message_(options.message), count_max_(options.count) {
+    if (message_) {
+      count_max_ = std::max<uint64_t>(options.count, 1);
+      return;
+    }
+    if (options.file != "-") {
+      file_.reset(std::fopen(options.file.c_str(), "rbe"));
+      if (!file_) {
+        throw CommandError(Status::from_errno(errno, options.file), "opening the input");
+      }
+    } else if (isatty(0) == 1) {
+      note("reading lines from the terminal, end with Ctrl-D");
+    }
+    const size_t line_bytes_max = limits::kMessageBytesMax + options.key_separator.size();
+    reader_ = std::make_unique<LineReader>(file_ ? fileno(file_.get()) : 0, line_bytes_max,
+                                           interrupt_descriptor());
+  }
+
+  // The next line, valid until the next call.
+  bool next(std::string_view& line) {
+    if (given_ >= count_max_ && count_max_ > 0) {
+      return false;
+    }
+    if (message_) {
+      line = *message_;
+    } else {
+      const Result<bool> more = reader_->next(line);
+      throw_if_error(more.status(), "input");
+      if (!*more) {
+        return false;
+      }
+    }
+    ++given_;
+    return true;
+  }
+
+  // Number of the last line given, from 1.
+  [[nodiscard]] uint64_t line_number() const { return given_; }
+
+  // Lines expected in all, 0 if not known.
+  [[nodiscard]] uint64_t total() const { return count_max_; }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+
+  std::optional<std::string> message_;
+  uint64_t count_max_;
+  uint64_t given_ = 0;
+  std::unique_ptr<std::FILE, Close> file_;
+  std::unique_ptr<LineReader> reader_;
+};
+
+// Turns a line into a message and hands it to the producer.
+class LineSender {
+ public:
+  LineSender(const ProduceOptions& options, client::Producer& producer,
+             const DeliveryLog& deliveries)
+      : options_(options),
+        producer_(producer),
+        deliveries_(deliveries),
+        topic_(require(producer.topic(options.topic), fmt::format("topic {}", options.topic))) {
+    for (const std::string& text : options.headers) {
+      const Result<KeyValue> header = parse_key_value(text);
+      throw_if_error(header.status(), "--header");
+      header_texts_.push_back(*header);
+    }
+    for (const KeyValue& header : header_texts_) {
+      headers_.push_back({.key = header.key, .value = header.value});
+    }
+    message_.headers = headers_;
+    message_.partition = options.partition;
+    if (!options.key.empty()) {
+      message_.key = options.key;
+    }
+  }
+
+  // Waits while the write buffer is full. False if a message failed or an interrupt came: stop.
+  // Throws for a line that cannot be sent.
+  bool send(std::string_view line, uint64_t line_number) {
+    message_.value = line;
+    if (!options_.key_separator.empty()) {
+      split_key(line, line_number);
+    }
+    for (;;) {
+      const client::Status accepted = producer_.send(topic_, message_, line_number);
+      if (accepted.ok()) {
+        ++sent_;
+        bytes_ += line.size();
+        return !deliveries_.any_failed() && !interrupted();
+      }
+      if (accepted.code() != client::ErrorCode::kOverloaded) {
+        throw command_error(accepted, fmt::format("line {}", line_number));
+      }
+      if (deliveries_.any_failed() || interrupted()) {
+        return false;
+      }
+    }
+  }
+
+  [[nodiscard]] uint64_t sent() const { return sent_; }
+
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+
+ private:
+  void split_key(std::string_view line, uint64_t line_number) {
+    const size_t at = line.find(options_.key_separator);
+    if (at == std::string_view::npos) {
+      throw CommandError(
+          ExitCode::kFailed, "InvalidArgument",
+          fmt::format("line {} has no key separator '{}'", line_number, options_.key_separator));
+    }
+    message_.key = line.substr(0, at);
+    message_.value = line.substr(at + options_.key_separator.size());
+  }
+
+  const ProduceOptions& options_;
+  client::Producer& producer_;
+  const DeliveryLog& deliveries_;
+  client::Topic topic_;
+  std::vector<KeyValue> header_texts_;
+  std::vector<client::Header> headers_;
+  client::Message message_;
+  uint64_t sent_ = 0;
+  uint64_t bytes_ = 0;
+};
+
+client::ProducerOptions producer_options(const ProduceOptions& options, const Globals& globals,
+                                         DeliveryLog& deliveries) {
+  client::ProducerOptions out;
+  out.batch_bytes = options.batch_bytes;
+  out.linger_ms = options.linger_ms;
+  out.compression =
+      options.compress == "zstd" ? client::Compression::kZstd : client::Compression::kNone;
+  // Short, so that an interrupt or a failure is seen soon; the sender tries again.
+  out.overflow = client::Overflow::block_for(200);
+  out.delivery_timeout_ms = std::max<int64_t>(globals.timeout_ms, 1'000);
+  out.fail_fast_on_disk_full = true;
+  out.on_delivery = [&deliveries](const client::DeliveryBatch& batch) {
+    deliveries.on_delivery(batch);
+  };
+  return out;
+}
+
+void print_json(const ProduceOptions& options, const LineSender& sender,
+                const DeliveryLog& deliveries, double seconds) {
+  nlohmann::ordered_json partitions = nlohmann::ordered_json::array();
+  for (const auto& [number, partition] : deliveries.partitions()) {
+    partitions.push_back({{"partition", number},
+                          {"messages", partition.messages},
+                          {"last_offset", partition.last_offset}});
+  }
+  nlohmann::ordered_json object = nlohmann::ordered_json::object();
+  object["topic"] = options.topic;
+  object["messages"] = sender.sent();
+  object["bytes"] = sender.bytes();
+  object["acked"] = deliveries.acked();
+  object["failed"] = deliveries.failed();
+  object["outcome_unknown"] = deliveries.unknown();
+  object["seconds"] = seconds;
+  object["messages_per_s"] = static_cast<double>(sender.sent()) / seconds;
+  object["mb_per_s"] = static_cast<double>(sender.bytes()) / 1e6 / seconds;
+  object["partitions"] = std::move(partitions);
+  print(object.dump() + "\n");
+}
+
+void summarize(const LineSender& sender, const DeliveryLog& deliveries, double seconds) {
+  note(fmt::format(
+      "produced {} messages, {:.1f} MB in {:.2f} s ({}/s, {:.1f} MB/s): {} acked, {} failed",
+      format_count(sender.sent()), static_cast<double>(sender.bytes()) / 1e6, seconds,
+      format_count(static_cast<uint64_t>(static_cast<double>(sender.sent()) / seconds)),
+      static_cast<double>(sender.bytes()) / 1e6 / seconds, format_count(deliveries.acked()),
+      format_count(deliveries.failed())));
+}
+
+// Nothing was stored: the error's own code. Something was: partly done.
+[[noreturn]] void throw_partly(uint64_t acked, const CommandError& error) {
+  if (acked == 0) {
+    throw error;
+  }
+  throw CommandError(ExitCode::kPartlyDone, error.name(),
+                     fmt::format("{}; {} messages were stored", error.what(), format_count(acked)));
+}
+
+void send_all(const ProduceOptions& options, MessageSource& source, LineSender& sender,
+              const Globals& globals) {
+  constexpr uint64_t kMessagesBetweenUpdates = 1024;
+  Pacer pacer(options.rate, system_clock().monotonic());
+  Progress progress("produce", source.total(), "messages", progress_wanted(globals.quiet));
+  std::string_view line;
+  while (source.next(line)) {
+    if (!pacer.unlimited()) {
+      (void)pacer.wait(source.line_number() - 1);
+    }
+    if (!sender.send(line, source.line_number())) {
+      return;
+    }
+    if (source.line_number() % kMessagesBetweenUpdates == 0) {
+      progress.update(sender.sent(), sender.bytes());
+    }
+  }
+}
+
+int produce(const Globals& globals, const ProduceOptions& options) {
+  catch_interrupts();
+  Session session(globals);
+  const client::TopicDescription topic = session.describe_topic(options.topic);
+  if (options.partition && *options.partition >= topic.partitions.size()) {
+    throw CommandError(ExitCode::kNotFound, "UnknownPartition",
+                       fmt::format("topic {} has {} partitions, there is no partition {}",
+                                   options.topic, topic.partitions.size(), *options.partition));
+  }
+  MessageSource source(options);
+  DeliveryLog deliveries;
+  client::Producer producer = require(
+      client::Producer::create(session.client(), producer_options(options, globals, deliveries)),
+      "producer");
+  LineSender sender(options, producer, deliveries);
+  const MonotonicTime started = system_clock().monotonic();
+  std::optional<CommandError> input_error;
+  try {
+    send_all(options, source, sender, globals);
+  } catch (const CommandError& error) {
+    // What was sent before the bad line still counts; the error is reported at the end.
+    input_error = error;
+  }
+  // Every message gets its report within the delivery timeout and the time of one request.
+  const client::FlushResult closed = producer.close(3 * globals.timeout_ms + 1'000);
+  const double seconds =
+      std::max(1e-6, static_cast<double>(system_clock().monotonic().ns - started.ns) / 1e9);
+  summarize(sender, deliveries, seconds);
+  if (globals.json) {
+    print_json(options, sender, deliveries, seconds);
+  }
+  if (deliveries.failed() > 0) {
+    throw_partly(deliveries.acked(), command_error(deliveries.first_error(),
+                                                   fmt::format("{} messages from line {} on failed",
+                                                               deliveries.failed(),
+                                                               deliveries.first_failed_message())));
+  }
+  if (!closed.undelivered.empty()) {
+    throw_partly(deliveries.acked(),
+                 command_error(closed.status, fmt::format("{} messages were not delivered in time",
+                                                          closed.undelivered.size())));
+  }
+  if (input_error) {
+    throw_partly(deliveries.acked(), *input_error);
+  }
+  if (interrupted()) {
+    throw_partly(deliveries.acked(), CommandError(ExitCode::kFailed, "Cancelled", "interrupted"));
+  }
+  return 0;
+}
+
+void add_batch_options(CLI::App& command, ProduceOptions& options) {
+  command.add_option("--rate", options.rate, "Messages per second (default: as fast as possible)")
+      ->check(check_positive)
+      ->type_name("N");
+  add_bytes(command, "--batch-bytes", options.batch_bytes,
+            "Send a batch when it has this size (default 256KiB)");
+  command.add_option("--linger-ms", options.linger_ms, "Wait this long for a batch to fill")
+      ->check(CLI::Range(0, 60'000))
+      ->capture_default_str()
+      ->type_name("MS");
+  command.add_option("--compress", options.compress, "Compression of batches: none or zstd")
+      ->check(CLI::IsMember({"none", "zstd"}))
+      ->capture_default_str()
+      ->type_name("CODEC");
+}
+
+}  // namespace
+
+void add_produce_command(CLI::App& app, Globals& globals) {
+  const auto options = std::make_shared<ProduceOptions>();
+  CLI::App* command =
+      app.add_subcommand("produce", "Send lines of a file or of standard input as messages");
+  add_topic_name(*command, options->topic);
+  CLI::Option* file =
+      command
+          ->add_option("file", options->file,
+                       "File with one message per line; - is standard input (default)")
+          ->type_name("FILE");
+  command->add_option("-m,--message", options->message, "Send this text instead of lines")
+      ->excludes(file)
+      ->type_name("TEXT");
+  CLI::Option* key =
+      command->add_option("--key", options->key, "Key of every message")->type_name("TEXT");
+  const auto set_separator = [options](const std::string& text) {
+    const Result<std::string> parsed = unescape(text);
+    if (!parsed.ok() || parsed->empty() || parsed->find('\n') != std::string::npos) {
+      throw CLI::ValidationError("--key-separator",
+                                 "takes a text like : or \\t, without a newline");
+    }
+    options->key_separator = *parsed;
+  };
+  command
+      ->add_option_function<std::string>(
+          "--key-separator", set_separator,
+          "What is before the first of these in a line is the key: for example \\t")
+      ->excludes(key)
+      ->type_name("TEXT");
+  command
+      ->add_option("--header", options->headers,
+                   "Header of every message, key=value; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("KEY=VALUE");
+  command
+      ->add_option("--partition", options->partition,
+                   "Send to this partition (default: by key, or in turn)")
+      ->type_name("N");
+  command
+      ->add_option("-n,--count", options->count,
+                   "Send at most this many lines, or the --message this many times")
+      ->check(check_positive)
+      ->type_name("N");
+  add_batch_options(*command, *options);
+  command->footer(
+      "A line is everything up to a newline, byte for byte. Lines over 1 MiB are refused.\n"
+      "Without --quiet, what was sent is summarised on standard error; with -o json an object with "
+      "the counts\n"
+      "and the last offset of each partition is printed.\n"
+      "Examples:\n"
+      "  tidemark produce orders < orders.txt\n"
+      "  tidemark produce orders orders.tsv --key-separator '\\t' --compress zstd\n"
+      "  tidemark produce orders --message hello --header source=shell");
+  command->callback([&globals, options] {
+    globals.action = [&globals, options] { return produce(globals, *options); };
+  });
+}
+
+}  // namespace tidemark::tools
