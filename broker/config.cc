@@ -5,6 +5,19 @@
 #include <charconv>
 #include <utility>
 
+namespace tidemark::broker {
+
+// Some wrong documents ("[:") get as far as the parser's own assertions; they too must end in an error, not in an abort.
+struct TomlAssertion {};
+
+}  // namespace tidemark::broker
+
+#define TOML_ASSERT(expression)                    \
+  do {                                             \
+    if (!(expression)) {                           \
+      throw ::tidemark::broker::TomlAssertion();   \
+    }                                              \
+  } while (false)
 #include <toml++/toml.h>
 
 #include "broker/net/address.h"
@@ -12,6 +25,9 @@
 namespace tidemark::broker {
 
 namespace {
+
+// What turns an address off that may be absent.
+constexpr std::string_view kOff = "off";
 
 Status invalid(std::string text) { return {ErrorCode::kInvalidArgument, std::move(text)}; }
 
@@ -69,12 +85,19 @@ Status set_count(uint32_t& field, std::string_view text, uint32_t high, std::str
   return {};
 }
 
-Status set_address(std::string& field, std::string_view text, bool may_be_empty) {
-  if (!text.empty() || !may_be_empty) {
-    RETURN_IF_ERROR(net::parse_host_port(text).status());
-  }
+Status set_address(std::string& field, std::string_view text) {
+  RETURN_IF_ERROR(net::parse_host_port(text).status());
   field = std::string(text);
   return {};
+}
+
+// `nothing` or an empty text clears the field.
+Status set_optional_address(std::string& field, std::string_view text, std::string_view nothing) {
+  if (text.empty() || text == nothing) {
+    field.clear();
+    return {};
+  }
+  return set_address(field, text);
 }
 
 struct LevelName {
@@ -115,14 +138,14 @@ constexpr std::array kKeys = {
               },
               [](const Config& config) { return config.data_dir; }},
     ConfigKey{"listen", "HOST:PORT", "address for clients; port 0 takes a free one",
-              [](Config& config, std::string_view text) { return set_address(config.listen, text, false); },
+              [](Config& config, std::string_view text) { return set_address(config.listen, text); },
               [](const Config& config) { return config.listen; }},
     ConfigKey{"advertise", "HOST:PORT", "address that clients are told to connect to (default: as listen)",
-              [](Config& config, std::string_view text) { return set_address(config.advertise, text, true); },
+              [](Config& config, std::string_view text) { return set_optional_address(config.advertise, text, ""); },
               [](const Config& config) { return config.advertise; }},
-    ConfigKey{"http-listen", "HOST:PORT", "address for /metrics, /healthz and /readyz; empty: off",
-              [](Config& config, std::string_view text) { return set_address(config.http_listen, text, true); },
-              [](const Config& config) { return config.http_listen; }},
+    ConfigKey{"http-listen", "HOST:PORT", "address for /metrics, /healthz and /readyz, or off",
+              [](Config& config, std::string_view text) { return set_optional_address(config.http_listen, text, kOff); },
+              [](const Config& config) { return config.http_listen.empty() ? std::string(kOff) : config.http_listen; }},
     ConfigKey{"shards", "N", "shards of a new data directory, fixed for its life; 0: two per core",
               [](Config& config, std::string_view text) {
                 return set_count(config.shards, text, limits::kShardsMax, "the stored number, or two per core");
@@ -236,11 +259,12 @@ Status apply_node(Config& config, std::string_view key, const toml::node& node, 
 std::span<const ConfigKey> config_keys() { return kKeys; }
 
 std::string suggestion(std::string_view name, const std::vector<std::string>& known) {
-  size_t best = name.size() / 2 + 1;
-  std::string_view found;
   // A name of any length from a stranger is compared up to a bound only.
+  name = name.substr(0, 64);
+  size_t best = name.size() / 3 + 1;
+  std::string_view found;
   for (const std::string& one : known) {
-    if (const size_t distance = edit_distance(name.substr(0, 64), one); distance < best) {
+    if (const size_t distance = edit_distance(name, one); distance < best) {
       best = distance;
       found = one;
     }
@@ -283,6 +307,8 @@ Status apply_config_text(Config& config, std::string_view toml, std::string_view
     table = toml::parse(toml, name);
   } catch (const toml::parse_error& error) {
     return invalid(place(name, error.source()) + ": " + std::string(error.description()));
+  } catch (const TomlAssertion&) {
+    return invalid(std::string(name) + ": is no TOML document");
   }
   for (const auto& [key, node] : table) {
     RETURN_IF_ERROR(apply_node(config, key.str(), node, place(name, node.source())));

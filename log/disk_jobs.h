@@ -1,5 +1,6 @@
-// What the disk worker does for a log. Each struct is filled by the appender on the loop, run() on the worker, and
-// read by the appender again afterwards; nobody else looks at it meanwhile. A job keeps what it works on alive.
+// What the disk worker does for a log. Each struct is filled by the appender on the loop, run() on
+// the worker, and read by the appender again afterwards; nobody else looks at it meanwhile. A job
+// keeps what it works on alive.
 //
 // Decisions (positions, offsets, when to roll) are made before, on the loop; a job only executes.
 #pragma once
@@ -58,8 +59,8 @@ struct SyncWork {
   void run();
 };
 
-// The first bytes of a segment: header and the snapshot manifest in force. `segment`'s file still has the name
-// of a spare file.
+// The first bytes of a segment: header and the snapshot manifest in force. `segment`'s file still
+// has the name of a spare file.
 struct SegmentStart {
   std::shared_ptr<Segment> segment;
   std::string spare_name;
@@ -69,8 +70,9 @@ struct SegmentStart {
   Status run(FileSystem& fs, const std::string& directory) const;
 };
 
-// Ends one segment and starts the next one. In this order, so that a segment that can be seen has a predecessor that
-// is whole: entries and seal of the old one, sync; header of the new one, sync; its name, sync of the directory.
+// Ends one segment and starts the next one. In this order, so that a segment that can be seen has a
+// predecessor that is whole: entries and seal of the old one, sync; header of the new one, sync;
+// its name, sync of the directory.
 struct RollWork {
   FileSystem* fs = nullptr;
   std::string directory;
@@ -106,14 +108,17 @@ struct SpaceWork {
   Status allocate(File& file);
 };
 
-// Gives segments back, oldest first and each one durably before the next, so that a crash never leaves a gap.
+// Gives segments back, oldest first and each one durably before the next, so that a crash never
+// leaves a gap.
 struct DropWork {
   FileSystem* fs = nullptr;
   std::string directory;
+
   struct Item {
     std::shared_ptr<Segment> segment;
     std::string spare_name;  // kept under this name; empty: removed
   };
+
   std::vector<Item> items;
 
   Status status;

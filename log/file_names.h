@@ -1,10 +1,12 @@
 // Names of the files in a log directory.
 //
 //   0000000007-00000000000012345678.seg   segment number 7, whose first log position is 12345678
-//   spare-3.seg                           a file kept for a later segment; its content means nothing
+//   spare-3.seg                           a file kept for a later segment; its content means
+//   nothing
 //
-// Segments are numbered in the order in which they were created, without gaps; sorted names are in that order. (The
-// first position alone would not do: positions fall back when a suffix is truncated.)
+// Segments are numbered in the order in which they were created, without gaps; sorted names are in
+// that order. (The first position alone would not do: positions fall back when a suffix is
+// truncated.)
 #pragma once
 
 #include <cstdint>
@@ -33,6 +35,7 @@ std::optional<SegmentFileName> parse_segment_file_name(std::string_view name);
 std::optional<uint64_t> parse_spare_file_name(std::string_view name);
 
 // The segments of a directory in order; says nothing about gaps or content.
-Result<std::vector<SegmentFileName>> list_segment_files(FileSystem& fs, const std::string& directory);
+Result<std::vector<SegmentFileName>> list_segment_files(FileSystem& fs,
+                                                        const std::string& directory);
 
 }  // namespace tidemark::log

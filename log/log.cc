@@ -15,14 +15,16 @@ namespace {
 
 constexpr std::string_view kIntervalPrefix = "interval:";
 constexpr uint32_t kIntervalMsMax = 60'000;
-// Smallest segment that holds a header, a seal and something between; the configured minimum is limits::kSegmentBytesMin.
+// Smallest segment that holds a header, a seal and something between; the configured minimum is
+// limits::kSegmentBytesMin.
 constexpr uint64_t kSegmentBytesLeast = 16 * limits::kKiB;
 
 std::string text(LogPosition position) { return std::to_string(position.value()); }
 
 }  // namespace
 
-// --- options -----------------------------------------------------------------------------------------------------------
+// --- options
+// -----------------------------------------------------------------------------------------------------------
 
 Result<FsyncPolicy> FsyncPolicy::parse(std::string_view text) {
   if (text == "batch") {
@@ -63,7 +65,8 @@ Status ReadPlan::read(MutableByteView out) const {
   return segment_->file().read(offset_, out);
 }
 
-// --- the log -----------------------------------------------------------------------------------------------------------
+// --- the log
+// -----------------------------------------------------------------------------------------------------------
 
 class Log::Impl {
  public:
@@ -84,7 +87,8 @@ class Log::Impl {
   const LogOptions options;
   SegmentSet set;
   SegmentAppender appender;
-  // Newest last, positions ascending. The oldest leave when there are too many bytes, but only once they are durable.
+  // Newest last, positions ascending. The oldest leave when there are too many bytes, but only once
+  // they are durable.
   std::deque<CachedEntry> tail;
   size_t tail_bytes = 0;
   // Of the newest snapshot that is durable.
@@ -122,18 +126,18 @@ Log::~Log() = default;
 Result<std::unique_ptr<Log>> Log::open(FileSystem& fs, Executor& disk, Clock& clock,
                                        LogOptions options, LogPosition verify_from,
                                        RecoveryReport* report) {
-  if (options.segment_bytes < kSegmentBytesLeast || options.segment_bytes > limits::kSegmentBytesMax) {
+  if (options.segment_bytes < kSegmentBytesLeast ||
+      options.segment_bytes > limits::kSegmentBytesMax) {
     return Status(ErrorCode::kInvalidArgument,
-                  "segment size of " + std::to_string(options.segment_bytes) + " bytes; allowed are " +
-                      std::to_string(kSegmentBytesLeast) + " to " +
+                  "segment size of " + std::to_string(options.segment_bytes) +
+                      " bytes; allowed are " + std::to_string(kSegmentBytesLeast) + " to " +
                       std::to_string(limits::kSegmentBytesMax));
   }
   RecoveryReport unused;
-  ASSIGN_OR_RETURN(RecoveredLog recovered, recover_log(fs, options, verify_from,
-                                                       report != nullptr ? *report : unused));
+  ASSIGN_OR_RETURN(RecoveredLog recovered,
+                   recover_log(fs, options, verify_from, report != nullptr ? *report : unused));
   auto impl = std::make_unique<Impl>(fs, disk, clock, std::move(options), std::move(recovered.set));
-  RETURN_IF_ERROR(
-      impl->appender.start(std::move(recovered.spares), recovered.next_spare_number));
+  RETURN_IF_ERROR(impl->appender.start(std::move(recovered.spares), recovered.next_spare_number));
   if (impl->set.snapshot()) {
     impl->durable_snapshot = impl->set.snapshot()->next_position;
   }
@@ -152,7 +156,8 @@ Result<SharedBytes> Log::read_payload(const EntryInfo& entry) const {
   return read_entry_payload(impl_->set, entry);
 }
 
-// --- append ------------------------------------------------------------------------------------------------------------
+// --- append
+// ------------------------------------------------------------------------------------------------------------
 
 bool Log::has_room(size_t payload_bytes) const { return impl_->appender.has_room(payload_bytes); }
 
@@ -191,8 +196,8 @@ void Log::append_snapshot(SnapshotManifest manifest, Completion done) {
 
 void Log::truncate_suffix(LogIndex index, LogPosition position, Completion done) {
   const SegmentSet& set = impl_->set;
-  TIDEMARK_CHECK(index.value() > 0 && index <= set.last_index() + 1 && position >= first_position() &&
-                     position <= next_position(),
+  TIDEMARK_CHECK(index.value() > 0 && index <= set.last_index() + 1 &&
+                     position >= first_position() && position <= next_position(),
                  "index " + std::to_string(index.value()) + ", position " + text(position));
   const Term term_before = set.term_of(LogIndex{index.value() - 1});
   impl_->forget_cached_from(position);
@@ -220,7 +225,8 @@ void Log::on_failure(MoveOnlyFunction<void(const Status&)> callback) {
   impl_->appender.on_failure(std::move(callback));
 }
 
-// --- read --------------------------------------------------------------------------------------------------------------
+// --- read
+// --------------------------------------------------------------------------------------------------------------
 
 std::optional<SharedBytes> Log::cached(LogPosition position, size_t size) const {
   const std::deque<Impl::CachedEntry>& tail = impl_->tail;
@@ -255,9 +261,8 @@ Result<ReadPlan> Log::locate(LogPosition position, size_t size) const {
   const std::shared_ptr<Segment>& segment = impl_->set.find(position);
   const std::optional<PositionMap::Place> place = segment->map.find(position);
   if (!place || size > place->contiguous) {
-    return Status(ErrorCode::kInvalidArgument,
-                  std::to_string(size) + " bytes from log position " + text(position) +
-                      " do not lie within one entry");
+    return Status(ErrorCode::kInvalidArgument, std::to_string(size) + " bytes from log position " +
+                                                   text(position) + " do not lie within one entry");
   }
   ReadPlan plan;
   plan.segment_ = segment;
@@ -266,7 +271,8 @@ Result<ReadPlan> Log::locate(LogPosition position, size_t size) const {
   return plan;
 }
 
-// --- retention ---------------------------------------------------------------------------------------------------------
+// --- retention
+// ---------------------------------------------------------------------------------------------------------
 
 void Log::drop_prefix(LogPosition position) {
   if (position > impl_->durable_snapshot || !failure().ok()) {

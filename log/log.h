@@ -1,14 +1,18 @@
-// The log of one shard: an append-only sequence of entries in segment files, which is also the raft log.
+// The log of one shard: an append-only sequence of entries in segment files, which is also the raft
+// log.
 //
-// Owner:   one shard. Thread: everything here is called on the shard's loop, except ReadPlan::read(), which
-//          may run on any thread. Blocking work goes through the disk Executor (ordered, one worker); open() is the only
-//          call that blocks.
+// Owner:   one shard. Thread: everything here is called on the shard's loop, except
+// ReadPlan::read(), which
+//          may run on any thread. Blocking work goes through the disk Executor (ordered, one
+//          worker); open() is the only call that blocks.
 // Order:   entries get their positions at append() and are durable in that order.
 // Group commit: while one write+sync runs, everything appended is gathered into the next (at most
 //          limits::kGroupCommitBytesMax, at least one entry).
-// Failure: after a failed write or sync the log is read-only for good (failure() says why): no completion of a later
-//          or pending append fires any more, nothing is retried. Lack of space is not such a failure: space is
-//          taken ahead of need, has_room() says when there is none, and the log tries again by itself (tick).
+// Failure: after a failed write or sync the log is read-only for good (failure() says why): no
+// completion of a later
+//          or pending append fires any more, nothing is retried. Lack of space is not such a
+//          failure: space is taken ahead of need, has_room() says when there is none, and the log
+//          tries again by itself (tick).
 //
 // Every byte is described in FORMAT.md.
 #pragma once
@@ -34,7 +38,8 @@ namespace tidemark::log {
 class Segment;
 class SegmentSet;
 
-// Kinds below 16 are replicated and take part in positions; kinds from 16 on are local to this replica and take none.
+// Kinds below 16 are replicated and take part in positions; kinds from 16 on are local to this
+// replica and take none.
 enum class EntryKind : uint8_t {
   kCommand = 1,        // records of the shard (log/format/log_record.h)
   kBarrier = 2,        // raft no-op
@@ -62,8 +67,8 @@ struct LogOptions {
   uint64_t segment_bytes = limits::kSegmentBytesDefault;
   FsyncPolicy fsync;
   size_t tail_cache_bytes = limits::kTailCacheBytesPerShardDefault;
-  // Where the incarnation numbers of new segments come from; 0: the operating system. Simulations and golden files
-  // give one, so that the same run writes the same bytes.
+  // Where the incarnation numbers of new segments come from; 0: the operating system. Simulations
+  // and golden files give one, so that the same run writes the same bytes.
   uint64_t incarnation_seed = 0;
 };
 
@@ -72,7 +77,8 @@ struct Vote {
   NodeId voted_for;  // 0: nobody
 };
 
-// What libraft needs to know about everything before the resident entries. Opaque bytes come back as given.
+// What libraft needs to know about everything before the resident entries. Opaque bytes come back
+// as given.
 struct SnapshotManifest {
   LogIndex index;
   Term term;
@@ -102,9 +108,10 @@ struct RecoveryReport {
 // Where bytes of the log lie on disk; keeps the segment alive. Copyable, may cross threads.
 class ReadPlan {
  public:
-  // Blocking. Any thread. Fills `out` (size() bytes). Does not verify: the caller checks what it reads (an entry's
-  // hash, a batch's CRC).
+  // Blocking. Any thread. Fills `out` (size() bytes). Does not verify: the caller checks what it
+  // reads (an entry's hash, a batch's CRC).
   Status read(MutableByteView out) const;
+
   [[nodiscard]] size_t size() const { return size_; }
 
  private:
@@ -118,9 +125,9 @@ class Log {
  public:
   using Completion = MoveOnlyFunction<void()>;
 
-  // Opens the log or creates an empty one, and recovers it: walks headers up to `verify_from`, checks every hash
-  // from there on, cuts a torn tail, reports it. kCorrupted (with segment and position) if damage is followed by
-  // entries that were written after it was durable. Blocking.
+  // Opens the log or creates an empty one, and recovers it: walks headers up to `verify_from`,
+  // checks every hash from there on, cuts a torn tail, reports it. kCorrupted (with segment and
+  // position) if damage is followed by entries that were written after it was durable. Blocking.
   // `disk`, `clock` and `fs` outlive the log.
   static Result<std::unique_ptr<Log>> open(FileSystem& fs, Executor& disk, Clock& clock,
                                            LogOptions options, LogPosition verify_from,
@@ -129,22 +136,26 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // --- what recovery found (valid after open until the next append) -----------------------------------------------
-  // Replicated entries from `from` on, in order (headers only). Truncated entries are not among them.
+  // --- what recovery found (valid after open until the next append)
+  // ----------------------------------------------- Replicated entries from `from` on, in order
+  // (headers only). Truncated entries are not among them.
   [[nodiscard]] Result<std::vector<EntryInfo>> entries_from(LogPosition from) const;
   [[nodiscard]] Vote vote() const;
   [[nodiscard]] const std::optional<SnapshotManifest>& snapshot() const;
   // Reads and verifies the payload of one entry. Blocking: start-up and tools only.
   [[nodiscard]] Result<SharedBytes> read_payload(const EntryInfo& entry) const;
 
-  // --- append ------------------------------------------------------------------------------------------------------
-  // True if `payload_bytes` of a client's entry can be appended now without running out of allocated space. The
-  // control reserve is not counted, so local and control entries always fit.
+  // --- append
+  // ------------------------------------------------------------------------------------------------------
+  // True if `payload_bytes` of a client's entry can be appended now without running out of
+  // allocated space. The control reserve is not counted, so local and control entries always fit.
   [[nodiscard]] bool has_room(size_t payload_bytes) const;
-  // Appends a replicated entry. Requires: index follows the last one; payload at most kEntryPayloadBytesMax; has_room or a
-  // control entry. `done` fires on the loop, in order, when the entry is as durable as the fsync policy asks. Never fails and
-  // never calls `done` inside the call.
-  LogPosition append(EntryKind kind, Term term, LogIndex index, SharedBytes payload, Completion done);
+  // Appends a replicated entry. Requires: index follows the last one; payload at most
+  // kEntryPayloadBytesMax; has_room or a control entry. `done` fires on the loop, in order, when
+  // the entry is as durable as the fsync policy asks. Never fails and never calls `done` inside the
+  // call.
+  LogPosition append(EntryKind kind, Term term, LogIndex index, SharedBytes payload,
+                     Completion done);
   void append_vote(Vote vote, Completion done);
   void append_snapshot(SnapshotManifest manifest, Completion done);
   // Voids the entries from `index` on; the next append has this index and position.
@@ -168,16 +179,20 @@ class Log {
   // Called once when the log turns read-only.
   void on_failure(MoveOnlyFunction<void(const Status&)> callback);
 
-  // --- read --------------------------------------------------------------------------------------------------------
-  // Bytes [position, position + size) if they lie within one entry that is still in the tail cache. Shares memory.
+  // --- read
+  // --------------------------------------------------------------------------------------------------------
+  // Bytes [position, position + size) if they lie within one entry that is still in the tail cache.
+  // Shares memory.
   [[nodiscard]] std::optional<SharedBytes> cached(LogPosition position, size_t size) const;
-  // Where [position, position + size) lies. kNotFound if it was dropped, kInvalidArgument if it is not yet durable or
-  // crosses a segment. `position` is any byte position within an entry (header included).
+  // Where [position, position + size) lies. kNotFound if it was dropped, kInvalidArgument if it is
+  // not yet durable or crosses a segment. `position` is any byte position within an entry (header
+  // included).
   [[nodiscard]] Result<ReadPlan> locate(LogPosition position, size_t size) const;
 
-  // --- retention ---------------------------------------------------------------------------------------------------
-  // Gives whole sealed segments that end at or below `position` back (recycled or removed). Requires: a snapshot that
-  // covers `position` is durable; otherwise nothing is dropped.
+  // --- retention
+  // ---------------------------------------------------------------------------------------------------
+  // Gives whole sealed segments that end at or below `position` back (recycled or removed).
+  // Requires: a snapshot that covers `position` is durable; otherwise nothing is dropped.
   void drop_prefix(LogPosition position);
 
   struct SegmentInfo {
@@ -206,7 +221,8 @@ class Log {
   std::unique_ptr<Impl> impl_;
 };
 
-// Bytes that an entry with this payload takes in the position space: header plus payload padded to 8.
+// Bytes that an entry with this payload takes in the position space: header plus payload padded
+// to 8.
 inline constexpr size_t kEntryHeaderBytes = 48;
 
 constexpr size_t entry_bytes(size_t payload_bytes) {

@@ -66,9 +66,9 @@ Status Recovery::check_header(const SegmentFileName& file, const SegmentHeader& 
                                       std::to_string(options_.shard.value())};
   }
   if (header.sequence != file.sequence || header.first_position != file.first) {
-    return {ErrorCode::kCorrupted,
-            path + ": the header says segment " + std::to_string(header.sequence) +
-                " from log position " + std::to_string(header.first_position.value())};
+    return {ErrorCode::kCorrupted, path + ": the header says segment " +
+                                       std::to_string(header.sequence) + " from log position " +
+                                       std::to_string(header.first_position.value())};
   }
   if (const std::string wrong = log_.set.check_follows(header); !wrong.empty()) {
     return {ErrorCode::kCorrupted, path + ": " + wrong};
@@ -92,10 +92,7 @@ Status Recovery::add_segment(const SegmentFileName& file, bool is_last) {
   }
   log_.set.start(segment);
   // The last segment is always walked: vote and snapshot are found there.
-  if (reader.seal_offset() || !is_last) {
-    return walk_full(reader);
-  }
-  return walk_last(reader);
+  return is_last ? walk_last(reader) : walk_full(reader);
 }
 
 // True if nothing but the seal had to be read.
@@ -111,7 +108,8 @@ Result<bool> Recovery::adopt_by_seal(SegmentReader& reader,
   }
   reader.seek(kSegmentHeaderBytes);
   if (!seal) {
-    report_.notes.push_back(reader.name() + ": the seal does not verify; all entries were read instead");
+    report_.notes.push_back(reader.name() +
+                            ": the seal does not verify; all entries were read instead");
     return false;
   }
   if (seal->end > verify_from_) {
@@ -140,7 +138,7 @@ Result<bool> Recovery::take(SegmentReader& reader, const SegmentEntry& entry) {
   return true;
 }
 
-// A segment that has a successor, or a seal: every byte of it was durable.
+// A segment that has a successor: every byte of it was durable.
 Status Recovery::walk_full(SegmentReader& reader) {
   while (true) {
     SegmentEntry entry;
@@ -160,16 +158,17 @@ Status Recovery::walk_full(SegmentReader& reader) {
       }
       continue;
     }
-    // The next segment's header says where this one ends. Without a seal that may still be here; if it is not,
-    // check_follows() refuses the next one.
+    // The next segment's header says where this one ends. Without a seal that may still be here; if
+    // it is not, check_follows() refuses the next one.
     if (step == SegmentReader::Step::kEnd && !reader.seal_offset()) {
       log_.set.last().sealed = true;
       report_.notes.push_back(reader.name() + ": the seal is missing");
       return {};
     }
-    return {ErrorCode::kCorrupted,
-            place(reader, reader.offset(), position) + ": " +
-                (step == SegmentReader::Step::kDamaged ? reader.damage() : "no entry before the seal")};
+    return {
+        ErrorCode::kCorrupted,
+        place(reader, reader.offset(), position) + ": " +
+            (step == SegmentReader::Step::kDamaged ? reader.damage() : "no entry before the seal")};
   }
 }
 
@@ -181,11 +180,17 @@ Status Recovery::walk_last(SegmentReader& reader) {
     std::string why;
     uint64_t bad_offset = reader.offset();
     if (step == SegmentReader::Step::kEntry) {
+      const bool is_seal = entry.header().kind == EntryKind::kSeal;
       // Without a good trailer behind it a seal was not finished, and nothing was written after it.
-      if (entry.header().kind == EntryKind::kSeal) {
+      if (is_seal && reader.seal_offset() != entry.offset) {
         why = "a seal without a trailer";
       } else {
         ASSIGN_OR_RETURN(const bool taken, take(reader, entry));
+        if (taken && is_seal) {
+          log_.set.last().sealed = true;
+          // The one before us may have been stopped before its sync.
+          return log_.set.last().file().sync();
+        }
         if (taken) {
           continue;
         }
@@ -199,8 +204,9 @@ Status Recovery::walk_last(SegmentReader& reader) {
   }
 }
 
-// Entries end at `bad_offset`. If an entry further on was written after more than that was durable, what is bad
-// there had been good: damage. Otherwise it is the tail of a write that nobody was told of.
+// Entries end at `bad_offset`. If an entry further on was written after more than that was durable,
+// what is bad there had been good: damage. Otherwise it is the tail of a write that nobody was told
+// of.
 Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const std::string& why) {
   const LogPosition position = log_.set.next_position();
   TIDEMARK_CHECK(log_.set.last().map.tail() == bad_offset, "the map counts what was read");
@@ -224,7 +230,8 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
   }
   ASSIGN_OR_RETURN(const bool clean, reader.only_zeros_from(bad_offset));
   if (!clean) {
-    // The header of the entry that is torn may have arrived; in a recycled file anything else may be old.
+    // The header of the entry that is torn may have arrived; in a recycled file anything else may
+    // be old.
     ASSIGN_OR_RETURN(const std::optional<EntryHeader> torn, reader.header_at(bad_offset));
     if (torn && torn_end == bad_offset) {
       torn_end = std::min(bad_offset + entry_bytes(torn->payload_bytes), reader.file_bytes());
@@ -241,7 +248,8 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
   return log_.set.last().file().sync();
 }
 
-// Afterwards only zeros follow `offset`: an old entry there would fit behind a later one of the same length.
+// Afterwards only zeros follow `offset`: an old entry there would fit behind a later one of the
+// same length.
 Status Recovery::cut_tail(SegmentReader& reader, uint64_t offset) {
   Segment& segment = log_.set.last();
   RETURN_IF_ERROR(segment.file().truncate(offset));
@@ -322,10 +330,10 @@ Result<std::vector<EntryInfo>> list_entries(const SegmentSet& set, LogPosition f
     return entries;
   }
   if (from < set.first_position() || from > set.next_position()) {
-    return Status(ErrorCode::kNotFound,
-                  "log position " + std::to_string(from.value()) + " is not stored; the log has " +
-                      std::to_string(set.first_position().value()) + " to " +
-                      std::to_string(set.next_position().value()));
+    return Status(ErrorCode::kNotFound, "log position " + std::to_string(from.value()) +
+                                            " is not stored; the log has " +
+                                            std::to_string(set.first_position().value()) + " to " +
+                                            std::to_string(set.next_position().value()));
   }
   const std::shared_ptr<Segment>& first = set.find(from);
   const std::optional<PositionMap::Place> start = first->map.find(from);
@@ -350,8 +358,7 @@ Result<SharedBytes> read_entry_payload(const SegmentSet& set, const EntryInfo& e
   const Segment& segment = *set.find(entry.position);
   const std::optional<PositionMap::Place> at = segment.map.find(entry.position);
   TIDEMARK_CHECK(at.has_value(), "the set found this segment by its map");
-  const std::string where =
-      segment.name() + ": offset " + std::to_string(at->offset) + ", " + name;
+  const std::string where = segment.name() + ": offset " + std::to_string(at->offset) + ", " + name;
   EntryHeaderBytes bytes;
   RETURN_IF_ERROR(segment.file().read(at->offset, bytes));
   const std::optional<DecodedEntryHeader> decoded = decode_entry_header(bytes, segment.seed());
@@ -365,8 +372,7 @@ Result<SharedBytes> read_entry_payload(const SegmentSet& set, const EntryInfo& e
     return Status(ErrorCode::kCorrupted, where + ": another entry than expected");
   }
   Buffer payload(header.payload_bytes);
-  RETURN_IF_ERROR(
-      segment.file().read(at->offset + kEntryHeaderBytes, payload.mutable_view()));
+  RETURN_IF_ERROR(segment.file().read(at->offset + kEntryHeaderBytes, payload.mutable_view()));
   if (!decoded->payload_matches(payload.view())) {
     return Status(ErrorCode::kCorrupted, where + ": the payload does not match its hash");
   }

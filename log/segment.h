@@ -1,7 +1,8 @@
 // One segment file and the map from log positions to its bytes.
 //
-// Owner:  SegmentSet; a ReadPlan and jobs of the disk worker share it, so that its file outlives its place in the set.
-// Thread: header, seed and file never change once set and may be used from any thread (File says who may write);
+// Owner:  SegmentSet; a ReadPlan and jobs of the disk worker share it, so that its file outlives
+// its place in the set. Thread: header, seed and file never change once set and may be used from
+// any thread (File says who may write);
 //         everything else belongs to the shard's loop.
 #pragma once
 
@@ -17,15 +18,17 @@
 
 namespace tidemark::log {
 
-// Where the bytes of positions lie. Local entries take file bytes and no positions, so the distance between the two
-// grows; a truncation makes positions fall back while the file goes on. Rows are ascending in position and in offset.
+// Where the bytes of positions lie. Local entries take file bytes and no positions, so the distance
+// between the two grows; a truncation makes positions fall back while the file goes on. Rows are
+// ascending in position and in offset.
 class PositionMap {
  public:
   explicit PositionMap(LogPosition first) : rows_{{first, kSegmentHeaderBytes}}, end_(first) {}
 
   PositionMap(std::vector<PositionRow> rows, LogPosition end) : rows_(std::move(rows)), end_(end) {}
 
-  // Lowest position here; lower than the first one planned if a truncation reached into earlier segments.
+  // Lowest position here; lower than the first one planned if a truncation reached into earlier
+  // segments.
   [[nodiscard]] LogPosition low() const { return rows_.front().position; }
 
   [[nodiscard]] LogPosition end() const { return end_; }
@@ -42,7 +45,8 @@ class PositionMap {
   void add_local(uint64_t bytes);
   // A truncation record of `bytes` was added: positions go on from `position`.
   void fall_back(LogPosition position, uint64_t bytes);
-  // A snapshot record of `bytes` was added that voids everything before; positions go on from `position`.
+  // A snapshot record of `bytes` was added that voids everything before; positions go on from
+  // `position`.
   void restart(LogPosition position, uint64_t bytes);
 
   struct Place {
@@ -76,7 +80,8 @@ class Segment {
   [[nodiscard]] File& file() const { return *file_; }
 
   PositionMap map;
-  // Lowest `low` of this and all later segments: what lies from there on is not looked for in earlier ones.
+  // Lowest `low` of this and all later segments: what lies from there on is not looked for in
+  // earlier ones.
   LogPosition reach;
   LogIndex low_index;  // lowest index of an entry here
   std::optional<LogFloor> floor;

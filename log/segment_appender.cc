@@ -16,7 +16,8 @@ constexpr int64_t kSpaceRetryNs = 200'000'000;
 
 }  // namespace
 
-// --- jobs --------------------------------------------------------------------------------------------------------------
+// --- jobs
+// --------------------------------------------------------------------------------------------------------------
 
 template <typename Work, void (SegmentAppender::*on_done)(Work&)>
 class SegmentAppender::OwnedJob final : public Job {
@@ -42,7 +43,8 @@ void SegmentAppender::submit(Work work) {
   disk_.submit(std::make_unique<OwnedJob<Work, on_done>>(owner_, std::move(work)));
 }
 
-// --- life --------------------------------------------------------------------------------------------------------------
+// --- life
+// --------------------------------------------------------------------------------------------------------------
 
 SegmentAppender::SegmentAppender(FileSystem& fs, Executor& disk, Clock& clock,
                                  const LogOptions& options, SegmentSet& set)
@@ -119,7 +121,8 @@ void SegmentAppender::fail(const Status& status) {
   }
 }
 
-// --- places ------------------------------------------------------------------------------------------------------------
+// --- places
+// ------------------------------------------------------------------------------------------------------------
 
 uint64_t SegmentAppender::reserve_bytes() const {
   return std::min(limits::kControlReserveBytes, options_.segment_bytes / 4);
@@ -287,7 +290,8 @@ void SegmentAppender::clamp_positions(LogPosition end) {
   }
 }
 
-// --- writing -----------------------------------------------------------------------------------------------------------
+// --- writing
+// -----------------------------------------------------------------------------------------------------------
 
 // Starts what can be started. Called after everything that may have made something possible.
 void SegmentAppender::pump() {
@@ -389,8 +393,7 @@ void SegmentAppender::on_rolled(RollWork& work) {
     return;
   }
   count_sync(work.sync_ns);
-  counters_.bytes_written +=
-      work.old_file_bytes - work.seal_offset + work.start.bytes.size();
+  counters_.bytes_written += work.old_file_bytes - work.seal_offset + work.start.bytes.size();
   writing_->sealed = true;
   writing_->file_bytes = work.old_file_bytes;
   writing_ = work.start.segment;
@@ -435,7 +438,8 @@ void SegmentAppender::on_synced(SyncWork& work) {
   }
 }
 
-// --- space -------------------------------------------------------------------------------------------------------------
+// --- space
+// -------------------------------------------------------------------------------------------------------------
 
 // First for what waits, then ahead of need.
 void SegmentAppender::take_space() {
@@ -475,7 +479,8 @@ void SegmentAppender::take_space() {
 
 void SegmentAppender::grow_segment(const std::shared_ptr<Segment>& segment, uint64_t least) {
   const uint64_t most = std::max(segment->capacity, least);
-  const uint64_t step_least = segment->file_bytes + std::min(step_bytes_, limits::kAllocateStepBytesMin);
+  const uint64_t step_least =
+      segment->file_bytes + std::min(step_bytes_, limits::kAllocateStepBytesMin);
   SpaceWork work;
   work.segment = segment;
   work.bytes_wanted = std::min(most, std::max(least, segment->file_bytes + step_bytes_));
@@ -494,7 +499,8 @@ void SegmentAppender::grow_spare(uint64_t least) {
     work.spare = std::move(spares_.back());
     spares_.pop_back();
   }
-  work.bytes_wanted = std::max(least, std::min(limits::kAllocateStepBytesMin, options_.segment_bytes));
+  work.bytes_wanted =
+      std::max(least, std::min(limits::kAllocateStepBytesMin, options_.segment_bytes));
   work.bytes_least = least;
   space_out_ = true;
   submit<&SegmentAppender::on_space>(std::move(work));
@@ -513,7 +519,8 @@ void SegmentAppender::on_space(SpaceWork& work) {
     retry_space_at_ = {clock_.monotonic().ns + kSpaceRetryNs};
   } else if (work.segment != nullptr) {
     work.segment->file_bytes = std::max(work.segment->file_bytes, work.file_bytes);
-    step_bytes_ = std::min({step_bytes_ * 2, limits::kAllocateStepBytesMax, options_.segment_bytes});
+    step_bytes_ =
+        std::min({step_bytes_ * 2, limits::kAllocateStepBytesMax, options_.segment_bytes});
   }
   // A spare that could not grow is still one.
   if (work.spare.file != nullptr) {

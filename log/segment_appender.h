@@ -1,8 +1,9 @@
-// Puts entries at the end of a log: gives them their places, writes and syncs them in groups, rolls to the next segment
-// and takes disk space ahead of need.
+// Puts entries at the end of a log: gives them their places, writes and syncs them in groups, rolls
+// to the next segment and takes disk space ahead of need.
 //
 // Owner:  Log. Thread: the shard's loop; start() is the only call that blocks.
-// Jobs:   at most one write or roll, one that takes space, one sync and one that drops segments are out at a time, on
+// Jobs:   at most one write or roll, one that takes space, one sync and one that drops segments are
+// out at a time, on
 //         one ordered executor. A job that finishes after the appender is gone does nothing.
 //
 // Life of an entry:
@@ -10,11 +11,12 @@
 //   append() -> queue_ -> WriteWork (hash, write, sync) -> done()
 //                 |            ^
 //                 |            | only while the file has disk space for the group: SpaceWork
-//                 +-> RollWork | if the entry lies in the next segment; needs a spare file: SpaceWork
+//                 +-> RollWork | if the entry lies in the next segment; needs a spare file:
+//                 SpaceWork
 //
-// Invariants: (1) entries are written in the order of append; (2) queue_ holds entries of writing_ first, then of
-// planned_ in order; (3) no byte is written behind file_bytes, so that no write fails for lack of space; (4) after a failure nothing
-// is submitted and no completion fires.
+// Invariants: (1) entries are written in the order of append; (2) queue_ holds entries of writing_
+// first, then of planned_ in order; (3) no byte is written behind file_bytes, so that no write
+// fails for lack of space; (4) after a failure nothing is submitted and no completion fires.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +44,8 @@ class SegmentAppender {
   SegmentAppender(const SegmentAppender&) = delete;
   SegmentAppender& operator=(const SegmentAppender&) = delete;
 
-  // Takes over the spare files and, if the set is empty or ends with a sealed segment, creates the next one.
+  // Takes over the spare files and, if the set is empty or ends with a sealed segment, creates the
+  // next one.
   Status start(std::vector<SpareFile> spares, uint64_t next_spare_number);
 
   // The entry behind the last one of the set. Returns its position.
@@ -105,7 +108,8 @@ class SegmentAppender {
   [[nodiscard]] bool spare_has(uint64_t bytes) const;
   [[nodiscard]] uint64_t start_bytes_ahead() const;
 
-  // A segment that has its place behind the one being written and is not on disk under its name yet.
+  // A segment that has its place behind the one being written and is not on disk under its name
+  // yet.
   struct Planned {
     SegmentStart start;
     uint64_t seal_offset = 0;  // of the segment before

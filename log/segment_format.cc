@@ -102,10 +102,11 @@ Result<DecodedSegmentHeader> decode_segment_header(ByteView in) {
     return Status(ErrorCode::kCorrupted, "no segment header: the first 8 bytes are not TDMKSEG1");
   }
   // The version comes before the hash: another version may hash differently.
-  if (const auto version = load_le<uint32_t>(at + kHeaderVersionAt); version != kSegmentFormatVersion) {
-    return Status(ErrorCode::kUnsupportedVersion,
-                  "segment format " + std::to_string(version) + "; this program reads format " +
-                      std::to_string(kSegmentFormatVersion));
+  if (const auto version = load_le<uint32_t>(at + kHeaderVersionAt);
+      version != kSegmentFormatVersion) {
+    return Status(ErrorCode::kUnsupportedVersion, "segment format " + std::to_string(version) +
+                                                      "; this program reads format " +
+                                                      std::to_string(kSegmentFormatVersion));
   }
   const uint64_t hash = xxh3(in.first(kHeaderHashAt));
   if (hash != load_le<uint64_t>(at + kHeaderHashAt) ||
@@ -125,7 +126,8 @@ Result<DecodedSegmentHeader> decode_segment_header(ByteView in) {
   header.vote.voted_for = NodeId{load_le<uint64_t>(at + kHeaderVoteNodeAt)};
   header.incarnation = load_le<uint64_t>(at + kHeaderIncarnationAt);
   if (header.first_index.value() == 0 || header.first_position.value() % 8 != 0) {
-    return Status(ErrorCode::kCorrupted, "the segment header names an impossible index or position");
+    return Status(ErrorCode::kCorrupted,
+                  "the segment header names an impossible index or position");
   }
   return decoded;
 }
@@ -329,7 +331,8 @@ std::optional<Seal> decode_seal(ByteView payload) {
   for (uint32_t i = 0; i < runs; ++i) {
     const LogIndex index{in.le<uint64_t>()};
     const Term term{in.le<uint64_t>()};
-    const bool ascending = seal.runs.empty() ? index >= seal.low_index : seal.runs.back().index < index;
+    const bool ascending =
+        seal.runs.empty() ? index >= seal.low_index : seal.runs.back().index < index;
     if (!ascending || index > seal.last_index) {
       return std::nullopt;
     }
@@ -338,7 +341,8 @@ std::optional<Seal> decode_seal(ByteView payload) {
   return seal;
 }
 
-void encode_trailer(uint64_t seal_offset, uint64_t file_bytes, uint64_t seed, SegmentTrailerBytes& out) {
+void encode_trailer(uint64_t seal_offset, uint64_t file_bytes, uint64_t seed,
+                    SegmentTrailerBytes& out) {
   out.fill(0);
   uint8_t* at = out.data();
   std::copy(kTrailerMagic.begin(), kTrailerMagic.end(), at);

@@ -1,5 +1,5 @@
-// The bytes of a segment file, version 1: headers, entries, payloads of local entries, seal. FORMAT.md is the
-// manual; this is the code that writes and checks it. Pure: no file, no state.
+// The bytes of a segment file, version 1: headers, entries, payloads of local entries, seal.
+// FORMAT.md is the manual; this is the code that writes and checks it. Pure: no file, no state.
 #pragma once
 
 #include <array>
@@ -20,16 +20,18 @@ inline constexpr size_t kSegmentTrailerBytes = 64;
 
 inline constexpr bool is_replicated(EntryKind kind) { return static_cast<uint8_t>(kind) < 16; }
 
-// --- segment header ------------------------------------------------------------------------------------------------
+// --- segment header
+// ------------------------------------------------------------------------------------------------
 
 struct SegmentHeader {
   uint64_t cluster_id = 0;
   ShardId shard;
-  uint64_t sequence = 0;       // number of the segment, see file_names.h
-  LogPosition first_position;  // of the first replicated entry, as planned when the segment was created
+  uint64_t sequence = 0;  // number of the segment, see file_names.h
+  LogPosition
+      first_position;  // of the first replicated entry, as planned when the segment was created
   LogIndex first_index;
-  Term term_before;      // of the entry `first_index` - 1; 0 if there is none
-  Vote vote;             // in force when the segment was created
+  Term term_before;          // of the entry `first_index` - 1; 0 if there is none
+  Vote vote;                 // in force when the segment was created
   uint64_t incarnation = 0;  // random; makes the seed of this use of the file unlike any other
 };
 
@@ -41,11 +43,12 @@ struct DecodedSegmentHeader {
   uint64_t seed = 0;
 };
 
-// kCorrupted or kUnsupportedVersion, saying what is wrong; the caller adds which file it is. Requires: `in` has
-// kSegmentHeaderBytes.
+// kCorrupted or kUnsupportedVersion, saying what is wrong; the caller adds which file it is.
+// Requires: `in` has kSegmentHeaderBytes.
 Result<DecodedSegmentHeader> decode_segment_header(ByteView in);
 
-// --- entry -----------------------------------------------------------------------------------------------------------
+// --- entry
+// -----------------------------------------------------------------------------------------------------------
 
 struct EntryHeader {
   EntryKind kind = EntryKind::kCommand;
@@ -70,10 +73,12 @@ struct DecodedEntryHeader {
   [[nodiscard]] bool payload_matches(ByteView payload) const;
 };
 
-// Nothing if the bytes are no entry header of the segment with this seed. `in` has kEntryHeaderBytes.
+// Nothing if the bytes are no entry header of the segment with this seed. `in` has
+// kEntryHeaderBytes.
 std::optional<DecodedEntryHeader> decode_entry_header(ByteView in, uint64_t seed);
 
-// --- payloads of local entries ---------------------------------------------------------------------------------------
+// --- payloads of local entries
+// ---------------------------------------------------------------------------------------
 
 std::vector<uint8_t> encode_vote(const Vote& vote);
 std::optional<Vote> decode_vote(ByteView payload);
@@ -91,7 +96,8 @@ size_t snapshot_bytes(const SnapshotManifest& manifest);
 std::vector<uint8_t> encode_snapshot(const SnapshotManifest& manifest);
 std::optional<SnapshotManifest> decode_snapshot(ByteView payload);
 
-// From `position` on (up to the next row), the byte at a position lies at `offset` plus its distance to it.
+// From `position` on (up to the next row), the byte at a position lies at `offset` plus its
+// distance to it.
 struct PositionRow {
   LogPosition position;
   uint64_t offset = 0;
@@ -118,10 +124,11 @@ struct LogFloor {
 
 // What a walk through the whole segment would find out.
 struct Seal {
-  LogPosition end;     // position after the last replicated entry
+  LogPosition end;  // position after the last replicated entry
   LogIndex last_index;
   Term last_term;
-  LogIndex low_index;  // lowest index of an entry here; everything from it on in earlier segments is void
+  LogIndex low_index;    // lowest index of an entry here; everything from it on in earlier segments
+                         // is void
   Term term_before_low;  // of the entry before that one
   uint64_t replicated_entries = 0;  // written, including those truncated later
   uint64_t local_entries = 0;       // without the seal itself
@@ -137,12 +144,15 @@ size_t seal_bytes(size_t rows, size_t runs);
 std::vector<uint8_t> encode_seal(const Seal& seal);
 std::optional<Seal> decode_seal(ByteView payload);
 
-// --- trailer -----------------------------------------------------------------------------------------------------------
+// --- trailer
+// -----------------------------------------------------------------------------------------------------------
 
 using SegmentTrailerBytes = std::array<uint8_t, kSegmentTrailerBytes>;
 
-void encode_trailer(uint64_t seal_offset, uint64_t file_bytes, uint64_t seed, SegmentTrailerBytes& out);
-// Offset of the seal entry, or nothing if this is not the trailer of this segment at this file size.
+void encode_trailer(uint64_t seal_offset, uint64_t file_bytes, uint64_t seed,
+                    SegmentTrailerBytes& out);
+// Offset of the seal entry, or nothing if this is not the trailer of this segment at this file
+// size.
 std::optional<uint64_t> decode_trailer(ByteView in, uint64_t file_bytes, uint64_t seed);
 
 }  // namespace tidemark::log

@@ -193,10 +193,10 @@ Result<ByteView> SegmentReader::payload(const SegmentEntry& entry) {
   const size_t size = entry.header().payload_bytes;
   ASSIGN_OR_RETURN(const ByteView bytes, view(entry.offset + kEntryHeaderBytes, size));
   if (!entry.verified && !entry.decoded.payload_matches(bytes)) {
-    return Status(ErrorCode::kCorrupted,
-                  name_ + ": the entry at offset " + std::to_string(entry.offset) +
-                      " (log position " + std::to_string(entry.header().position.value()) +
-                      ") does not match its hash");
+    return Status(ErrorCode::kCorrupted, name_ + ": the entry at offset " +
+                                             std::to_string(entry.offset) + " (log position " +
+                                             std::to_string(entry.header().position.value()) +
+                                             ") does not match its hash");
   }
   return bytes;
 }

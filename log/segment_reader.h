@@ -31,7 +31,9 @@ struct SegmentEntry {
     return {from.kind, from.term, from.index, from.position, from.payload_bytes};
   }
 
-  [[nodiscard]] uint64_t end_offset() const { return offset + entry_bytes(decoded.header.payload_bytes); }
+  [[nodiscard]] uint64_t end_offset() const {
+    return offset + entry_bytes(decoded.header.payload_bytes);
+  }
 };
 
 class SegmentReader {
@@ -63,13 +65,14 @@ class SegmentReader {
     kDamaged,  // no entry that verifies; offset() stays, damage() says why
   };
 
-  // Entries that end above `verify_from` and all local ones are checked against their hash, of the others
-  // only the header. An error is one of the file system.
+  // Entries that end above `verify_from` and all local ones are checked against their hash, of the
+  // others only the header. An error is one of the file system.
   Result<Step> next(SegmentEntry& entry, LogPosition verify_from);
+
   [[nodiscard]] const std::string& damage() const { return damage_; }
 
-  // Searches from offset() on, at every eighth byte, for an entry that verifies. True: `entry` is filled, offset()
-  // is behind it. False: there is none; offset() is the end of the file.
+  // Searches from offset() on, at every eighth byte, for an entry that verifies. True: `entry` is
+  // filled, offset() is behind it. False: there is none; offset() is the end of the file.
   Result<bool> find_next(SegmentEntry& entry);
 
   // The entry header at `offset`, if there is one; the payload may be torn or bad.

@@ -16,10 +16,9 @@ std::string text(Id id) {
 
 bool is_same_seal(const Seal& a, const Seal& b) {
   return a.end == b.end && a.last_index == b.last_index && a.last_term == b.last_term &&
-         a.low_index == b.low_index &&
-         a.term_before_low == b.term_before_low && a.replicated_entries == b.replicated_entries &&
-         a.local_entries == b.local_entries && a.floor == b.floor && a.rows == b.rows &&
-         a.runs == b.runs;
+         a.low_index == b.low_index && a.term_before_low == b.term_before_low &&
+         a.replicated_entries == b.replicated_entries && a.local_entries == b.local_entries &&
+         a.floor == b.floor && a.rows == b.rows && a.runs == b.runs;
 }
 
 }  // namespace
@@ -190,9 +189,8 @@ std::string SegmentSet::apply_truncation(const EntryHeader& header, ByteView pay
     return "a truncation that cannot be read";
   }
   const auto [index, position, term_before] = *truncation;
-  if (index.value() > last_index_.value() + 1 || index.value() == 0 ||
-      position > next_position() || (floor_ && position < floor_->position) ||
-      position.value() % 8 != 0) {
+  if (index.value() > last_index_.value() + 1 || index.value() == 0 || position > next_position() ||
+      (floor_ && position < floor_->position) || position.value() % 8 != 0) {
     return "a truncation to index " + text(index) + ", position " + text(position) +
            ", which is not stored";
   }
@@ -207,7 +205,8 @@ std::string SegmentSet::apply_truncation(const EntryHeader& header, ByteView pay
   return {};
 }
 
-// The next entry has `index` and follows one of `term`. What lies before may have been dropped since.
+// The next entry has `index` and follows one of `term`. What lies before may have been dropped
+// since.
 void SegmentSet::go_back_to(LogIndex index, Term term) {
   const LogIndex before{index.value() - 1};
   if (terms_.covers(before) && terms_.term_of(before) == term) {

@@ -1,11 +1,12 @@
-// The segments of a log in order, and what a walk through them says: positions, terms, vote, snapshot.
+// The segments of a log in order, and what a walk through them says: positions, terms, vote,
+// snapshot.
 //
-// The same rules serve the appender (which plans entries) and recovery (which finds them): an entry that apply()
-// accepts when it is written is one that apply() accepts when it is read back.
+// The same rules serve the appender (which plans entries) and recovery (which finds them): an entry
+// that apply() accepts when it is written is one that apply() accepts when it is read back.
 //
 // Owner: Log. Thread: the shard's loop. No file access.
-// Invariants: (1) sequences are without gaps; (2) a segment starts where the one before ends; (3) `reach` never
-// falls from one segment to the next.
+// Invariants: (1) sequences are without gaps; (2) a segment starts where the one before ends; (3)
+// `reach` never falls from one segment to the next.
 #pragma once
 
 #include <cstdint>
@@ -59,12 +60,12 @@ class SegmentSet {
   [[nodiscard]] std::string check_follows(const SegmentHeader& header) const;
   // Adds a segment without entries. Requires: check_follows().
   void start(std::shared_ptr<Segment> segment);
-  // Adds a full segment by what its seal says. Returns why the seal cannot be right, or empty. Vote and
-  // snapshot are not known from it: they are repeated at the start of the next one.
+  // Adds a full segment by what its seal says. Returns why the seal cannot be right, or empty. Vote
+  // and snapshot are not known from it: they are repeated at the start of the next one.
   [[nodiscard]] std::string adopt(std::shared_ptr<Segment> segment, const Seal& seal);
 
-  // Takes up the entry behind the last one. Returns why it does not follow (nothing is changed then), or empty.
-  // `payload` is only looked at for local kinds.
+  // Takes up the entry behind the last one. Returns why it does not follow (nothing is changed
+  // then), or empty. `payload` is only looked at for local kinds.
   [[nodiscard]] std::string apply(const EntryHeader& header, ByteView payload);
 
   // What the seal of the last segment says now.

@@ -34,8 +34,8 @@ class Verifier {
   LogVerification result_;
   std::string file_;
   bool is_last_ = false;
-  // What is expected next. Behind damage it starts anew from the first entry found there, and no longer knows
-  // everything before: a truncation may then name an entry that it has not seen.
+  // What is expected next. Behind damage it starts anew from the first entry found there, and no
+  // longer knows everything before: a truncation may then name an entry that it has not seen.
   SegmentSet set_;
   bool unknown_ = false;    // the next entry is taken as it is
   bool restarted_ = false;  // somewhere before
@@ -121,11 +121,10 @@ Status Verifier::finish(SegmentReader& reader, const SegmentEntry& seal) {
 
 Result<bool> Verifier::skip_damage(SegmentReader& reader, const std::string& what) {
   const uint64_t bad_offset = reader.offset();
-  const bool may_be_torn = is_last_ && !reader.seal_offset();
   SegmentEntry entry;
   ASSIGN_OR_RETURN(const bool found, reader.find_next(entry));
   if (found) {
-    const bool torn = may_be_torn && entry.header().synced_to <= bad_offset;
+    const bool torn = is_last_ && entry.header().synced_to <= bad_offset;
     add(torn ? LogFinding::Kind::kTornTail : LogFinding::Kind::kDamage, bad_offset,
         what + "; the next entry that verifies is at offset " + std::to_string(entry.offset) +
             ", log position " + std::to_string(entry.header().position.value()));
@@ -133,14 +132,19 @@ Result<bool> Verifier::skip_damage(SegmentReader& reader, const std::string& wha
     reader.seek(entry.offset);
     return true;
   }
-  if (!may_be_torn) {
+  if (!is_last_) {
     add(LogFinding::Kind::kDamage, bad_offset, what + "; no entry follows");
     unknown_ = true;
     return false;
   }
   ASSIGN_OR_RETURN(const bool clean, reader.only_zeros_from(bad_offset));
   if (!clean) {
-    // In a recycled file bytes of its last use follow the end; only a header of this use is a torn entry.
+    if (reader.seal_offset()) {
+      add(LogFinding::Kind::kTornTail, bad_offset, what + "; a trailer without its seal");
+      return false;
+    }
+    // In a recycled file bytes of its last use follow the end; only a header of this use is a torn
+    // entry.
     ASSIGN_OR_RETURN(const std::optional<EntryHeader> torn, reader.header_at(bad_offset));
     add(torn ? LogFinding::Kind::kTornTail : LogFinding::Kind::kNote, bad_offset,
         torn ? "an entry that was not written whole: " + what
@@ -161,8 +165,8 @@ Status Verifier::walk(SegmentReader& reader) {
       continue;
     }
     const bool damaged = step == SegmentReader::Step::kDamaged;
-    ASSIGN_OR_RETURN(const bool more, skip_damage(reader, damaged ? reader.damage()
-                                                                  : "zeros instead of an entry"));
+    ASSIGN_OR_RETURN(const bool more,
+                     skip_damage(reader, damaged ? reader.damage() : "zeros instead of an entry"));
     if (!more) {
       return {};
     }
@@ -182,7 +186,8 @@ void Verifier::check_segment(const SegmentFileName& file, bool is_last) {
   }
   const SegmentHeader& header = reader->header();
   if (header.sequence != file.sequence || header.first_position != file.first) {
-    add(LogFinding::Kind::kDamage, 0, "the header is that of " + segment_file_name(header.sequence, header.first_position));
+    add(LogFinding::Kind::kDamage, 0,
+        "the header is that of " + segment_file_name(header.sequence, header.first_position));
   }
   result_.sealed_segments += reader->seal_offset() ? 1 : 0;
   begin(*reader);

@@ -1,7 +1,8 @@
-// Offline check of a log directory: reads every byte of every segment, changes nothing, goes on after damage.
+// Offline check of a log directory: reads every byte of every segment, changes nothing, goes on
+// after damage.
 //
-// Blocking; any thread. The log may be open in another process only if nothing is appended meanwhile: a segment that
-// is being written looks torn.
+// Blocking; any thread. The log may be open in another process only if nothing is appended
+// meanwhile: a segment that is being written looks torn.
 #pragma once
 
 #include <cstdint>

@@ -63,9 +63,7 @@ int run_bench(const Globals& globals, const BenchOptions& options, Run run, bool
 void add_common_options(CLI::App& command, BenchOptions& options) {
   add_topic_name(command, options.topic);
   add_bytes(command, "--size", options.size, "Bytes of a message's value (default 1024)");
-  command.add_option("--count", options.count, "Messages")
-      ->check(check_positive)
-      ->type_name("N");
+  command.add_option("--count", options.count, "Messages")->check(check_positive)->type_name("N");
   command.add_option("--seconds", options.seconds, "Stop after this time")
       ->check(check_positive)
       ->type_name("S");

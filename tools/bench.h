@@ -19,11 +19,11 @@ class Session;
 struct BenchOptions {
   std::string topic;
   uint64_t size = 1024;
-  uint64_t count = 0;  // 0: as long as `seconds` says
-  double seconds = 0;  // 0: as many as `count` says; both 0: the default of the command
-  double rate = 0;     // 0: as fast as it goes (closed loop)
-  uint32_t partitions = 1;
-  uint64_t in_flight = 0;  // messages; 0: default of the command
+  uint64_t count = 0;       // 0: as long as `seconds` says
+  double seconds = 0;       // 0: as many as `count` says; both 0: the default of the command
+  double rate = 0;          // 0: as fast as it goes (closed loop)
+  uint32_t partitions = 1;  // to create the topic with; for send_messages(): those it has
+  uint64_t in_flight = 0;   // messages; 0: default of the command
   uint64_t batch_bytes = uint64_t{256} << 10;
   std::optional<int64_t> linger_ms;
   std::string compress = "none";

@@ -80,10 +80,12 @@ bool read_once(const Globals& globals, const BenchOptions& options, client::Cons
 
 }  // namespace
 
-BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options) {
+BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& asked) {
+  BenchOptions options = asked;
   BenchResult result;
   result.what = "consume";
-  result.partitions = ensure_topic(session, options);
+  options.partitions = ensure_topic(session, options);
+  result.partitions = options.partitions;
   fill_topic(globals, session, options);
   const PartitionRanges ranges = resolve_ranges(session, options.topic, {}, StartPoint{});
   const uint64_t wanted =

@@ -37,8 +37,8 @@ constexpr double kDefaultRate = 10'000;
 class StampedPayload {
  public:
   StampedPayload(size_t size, uint64_t run) : run_(run) {
-    const std::string_view random = Payloads(size).at(0);
-    value_.assign(random.begin(), random.end());
+    const Payloads random(size);
+    value_.assign(random.at(0).begin(), random.at(0).end());
   }
 
   std::string_view make(uint64_t index, MonotonicTime intended) {
@@ -143,7 +143,8 @@ BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptio
   options.rate = options.rate > 0 ? options.rate : kDefaultRate;
   BenchResult result;
   result.what = "e2e";
-  result.partitions = ensure_topic(session, options);
+  options.partitions = ensure_topic(session, options);
+  result.partitions = options.partitions;
   const PartitionRanges ranges =
       resolve_ranges(session, options.topic, {}, {.kind = StartPoint::Kind::kEnd});
   client::Consumer consumer = require(client::Consumer::create(session.client()), "consumer");

@@ -8,10 +8,12 @@
 
 namespace tidemark::tools {
 
-BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options) {
+BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& asked) {
+  BenchOptions options = asked;
   BenchResult result;
   result.what = "produce";
-  result.partitions = ensure_topic(session, options);
+  options.partitions = ensure_topic(session, options);
+  result.partitions = options.partitions;
   const Payloads payloads(options.size);
   const SendLimits send_limits = {
       .count = options.count,

@@ -50,10 +50,8 @@ client::ProducerOptions producer_options(const Globals& globals, const BenchOpti
 }
 
 // False when sending has to stop.
-bool send_one(client::Producer& producer, const client::Topic& topic, std::string_view value,
-              uint64_t intended_ns, const AckCounts& counts) {
-  client::Message message;
-  message.value = value;
+bool send_one(client::Producer& producer, const client::Topic& topic,
+              const client::Message& message, uint64_t intended_ns, const AckCounts& counts) {
   for (;;) {
     const client::Status accepted = producer.send(topic, message, intended_ns);
     if (accepted.ok()) {
@@ -87,14 +85,16 @@ MonotonicTime send_messages(const client::Client& client, const Globals& globals
   const uint64_t expected =
       send_limits.count > 0 ? send_limits.count : static_cast<uint64_t>(by_time);
   Progress progress("bench", expected, "messages", progress_wanted(globals.quiet));
+  client::Message message;
   for (uint64_t index = 0; send_limits.count == 0 || index < send_limits.count; ++index) {
     const MonotonicTime intended = pacer.wait(index);
     if (intended.ns - started.ns >= deadline_ns || interrupted() ||
         counts.failed.load(std::memory_order_relaxed) > 0) {
       break;
     }
-    if (!send_one(producer, topic, make_value(index, intended), static_cast<uint64_t>(intended.ns),
-                  counts)) {
+    message.value = make_value(index, intended);
+    message.partition = static_cast<uint32_t>(index % options.partitions);
+    if (!send_one(producer, topic, message, static_cast<uint64_t>(intended.ns), counts)) {
       break;
     }
     sent.fetch_add(1, std::memory_order_relaxed);

@@ -71,7 +71,8 @@ int report_parse_result(const CLI::App& app, const CLI::ParseError& error, const
   // CLI11 only says that a command is missing when the one given is not known.
   const std::vector<std::string> unknown = app.remaining(true);
   const bool misspelt = error.get_name() == "RequiredError" && !unknown.empty();
-  report(globals, "Usage", misspelt ? fmt::format("unknown command or option '{}'", unknown.front()) : error.what());
+  report(globals, "Usage",
+         misspelt ? fmt::format("unknown command or option '{}'", unknown.front()) : error.what());
   if (!globals.json) {
     std::fputs("Run with --help for the options.\n", stderr);
   }

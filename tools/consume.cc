@@ -163,11 +163,12 @@ void read_messages(const Globals& globals, const ConsumeOptions& options,
 void summarize(const MessagePrinter& printer, MonotonicTime started) {
   const double seconds =
       std::max(1e-6, static_cast<double>(system_clock().monotonic().ns - started.ns) / 1e9);
-  note(fmt::format(
-      "consumed {} messages, {:.1f} MB in {:.2f} s ({}/s, {:.1f} MB/s)",
-      format_count(printer.messages()), static_cast<double>(printer.value_bytes()) / 1e6, seconds,
-      format_count(static_cast<uint64_t>(static_cast<double>(printer.messages()) / seconds)),
-      static_cast<double>(printer.value_bytes()) / 1e6 / seconds));
+  const auto messages = static_cast<double>(printer.messages());
+  const auto bytes = static_cast<double>(printer.value_bytes());
+  note(fmt::format("consumed {} messages, {} in {:.2f} s ({}/s, {}/s)",
+                   format_count(printer.messages()), format_megabytes(bytes), seconds,
+                   format_count(static_cast<uint64_t>(messages / seconds)),
+                   format_megabytes(bytes / seconds)));
 }
 
 int consume(const Globals& globals, const ConsumeOptions& options) {

@@ -183,11 +183,13 @@ int verify_log(const Globals& globals, const LogVerifyOptions& options) {
   throw_if_error(found.status(), "log verify");
   Json directories = Json::array();
   bool damaged = false;
+  uint64_t messages = 0;
   OutputBuffer out;
   for (const LogFiles& files : *found) {
     const Result<DirectoryReport> report = check_directory(fs, files);
     throw_if_error(report.status(), files.directory);
     damaged = damaged || report->log.damaged();
+    messages += report->messages;
     if (globals.json) {
       directories.push_back(to_json(*report));
     } else {
@@ -197,6 +199,9 @@ int verify_log(const Globals& globals, const LogVerifyOptions& options) {
   }
   if (globals.json) {
     out.text() += Json{{"damaged", damaged}, {"logs", std::move(directories)}}.dump() + "\n";
+  } else if (found->size() > 1) {
+    out.text() += fmt::format("{}  {} logs, {} messages\n", damaged ? "DAMAGED" : "clean",
+                              found->size(), format_count(messages));
   }
   out.flush();
   return static_cast<int>(damaged ? ExitCode::kFailed : ExitCode::kOk);

@@ -327,6 +327,13 @@ std::string format_bytes(uint64_t bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kNames[unit]);
 }
 
+std::string format_megabytes(double bytes) {
+  if (bytes >= 1e5) {
+    return fmt::format("{:.1f} MB", bytes / 1e6);
+  }
+  return bytes >= 1e3 ? fmt::format("{:.1f} kB", bytes / 1e3) : fmt::format("{:.0f} B", bytes);
+}
+
 std::string format_duration(int64_t duration_ms) {
   if (duration_ms < 0) {
     return "forever";

@@ -51,6 +51,8 @@ Result<std::string> unescape(std::string_view text);
 
 // "10.0 MiB", "512 B": for people.
 std::string format_bytes(uint64_t bytes);
+// "12.3 MB", "4.5 kB", "12 B": powers of 1000, for rates and sums.
+std::string format_megabytes(double bytes);
 // "7d", "1h30m", "forever" for -1: parse_duration_ms() reads the one-unit forms back.
 std::string format_duration(int64_t duration_ms);
 // "1,234,567".

@@ -274,12 +274,13 @@ void print_json(const ProduceOptions& options, const LineSender& sender,
 }
 
 void summarize(const LineSender& sender, const DeliveryLog& deliveries, double seconds) {
-  note(fmt::format(
-      "produced {} messages, {:.1f} MB in {:.2f} s ({}/s, {:.1f} MB/s): {} acked, {} failed",
-      format_count(sender.sent()), static_cast<double>(sender.bytes()) / 1e6, seconds,
-      format_count(static_cast<uint64_t>(static_cast<double>(sender.sent()) / seconds)),
-      static_cast<double>(sender.bytes()) / 1e6 / seconds, format_count(deliveries.acked()),
-      format_count(deliveries.failed())));
+  const auto messages = static_cast<double>(sender.sent());
+  const auto bytes = static_cast<double>(sender.bytes());
+  note(fmt::format("produced {} messages, {} in {:.2f} s ({}/s, {}/s): {} acked, {} failed",
+                   format_count(sender.sent()), format_megabytes(bytes), seconds,
+                   format_count(static_cast<uint64_t>(messages / seconds)),
+                   format_megabytes(bytes / seconds), format_count(deliveries.acked()),
+                   format_count(deliveries.failed())));
 }
 
 // Nothing was stored: the error's own code. Something was: partly done.

@@ -44,7 +44,13 @@ class RaftEngine::Impl {
     io_.on_activity([this] { catch_up(); });
   }
 
-  ~Impl() { TIDEMARK_CHECK(state_ == State::kStopped, "replica destroyed before it was stopped"); }
+  // Still running: a process dies in a simulation, and nothing of it happens any more.
+  ~Impl() {
+    if (state_ == State::kRunning) {
+      abandon();
+    }
+    TIDEMARK_CHECK(state_ == State::kStopped, "replica destroyed before it was stopped");
+  }
 
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -216,7 +222,7 @@ Status RaftEngine::Impl::check_membership() {
   return {};
 }
 
-// The start failed after libraft was initialised.
+// Closes libraft inside the call: the start failed after it was initialised, or the process dies.
 void RaftEngine::Impl::abandon() {
   state_ = State::kStopping;
   io_.close_at_once();

@@ -71,7 +71,8 @@ class RaftEngine final : public Consensus {
                                                    StateMachine& machine, RaftOptions options,
                                                    LogIndex applied,
                                                    LogPosition applied_next_position);
-  ~RaftEngine() override;  // Requires: stopped.
+  // Requires: stopped, or running (the death of a simulated process), not between the two.
+  ~RaftEngine() override;
 
   Result<LogIndex> propose(SharedBytes payload) override;
   [[nodiscard]] Role role() const override;

@@ -111,7 +111,8 @@ class RaftIo {
   // after `covered`; the next checkpoint writes it.
   void checkpointed(LogIndex covered, LogPosition low_position);
 
-  // From now on close() does its work inside the call. For tearing down when the start failed.
+  // From now on close() does its work inside the call: for a start that failed and for the death of
+  // a simulated process.
   void close_at_once() { close_at_once_ = true; }
 
  private:

@@ -63,7 +63,8 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
     return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(batch.size()) + " bytes; the limit is " +
                                             std::to_string(limits::kBatchBytesMax));
   }
-  if (accepted_bytes_ + batch.size() > options_.write_buffer_bytes) {
+  // A batch larger than the whole buffer has its turn when nothing else is in it.
+  if (accepted_bytes_ > 0 && accepted_bytes_ + batch.size() > options_.write_buffer_bytes) {
     ++counters_.refused_overloaded;
     retry_after_ms = limits::kRetryAfterMsDefault;
     return Status(ErrorCode::kOverloaded, "the write buffer of shard " + std::to_string(options_.shard.value()) +

@@ -14,7 +14,9 @@ CheckFailHook g_hook = nullptr;
 void set_check_fail_hook(CheckFailHook hook) { g_hook = hook; }
 
 void check_failed(const char* file, int line, const char* expression, std::string_view message) {
-  std::string text = std::string("CHECK failed at ") + file + ":" + std::to_string(line) + ": " + expression;
+  // Static: a hook that throws skips the destructors of this function, which is built without exceptions.
+  thread_local std::string text;
+  text = std::string("CHECK failed at ") + file + ":" + std::to_string(line) + ": " + expression;
   if (!message.empty()) {
     text += ": ";
     text += message;

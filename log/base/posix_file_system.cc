@@ -30,7 +30,8 @@ class Descriptor {
   explicit Descriptor(int fd) : fd_(fd) {}
 
   ~Descriptor() {
-    // An error of close() says nothing about data that was synced, and nothing else counts as stored.
+    // An error of close() says nothing about data that was synced, and nothing else counts as
+    // stored.
     ::close(fd_);
   }
 
@@ -112,13 +113,15 @@ Status PosixFile::write(uint64_t offset, std::span<const ByteView> parts) {
       return {};
     }
     const ssize_t put = without_interrupt([&] {
-      return ::pwritev(fd_.get(), vectors.data(), static_cast<int>(count), static_cast<off_t>(offset));
+      return ::pwritev(fd_.get(), vectors.data(), static_cast<int>(count),
+                       static_cast<off_t>(offset));
     });
     if (put < 0) {
       return error("write at " + std::to_string(offset));
     }
     if (put == 0) {
-      return {ErrorCode::kIoError, path_ + ": write at " + std::to_string(offset) + " took no byte"};
+      return {ErrorCode::kIoError,
+              path_ + ": write at " + std::to_string(offset) + " took no byte"};
     }
     offset += static_cast<uint64_t>(put);
     skipped += static_cast<size_t>(put);
@@ -129,13 +132,14 @@ Status PosixFile::write(uint64_t offset, std::span<const ByteView> parts) {
 }
 
 Status PosixFile::sync() {
-  // An interrupted sync is an error like any other: whether the kernel dropped dirty pages is unknown.
+  // An interrupted sync is an error like any other: whether the kernel dropped dirty pages is
+  // unknown.
   return ::fdatasync(fd_.get()) == 0 ? Status() : error("sync");
 }
 
 Status PosixFile::allocate(uint64_t size) {
-  if (without_interrupt(
-          [&] { return ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(size)); }) == 0) {
+  if (without_interrupt([&] { return ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(size)); }) ==
+      0) {
     return {};
   }
   if (errno != EOPNOTSUPP) {
@@ -165,6 +169,7 @@ Status PosixFile::truncate(uint64_t size) {
 
 Result<uint64_t> PosixFile::size() {
   struct stat info {};
+
   if (::fstat(fd_.get(), &info) != 0) {
     return error("stat");
   }
@@ -183,7 +188,8 @@ std::string pid_text(int fd) {
   std::array<char, 32> text{};
   const ssize_t got = ::pread(fd, text.data(), text.size(), 0);
   std::string pid;
-  for (ssize_t i = 0; i < got && text[static_cast<size_t>(i)] >= '0' && text[static_cast<size_t>(i)] <= '9'; ++i) {
+  for (ssize_t i = 0;
+       i < got && text[static_cast<size_t>(i)] >= '0' && text[static_cast<size_t>(i)] <= '9'; ++i) {
     pid += text[static_cast<size_t>(i)];
   }
   return pid;
@@ -227,6 +233,7 @@ Result<std::vector<std::string>> PosixFileSystem::list(const std::string& direct
 
 Result<bool> PosixFileSystem::exists(const std::string& path) {
   struct stat info {};
+
   if (::lstat(path.c_str(), &info) == 0) {
     return true;
   }
@@ -270,8 +277,8 @@ Status PosixFileSystem::remove(const std::string& path) {
 }
 
 Status PosixFileSystem::sync_directory(const std::string& path) {
-  const int fd = without_interrupt(
-      [&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  const int fd =
+      without_interrupt([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (fd < 0) {
     return Status::from_errno(errno, path + ": open directory");
   }
@@ -281,15 +288,17 @@ Status PosixFileSystem::sync_directory(const std::string& path) {
 
 Result<std::unique_ptr<DirectoryLock>> PosixFileSystem::lock_directory(const std::string& path) {
   const std::string name = path + "/LOCK";
-  const int fd = without_interrupt([&] {
-    return ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kFileMode);
-  });
+  const int fd = without_interrupt(
+      [&] { return ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kFileMode); });
   if (fd < 0) {
     return Status::from_errno(errno, name + ": open");
   }
   auto lock = std::make_unique<PosixDirectoryLock>(fd);
-  // An OFD lock belongs to this open file, not to the process: a second one in this process is refused too.
+
+  // An OFD lock belongs to this open file, not to the process: a second one in this process is
+  // refused too.
   struct flock range {};
+
   range.l_type = F_WRLCK;
   range.l_whence = SEEK_SET;
   if (::fcntl(fd, F_OFD_SETLK, &range) != 0) {
@@ -297,7 +306,8 @@ Result<std::unique_ptr<DirectoryLock>> PosixFileSystem::lock_directory(const std
       return Status::from_errno(errno, name + ": lock");
     }
     const std::string pid = pid_text(fd);
-    return Status(ErrorCode::kLocked, path + " is in use" + (pid.empty() ? "" : " by process " + pid));
+    return Status(ErrorCode::kLocked,
+                  path + " is in use" + (pid.empty() ? "" : " by process " + pid));
   }
   const std::string text = std::to_string(::getpid()) + "\n";
   if (::ftruncate(fd, 0) != 0 ||
@@ -310,6 +320,7 @@ Result<std::unique_ptr<DirectoryLock>> PosixFileSystem::lock_directory(const std
 
 Result<uint64_t> PosixFileSystem::free_bytes(const std::string& path) {
   struct statvfs info {};
+
   if (without_interrupt([&] { return ::statvfs(path.c_str(), &info); }) != 0) {
     return Status::from_errno(errno, path + ": statvfs");
   }

@@ -11,7 +11,8 @@ namespace tidemark {
 
 namespace {
 
-// SplitMix64 (public domain, Vigna): spreads one word over the state; never gives an all-zero state.
+// SplitMix64 (public domain, Vigna): spreads one word over the state; never gives an all-zero
+// state.
 uint64_t split_mix(uint64_t& state) {
   state += 0x9E3779B97F4A7C15ull;
   uint64_t z = state;
@@ -61,7 +62,8 @@ uint64_t seed_from_system() {
     if (got == static_cast<ssize_t>(sizeof seed)) {
       return seed;
     }
-    // Reads of up to 256 bytes are never cut once the pool is ready; before that a signal may interrupt.
+    // Reads of up to 256 bytes are never cut once the pool is ready; before that a signal may
+    // interrupt.
     TIDEMARK_CHECK(got < 0 && errno == EINTR, "getrandom is always there");
   }
 }

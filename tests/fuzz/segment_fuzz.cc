@@ -1,8 +1,9 @@
-// A segment file as it may lie on a damaged disk: recovery, the offline check and the reader say what they find and never
-// crash, whatever it holds. A log that opens can be listed, read and appended to, and opens again.
+// A segment file as it may lie on a damaged disk: recovery, the offline check and the reader say
+// what they find and never crash, whatever it holds. A log that opens can be listed, read and
+// appended to, and opens again.
 //
-// The input is a whole file, used twice: as it is, and with the hashes of its segment header and of every entry put
-// right, so that what is behind them is reached as well.
+// The input is a whole file, used twice: as it is, and with the hashes of its segment header and of
+// every entry put right, so that what is behind them is reached as well.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,10 +20,9 @@
 #include "tests/support/sim_clock.h"
 #include "tests/support/sim_file_system.h"
 
-namespace {
+namespace tidemark::log {
 
-using namespace tidemark;       // NOLINT(google-build-using-namespace)
-using namespace tidemark::log;  // NOLINT(google-build-using-namespace)
+namespace {
 
 constexpr size_t kInputBytesMax = 256 * limits::kKiB;
 
@@ -123,14 +123,19 @@ void open_and_use(const std::vector<uint8_t>& file, LogPosition verify_from) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size > kInputBytesMax) {
-    return 0;
+void check_file(std::vector<uint8_t> file) {
+  if (file.size() > kInputBytesMax) {
+    return;
   }
-  std::vector<uint8_t> file(data, data + size);
   open_and_use(file, LogPosition{0});
   put_hashes_right(file);
   open_and_use(file, LogPosition{0});
   open_and_use(file, LogPosition{UINT64_MAX});
+}
+
+}  // namespace tidemark::log
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  tidemark::log::check_file({data, data + size});
   return 0;
 }

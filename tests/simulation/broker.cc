@@ -187,14 +187,14 @@ Status SimBroker::open_all() {
 }
 
 void SimBroker::die(Death how) {
-  if (state_ == State::kDown) {
-    return;
+  if (state_ != State::kDown) {
+    count_process();
+    end_process();
   }
-  count_process();
-  end_process();
-  if (how == Death::kPowerCut) {
+  if (how == Death::kPowerCut || disk_distrusted_) {
     disk_.crash();
     disk_.heal();
+    disk_distrusted_ = false;
   }
   for (const auto& store : stores_) {
     store->crash();

@@ -31,6 +31,10 @@ class SimBroker final : public Service {
   enum class Death { kKill, kPowerCut };
   // The process ends here and now. A kill leaves what was written, a power cut what was synced and parts of the rest.
   void die(Death how);
+  // A disk error was prepared: from now on every death takes the machine with it. After a failed sync nobody knows what the system
+  // still holds in memory and takes for written.
+  void distrust_disk() { disk_distrusted_ = true; }
+
   // Ends in order; then the process is gone.
   void stop();
   // The checkpoint stores are deleted, if the log still has everything. Requires: not running.
@@ -86,6 +90,7 @@ class SimBroker final : public Service {
   State state_ = State::kDown;
   uint64_t generation_ = 0;  // of the process
   size_t stopping_ = 0;      // shards that have not stopped yet
+  bool disk_distrusted_ = false;
   Counters counters_;
 };
 

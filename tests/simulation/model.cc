@@ -5,6 +5,7 @@
 
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/random.h"
 #include "tests/simulation/scheduler.h"
 
 namespace tidemark::sim {
@@ -83,7 +84,9 @@ uint64_t Model::check_value(PartitionId partition, Offset offset, std::string_vi
   const auto uid = load_le<uint64_t>(bytes.data());
   require(uid >= 1 && uid <= messages_.size(), "I2: a message that nobody sent at " + at);
   const MessageState& message = messages_[uid - 1];
-  require(message.partition == partition, "I3: message of another partition at " + at);
+  require(message.partition == partition, "I3: message " + std::to_string(uid) + " of topic " +
+                                              std::to_string(message.partition.topic.value()) + " partition " +
+                                              std::to_string(message.partition.index.value()) + " at " + at);
   require(value == value_of(uid), "I3: not the value that was sent at " + at);
   return uid;
 }

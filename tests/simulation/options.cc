@@ -29,7 +29,7 @@ Options Options::from_seed(uint64_t seed) {
   o.shards = static_cast<uint16_t>(random.between(1, 4));
   o.segment_bytes = pick<uint64_t>(random, {16'384, 65'536, 65'536, 262'144, 1'048'576, 4'194'304});
   o.tail_cache_bytes = pick<size_t>(random, {0, 4'096, 65'536, 4'194'304});
-  o.write_buffer_bytes = pick<size_t>(random, {20'000, 262'144, 67'108'864});
+  o.write_buffer_bytes = pick<size_t>(random, {120'000, 262'144, 67'108'864});
   o.checkpoint_log_bytes = pick<uint64_t>(random, {2'048, 65'536, 67'108'864});
   o.checkpoint_interval_ms = pick<int64_t>(random, {20, 500, 5'000, 60'000'000});
   o.disk_latency_us_max = pick<int64_t>(random, {200, 5'000, 50'000});

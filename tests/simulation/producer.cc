@@ -193,8 +193,8 @@ void Producer::on_refused(PartitionId partition, Stream& stream, uint64_t sequen
                            std::to_string(producer_) + ", topic " + std::to_string(partition.topic.value()) +
                            " partition " + std::to_string(partition.index.value());
   if (status.code() == ErrorCode::kOutOfOrderSequence || status.code() == ErrorCode::kUnknownProducer) {
-    // Only right behind a batch that did not get in before it. A stream that sends again has lost track of which copy this answers.
-    require(!first || stream.resend || sequence == 0, "I1, I11: everything before it was acknowledged: " + what);
+    // Only right behind a batch that did not get in before it.
+    require(!first, "I1, I11: everything before it was acknowledged: " + what);
   } else if (status.code() == ErrorCode::kUnknownPartition) {
     require(!stream.acknowledged_any, "a partition is gone: " + what);
   } else {

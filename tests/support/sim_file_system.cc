@@ -57,7 +57,8 @@ struct SimFileSystem::Inode {
     uint64_t at = 0;
     while (at < change.bytes.size()) {
       const uint64_t sector_end = (change.offset + at) / kSectorBytes * kSectorBytes + kSectorBytes;
-      const uint64_t size = std::min<uint64_t>(sector_end - change.offset - at, change.bytes.size() - at);
+      const uint64_t size =
+          std::min<uint64_t>(sector_end - change.offset - at, change.bytes.size() - at);
       if (random.chance(1, 2)) {
         write_at(durable, change.offset + at, ByteView(change.bytes).subspan(at, size));
       }
@@ -388,7 +389,8 @@ void SimFileSystem::crash() {
     durable_names_.erase(change.removed);
     if (!change.added.empty()) {
       // The inode has one name: a lost earlier rename must not leave it two.
-      std::erase_if(durable_names_, [&](const auto& entry) { return entry.second == change.inode; });
+      std::erase_if(durable_names_,
+                    [&](const auto& entry) { return entry.second == change.inode; });
       durable_names_[change.added] = change.inode;
     }
   }

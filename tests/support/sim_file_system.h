@@ -1,12 +1,14 @@
 // A FileSystem in memory that can lose power, run out of space and fail.
 //
-// Crash model: what was not synced may be there or not. Each write since the last sync of its file is kept, lost or
-// torn (each of its 512-byte sectors kept or lost for itself); each truncation or extension is kept or lost; each create, rename or
-// remove since the last sync of its directory is kept or lost. The seed decides. Files that were open are dead
-// afterwards: every call on them fails.
+// Crash model: what was not synced may be there or not. Each write since the last sync of its file
+// is kept, lost or torn (each of its 512-byte sectors kept or lost for itself); each truncation or
+// extension is kept or lost; each create, rename or remove since the last sync of its directory is
+// kept or lost. The seed decides. Files that were open are dead afterwards: every call on them
+// fails.
 //
-// Errors: fail_at() makes the n-th call of a kind fail with kIoError, once or from then on. A failed write leaves a
-// prefix. A failed sync loses what it should have stored: it stays readable, a later sync "succeeds", and a crash takes it.
+// Errors: fail_at() makes the n-th call of a kind fail with kIoError, once or from then on. A
+// failed write leaves a prefix. A failed sync loses what it should have stored: it stays readable,
+// a later sync "succeeds", and a crash takes it.
 //
 // Thread: safe from several threads; one lock around everything.
 #pragma once
@@ -54,14 +56,15 @@ class SimFileSystem final : public FileSystem {
 
   // Power is cut and comes back.
   void crash();
-  // Power is cut during the `nth` call from now on that changes something: it and all later calls fail without any effect, until
-  // crash(). For crashes in the middle of a job.
+  // Power is cut during the `nth` call from now on that changes something: it and all later calls
+  // fail without any effect, until crash(). For crashes in the middle of a job.
   void cut_power_at(uint64_t nth);
   // What all files together may take; nothing by default limits it. Also below what is in use.
   void set_capacity(uint64_t bytes);
   [[nodiscard]] uint64_t used_bytes() const;
 
-  // The `nth` call from now on (1: the next one) of this kind fails, and if `sticky` all later ones of it.
+  // The `nth` call from now on (1: the next one) of this kind fails, and if `sticky` all later ones
+  // of it.
   void fail_at(SimCall call, uint64_t nth, bool sticky);
   void heal();
   [[nodiscard]] uint64_t calls(SimCall call) const;

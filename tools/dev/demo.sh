@@ -129,7 +129,7 @@ wait_gone "$broker" || fail "pid $broker does not end"
 ok "pid $broker is gone"
 broker=
 "$cli" log verify "$folder/data" > "$folder/verify.out" 2>&1 || fail "log verify: $(cat "$folder/verify.out")"
-tail -n 1 "$folder/verify.out" | indent
+ok "log verify: $(tail -n 1 "$folder/verify.out")"
 
 say 'Start it again on the same directory'
 start_broker

@@ -88,15 +88,17 @@ TopicDescription describe(const fbs::TopicInfo& info) {
   return topic;
 }
 
-Result<TopicDescription> topic_reply(const Reply& reply) {
+Result<TopicDescription> topic_reply(const Reply& reply, std::string_view name) {
   if (!reply.status.ok()) {
     return to_public(reply.status);
   }
   const auto* table = *protocol::read_table<fbs::TopicReply>(reply.frame.table(), "TopicReply");
-  if (table->topic() == nullptr) {
-    return Status(ErrorCode::kMalformed, "TopicReply without a topic");
+  TopicDescription topic;
+  if (table->topic() != nullptr) {
+    topic = describe(*table->topic());
   }
-  return describe(*table->topic());
+  topic.name = name;
+  return topic;
 }
 
 Reply ask_metadata(Call& call, const std::vector<std::string>& names) {
@@ -337,7 +339,7 @@ Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t par
   const auto text = builder.CreateString(name.data(), name.size());
   const auto table = build_config(builder, config.retention_ms, config.retention_bytes);
   builder.Finish(fbs::CreateTopicCreate(builder, text, partitions, table));
-  return topic_reply(call.ask(FrameType::kTopicCreate, builder, Cluster::Repeat::kIfRefused));
+  return topic_reply(call.ask(FrameType::kTopicCreate, builder, Cluster::Repeat::kIfRefused), name);
 }
 
 Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicChange& change, int64_t deadline_ms) {
@@ -365,7 +367,7 @@ Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicCh
   const auto fields = builder.CreateVectorOfStrings(set);
   builder.Finish(fbs::CreateTopicAlter(builder, text, table, fields, change.partitions.value_or(0)));
   // Setting the same values twice does no harm.
-  return topic_reply(call.ask(FrameType::kTopicAlter, builder, Cluster::Repeat::kAlways));
+  return topic_reply(call.ask(FrameType::kTopicAlter, builder, Cluster::Repeat::kAlways), name);
 }
 
 Result<TopicDescription> Admin::delete_topic(std::string_view name, int64_t deadline_ms) {
@@ -377,7 +379,7 @@ Result<TopicDescription> Admin::delete_topic(std::string_view name, int64_t dead
   flatbuffers::FlatBufferBuilder builder(256);
   const auto text = builder.CreateString(name.data(), name.size());
   builder.Finish(fbs::CreateTopicDelete(builder, text));
-  return topic_reply(call.ask(FrameType::kTopicDelete, builder, Cluster::Repeat::kIfRefused));
+  return topic_reply(call.ask(FrameType::kTopicDelete, builder, Cluster::Repeat::kIfRefused), name);
 }
 
 Result<std::vector<TopicDescription>> Admin::list_topics(int64_t deadline_ms) {

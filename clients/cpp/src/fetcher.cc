@@ -225,6 +225,12 @@ void Fetcher::on_fetch(Session* session, const std::vector<Asked>& asked, Reply 
 void Fetcher::on_fetch_part(const Asked& asked, const fbs::FetchPartReply& part, SharedBytes bytes) {
   Partition& p = *asked.partition;
   const Status status = protocol::to_status(part.error());
+  if (status.code() == ErrorCode::kCorrupted && part.next_offset() > asked.offset) {
+    on_error(p, Status(status.code(), "offset " + std::to_string(asked.offset) + ": " + std::string(status.context()) +
+                                          "; what follows begins at offset " + std::to_string(part.next_offset())),
+             0);
+    return;
+  }
   if (!status.ok()) {
     on_error(p, status, protocol::retry_after_ms(part.error()));
     return;

@@ -126,6 +126,12 @@ std::optional<SendWindow::Settled> SendWindow::on_answer(uint64_t serial, const 
     settle_followers();
     return std::nullopt;
   }
+  if (code == ErrorCode::kUnknownProducer && at > 0 && !batch.maybe_applied) {
+    // The broker has not taken the first batch of this producer yet: the one before this one will be sent again.
+    batch.last_error = status;
+    settle_followers();
+    return std::nullopt;
+  }
   if (code == ErrorCode::kUnknownProducer) {
     on_hole();
     if (batch.maybe_applied) {

@@ -1,6 +1,6 @@
 // The files tests/golden/segment_v1_*.bin, written once by an encoder that shares no code with ours
-// (make_segment_v1.py beside them). They never change: a log that is on a disk today must be opened by every later
-// version.
+// (make_segment_v1.py beside them). They never change: a log that is on a disk today must be opened
+// by every later version.
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -64,7 +64,7 @@ TEST_CASE("golden segments, format 1: are read") {
   CHECK(verified.findings.empty());
   CHECK(verified.replicated_entries == 5);
   CHECK(verified.local_entries == 5);
-  for (const uint64_t verify_from : {0, 192}) {
+  for (const uint64_t verify_from : {uint64_t{0}, uint64_t{192}}) {
     REQUIRE_MESSAGE(harness.open(LogPosition{verify_from}), harness.open_status.to_string());
     CHECK(harness.report.notes.empty());
     CHECK(harness.log->vote().term == Term{2});

@@ -1,7 +1,7 @@
 // The log against a vector: random operations, reopened and crashed at random.
-#include <doctest/doctest.h>
-
 #include <deque>
+
+#include <doctest/doctest.h>
 
 #include "log/verify.h"
 #include "tests/support/log_harness.h"
@@ -100,9 +100,9 @@ class ModelTest {
   Random random_;
   bool same_size_;
   LogHarness harness_;
-  Model base_;                       // as it was when the log was opened, and everything completed since
-  std::deque<Operation> issued_;     // not completed, in order
-  Model now_;                        // base_ and all of issued_
+  Model base_;  // as it was when the log was opened, and everything completed since
+  std::deque<Operation> issued_;  // not completed, in order
+  Model now_;                     // base_ and all of issued_
   Term term_{1};
   LogPosition drop_limit_;
 };
@@ -152,7 +152,8 @@ void ModelTest::append() {
   const EntryInfo info = operation.entry.info;
   const SharedBytes payload = operation.entry.payload;
   issue(std::move(operation));
-  REQUIRE(harness_.log->append(kind, info.term, info.index, payload, completion()) == info.position);
+  REQUIRE(harness_.log->append(kind, info.term, info.index, payload, completion()) ==
+          info.position);
 }
 
 void ModelTest::snapshot() {
@@ -163,7 +164,8 @@ void ModelTest::snapshot() {
     // From elsewhere: the log goes on behind it, at a position that has nothing to do with ours.
     manifest.index = now_.last_index + random_.between(1, 50);
     manifest.term = term_;
-    manifest.next_position = LogPosition{(now_.next.value() + random_.below(100'000)) & ~uint64_t{7}};
+    manifest.next_position =
+        LogPosition{(now_.next.value() + random_.below(100'000)) & ~uint64_t{7}};
   } else if (base_.entries.empty()) {
     return;
   } else {
@@ -300,7 +302,8 @@ void ModelTest::check_same() {
   const Result<LogVerification> verified = verify_log(harness_.fs, "log");
   REQUIRE(verified.ok());
   for (const LogFinding& finding : verified->findings) {
-    // A recycled file may hold old bytes behind the end; nothing else is to be found after recovery.
+    // A recycled file may hold old bytes behind the end; nothing else is to be found after
+    // recovery.
     INFO(finding.file, " ", finding.offset, " ", finding.what);
     CHECK(finding.kind == LogFinding::Kind::kNote);
   }

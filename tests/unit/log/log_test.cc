@@ -1,9 +1,9 @@
 #include "log/log.h"
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <functional>
+
+#include <doctest/doctest.h>
 
 #include "log/base/coding.h"
 #include "log/file_names.h"
@@ -11,48 +11,6 @@
 #include "tests/support/log_harness.h"
 
 namespace tidemark::log {
-
-namespace {
-
-SnapshotManifest manifest_at(LogIndex index, LogPosition next) {
-  SnapshotManifest manifest;
-  manifest.index = index;
-  manifest.term = Term{1};
-  manifest.next_position = next;
-  manifest.configuration = {1, 2, 3};
-  manifest.data = {4, 5};
-  return manifest;
-}
-
-// Appends entries of 1000 bytes until `count` more segments were started; runs everything.
-void fill_segments(LogHarness& harness, size_t count) {
-  const size_t wanted = harness.log->segments().size() + count;
-  while (harness.log->segments().size() < wanted) {
-    harness.append(1000);
-    harness.settle();
-  }
-}
-
-void check_contents(LogHarness& harness, LogPosition from = LogPosition{}) {
-  const Result<std::vector<EntryInfo>> entries = harness.log->entries_from(from);
-  REQUIRE_MESSAGE(entries.ok(), entries.error().to_string());
-  for (const EntryInfo& entry : *entries) {
-    CAPTURE(entry.index.value());
-    const Result<SharedBytes> payload = harness.log->read_payload(entry);
-    REQUIRE_MESSAGE(payload.ok(), payload.error().to_string());
-    CHECK(as_text(payload->view()) ==
-          as_text(harness.payloads.at(entry.index.value() - 1).view()));
-  }
-}
-
-std::string only_segment(LogHarness& harness) {
-  const Result<std::vector<SegmentFileName>> files = list_segment_files(harness.fs, "log");
-  REQUIRE(files.ok());
-  REQUIRE(files->size() == 1);
-  return "log/" + files->front().name;
-}
-
-}  // namespace
 
 TEST_CASE("fsync policy: read and printed") {
   for (const char* text : {"batch", "never", "interval:1", "interval:100", "interval:60000"}) {
@@ -188,7 +146,8 @@ TEST_CASE("log: a completion may append, and may destroy the log") {
   CHECK(!later);
 }
 
-TEST_CASE("fsync never and interval: written is enough, the interval syncs, recovery syncs the rest") {
+TEST_CASE(
+    "fsync never and interval: written is enough, the interval syncs, recovery syncs the rest") {
   LogHarness harness(9, 1 * limits::kMiB);
   harness.options.fsync = FsyncPolicy::parse("interval:50").value();
   REQUIRE(harness.open());
@@ -270,282 +229,6 @@ TEST_CASE("log: a failed write or sync makes it read-only, nothing is retried or
   }
 }
 
-TEST_CASE("log: every call of a roll may fail; what was acknowledged survives") {
-  for (const SimCall call : {SimCall::kWrite, SimCall::kSync, SimCall::kTruncate, SimCall::kRename,
-                             SimCall::kSyncDirectory, SimCall::kOpen, SimCall::kAllocate}) {
-    for (uint64_t nth = 1; nth <= 40; nth += 3) {
-      CAPTURE(static_cast<int>(call));
-      CAPTURE(nth);
-      LogHarness harness(nth, 16 * limits::kKiB);
-      REQUIRE(harness.open());
-      harness.fs.fail_at(call, nth, true);
-      uint64_t acked = 0;
-      for (int i = 0; i < 60 && harness.log->failure().ok(); ++i) {
-        harness.append(900);
-        harness.settle();
-        acked = harness.completed;
-      }
-      harness.fs.heal();
-      harness.crash();
-      REQUIRE_MESSAGE(harness.open(), harness.open_status.to_string());
-      const Result<std::vector<EntryInfo>> entries = harness.log->entries_from(LogPosition{});
-      REQUIRE(entries.ok());
-      CHECK(entries->size() >= acked);
-      check_contents(harness);
-    }
-  }
-}
-
-TEST_CASE("log: power fails at every call of a roll into a recycled file") {
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
-    for (uint64_t nth = 1; nth <= 14; ++nth) {
-      CAPTURE(seed);
-      CAPTURE(nth);
-      LogHarness harness(seed, 16 * limits::kKiB);
-      REQUIRE(harness.open());
-      fill_segments(harness, 3);
-      const LogPosition end = harness.log->segments().at(1).end;
-      const LogIndex index{end.value() / entry_bytes(1000)};
-      harness.log->append_snapshot(manifest_at(index, end), [] {});
-      harness.settle();
-      // Up to the entry that rolls; then the drop and the roll run with the power failing.
-      const size_t before = harness.log->segments().size();
-      harness.log->drop_prefix(end);
-      while (harness.log->segments().size() < before) {
-        harness.append(1000);
-        if (harness.log->segments().size() < before - 1) {
-          harness.disk.run_one();
-        }
-        if (harness.last_index.value() % 15 == 0) {
-          break;
-        }
-      }
-      harness.fs.cut_power_at(nth);
-      harness.disk.run_all();
-      const uint64_t acked = harness.completed;
-      harness.crash();
-      REQUIRE_MESSAGE(harness.open(), harness.open_status.to_string());
-      const Result<std::vector<EntryInfo>> entries =
-          harness.log->entries_from(harness.log->first_position());
-      REQUIRE(entries.ok());
-      REQUIRE(!entries->empty());
-      CHECK(entries->back().index.value() >= acked);
-      check_contents(harness, harness.log->first_position());
-    }
-  }
-}
-
-TEST_CASE("log: a torn last group is cut at every byte, nothing before it is") {
-  LogHarness harness;
-  REQUIRE(harness.open());
-  for (int i = 0; i < 5; ++i) {
-    harness.append(40);
-    harness.settle();
-  }
-  const std::string path = only_segment(harness);
-  const std::vector<uint8_t> before = harness.fs.content(path);
-  harness.append(33);
-  harness.disk.run_all();
-  harness.log->append_vote({Term{9}, NodeId{1}}, [] {});
-  harness.append(120);
-  harness.append(7);
-  harness.disk.run_all();
-  const std::vector<uint8_t> whole = harness.fs.content(path);
-  REQUIRE(before.size() == whole.size());
-  // Entries 7 and 8 and perhaps the vote are the last group; entry 6 was durable before.
-  const uint64_t group_start = kSegmentHeaderBytes + 5 * entry_bytes(40) + entry_bytes(33);
-  const uint64_t group_end =
-      group_start + entry_bytes(16) + entry_bytes(120) + entry_bytes(7);
-  const std::vector<SharedBytes> written = harness.payloads;
-  harness.close();
-  for (const uint8_t filler : {uint8_t{0}, uint8_t{0xFF}}) {
-    for (uint64_t cut = group_start; cut < group_end; ++cut) {
-      CAPTURE(filler);
-      CAPTURE(cut);
-      std::vector<uint8_t> torn = whole;
-      std::fill(torn.begin() + static_cast<ptrdiff_t>(cut), torn.begin() + static_cast<ptrdiff_t>(group_end), filler);
-      harness.fs.put(path, torn);
-      harness.payloads = written;
-      REQUIRE_MESSAGE(harness.open(), harness.open_status.to_string());
-      const std::vector<EntryInfo> entries = harness.log->entries_from(LogPosition{}).value();
-      // The padding of the last entry is part of it only as zeros.
-      const bool last_is_whole = filler == 0 && cut >= group_end - 1;
-      CHECK(entries.size() == (last_is_whole                                              ? 8
-                               : cut >= group_start + entry_bytes(16) + entry_bytes(120) ? 7
-                                                                                         : 6));
-      check_contents(harness);
-      // The log goes on, and what is written next is all there is.
-      harness.last_index = LogIndex{entries.size()};
-      harness.payloads.resize(entries.size());
-      harness.append(50);
-      harness.settle();
-      REQUIRE(harness.open());
-      CHECK(harness.log->entries_from(LogPosition{}).value().size() == entries.size() + 1);
-      CHECK(harness.report.torn_bytes_cut == 0);
-      harness.close();
-    }
-  }
-}
-
-TEST_CASE("log: a hole in the last group is cut although valid entries of the group follow") {
-  LogHarness harness;
-  REQUIRE(harness.open());
-  harness.append(64);
-  harness.settle();
-  harness.append(64);  // goes out alone; the others wait for it
-  harness.append(2000);
-  harness.append(64);
-  harness.append(64);
-  harness.disk.run_all();
-  harness.close();
-  const std::string path = only_segment(harness);
-  const uint64_t hole = kSegmentHeaderBytes + 2 * entry_bytes(64) + 512;
-  std::vector<uint8_t> bytes = harness.fs.content(path);
-  std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(hole), 512, uint8_t{0});
-  harness.fs.put(path, bytes);
-  REQUIRE_MESSAGE(harness.open(), harness.open_status.to_string());
-  CHECK(harness.log->entries_from(LogPosition{}).value().size() == 2);
-  CHECK(harness.report.torn_bytes_cut == entry_bytes(2000) + 2 * entry_bytes(64));
-  REQUIRE(harness.report.notes.size() == 1);
-  CHECK(harness.report.notes[0].find("unacknowledged tail") != std::string::npos);
-}
-
-TEST_CASE("log: what a lost group left behind is not taken for a later write") {
-  LogHarness harness;
-  REQUIRE(harness.open());
-  harness.append(64);
-  harness.settle();
-  harness.append(64);
-  harness.append(64);
-  harness.append(64);
-  harness.disk.run_all();
-  harness.close();
-  // Of the last group only its second entry arrives.
-  const std::string path = only_segment(harness);
-  const uint64_t lost = kSegmentHeaderBytes + 2 * entry_bytes(64);
-  std::vector<uint8_t> bytes = harness.fs.content(path);
-  std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(lost), entry_bytes(64), uint8_t{0});
-  harness.fs.put(path, bytes);
-  REQUIRE(harness.open());
-  CHECK(harness.log->entries_from(LogPosition{}).value().size() == 2);
-  harness.last_index = LogIndex{2};
-  harness.payloads.resize(2);
-  harness.append(64);  // exactly in the place of the lost one
-  harness.settle();
-  REQUIRE(harness.open());
-  CHECK(harness.log->entries_from(LogPosition{}).value().size() == 3);
-  check_contents(harness);
-}
-
-TEST_CASE("log: a flipped bit where data was durable is an error that names the place") {
-  LogHarness harness;
-  REQUIRE(harness.open());
-  for (int i = 0; i < 6; ++i) {
-    harness.append(50);
-    harness.settle();
-  }
-  harness.close();
-  const std::string path = only_segment(harness);
-  const std::vector<uint8_t> good = harness.fs.content(path);
-  const uint64_t start = kSegmentHeaderBytes + 2 * entry_bytes(50);
-  for (uint64_t at = start; at < start + entry_bytes(50); ++at) {
-    CAPTURE(at);
-    harness.fs.put(path, good);
-    harness.fs.flip_bit(path, at, static_cast<unsigned>(at % 8));
-    REQUIRE(!harness.open());
-    CHECK(harness.open_status.code() == ErrorCode::kCorrupted);
-    const std::string text(harness.open_status.context());
-    CHECK_MESSAGE(text.find(path) != std::string::npos, text);
-    CHECK_MESSAGE(text.find("offset " + std::to_string(start)) != std::string::npos, text);
-    CHECK_MESSAGE(text.find("log position " + std::to_string(2 * entry_bytes(50))) !=
-                      std::string::npos,
-                  text);
-    // The file is as it was found.
-    std::vector<uint8_t> expected = good;
-    expected[at] ^= static_cast<uint8_t>(1u << (at % 8));
-    CHECK(harness.fs.content(path) == expected);
-  }
-  // A zeroed sector as well.
-  std::vector<uint8_t> zeroed = good;
-  std::fill_n(zeroed.begin() + static_cast<ptrdiff_t>(start), entry_bytes(50), uint8_t{0});
-  harness.fs.put(path, zeroed);
-  REQUIRE(!harness.open());
-  CHECK(harness.open_status.code() == ErrorCode::kCorrupted);
-}
-
-TEST_CASE("log: damage in a full segment is found if it is to be verified, headers always in the last") {
-  LogHarness harness(3, 16 * limits::kKiB);
-  REQUIRE(harness.open());
-  fill_segments(harness, 2);
-  const std::vector<Log::SegmentInfo> segments = harness.log->segments();
-  harness.close();
-  const std::string first = "log/" + segment_file_name(1, LogPosition{0});
-  harness.fs.flip_bit(first, kSegmentHeaderBytes + kEntryHeaderBytes + 5, 3);
-  REQUIRE(!harness.open(LogPosition{0}));
-  CHECK(harness.open_status.code() == ErrorCode::kCorrupted);
-  // The checkpoint covers it: found when it is read.
-  REQUIRE(harness.open(segments.at(1).first));
-  const std::vector<EntryInfo> entries = harness.log->entries_from(LogPosition{}).value();
-  CHECK(harness.log->read_payload(entries.at(0)).error().code() == ErrorCode::kCorrupted);
-  CHECK(harness.log->read_payload(entries.at(1)).ok());
-  harness.fs.flip_bit(first, kSegmentHeaderBytes + kEntryHeaderBytes + 5, 3);
-
-  // A damaged trailer costs only time.
-  const std::vector<uint8_t> content = harness.fs.content(first);
-  harness.close();
-  harness.fs.flip_bit(first, content.size() - 20, 0);
-  REQUIRE_MESSAGE(harness.open(segments.at(2).first), harness.open_status.to_string());
-  CHECK(harness.report.notes.size() == 1);
-  check_contents(harness);
-  harness.close();
-  harness.fs.flip_bit(first, content.size() - 20, 0);
-
-  // A missing segment, one of another shard, one under another's name.
-  harness.fs.put("log/" + segment_file_name(9, LogPosition{0}), content);
-  REQUIRE(!harness.open());
-  CHECK(harness.open_status.code() == ErrorCode::kCorrupted);
-  REQUIRE(harness.fs.remove("log/" + segment_file_name(9, LogPosition{0})).ok());
-  const std::string second = "log/" + segment_file_name(2, segments.at(1).first);
-  const std::vector<uint8_t> middle = harness.fs.content(second);
-  REQUIRE(harness.fs.remove(second).ok());
-  REQUIRE(!harness.open());
-  CHECK(harness.open_status.to_string().find("segment 2 is missing") != std::string::npos);
-  harness.fs.put(second, middle);
-  harness.options.shard = ShardId{4};
-  REQUIRE(!harness.open());
-  CHECK(harness.open_status.code() == ErrorCode::kConflict);
-  harness.options.shard = ShardId{3};
-  REQUIRE(harness.open());
-  check_contents(harness);
-}
-
-TEST_CASE("log: stale entries of a recycled file never come back") {
-  LogHarness harness(5, 16 * limits::kKiB);
-  REQUIRE(harness.open());
-  for (int round = 0; round < 12; ++round) {
-    fill_segments(harness, 1);
-    const std::vector<Log::SegmentInfo> segments = harness.log->segments();
-    const LogPosition end = segments.at(segments.size() - 2).end;
-    harness.log->append_snapshot(manifest_at(LogIndex{end.value() / entry_bytes(1000)}, end), [] {});
-    harness.settle();
-    harness.log->drop_prefix(end);
-    harness.settle();
-    CHECK(harness.log->segments().size() == 1);
-    CHECK(harness.log->first_position() == end);
-    const LogPosition next = harness.log->next_position();
-    harness.close();
-    // The tail of the file is full of entries of its last use, all of the same size as the new ones.
-    REQUIRE_MESSAGE(harness.open(), harness.open_status.to_string());
-    CHECK(harness.log->next_position() == next);
-    CHECK(harness.report.torn_bytes_cut == 0);
-    check_contents(harness, end);
-  }
-  harness.append(10);
-  harness.settle();
-  REQUIRE(harness.open());
-  CHECK(harness.log->segments().size() == 1);
-}
-
 TEST_CASE("log: retention needs a snapshot, recycles, and leaves files to readers that hold them") {
   LogHarness harness(5, 16 * limits::kKiB);
   REQUIRE(harness.open());
@@ -556,9 +239,8 @@ TEST_CASE("log: retention needs a snapshot, recycles, and leaves files to reader
 
   const LogPosition covered = segments.at(1).end;
   bool snapshot_done = false;
-  harness.log->append_snapshot(
-      manifest_at(LogIndex{covered.value() / entry_bytes(1000)}, covered),
-      [&] { snapshot_done = true; });
+  harness.log->append_snapshot(manifest_at(LogIndex{covered.value() / entry_bytes(1000)}, covered),
+                               [&] { snapshot_done = true; });
   harness.log->drop_prefix(covered);
   CHECK(harness.log->segments().size() == segments.size());  // not durable yet
   harness.settle();
@@ -620,15 +302,17 @@ TEST_CASE("log: tail cache and places on disk give the same bytes") {
   CHECK(cached >= 6);
   CHECK(cached <= 9);
   const LogPosition last = positions.back();
-  CHECK(!harness.log->cached(last, 1000));                             // header
-  CHECK(!harness.log->cached(last + kEntryHeaderBytes, 1001));         // past the entry
+  CHECK(!harness.log->cached(last, 1000));                      // header
+  CHECK(!harness.log->cached(last + kEntryHeaderBytes, 1001));  // past the entry
   CHECK(!harness.log->cached(harness.log->next_position(), 1));
   CHECK(!harness.log->cached(LogPosition{0}, 8));
   // Across a vote or a segment there is no single place.
   CHECK(harness.log->locate(positions[0], 2096).error().code() == ErrorCode::kInvalidArgument);
 }
 
-TEST_CASE("log: a full disk is no failure; accepted entries have their space, and it goes on when there is room") {
+TEST_CASE(
+    "log: a full disk is no failure; accepted entries have their space, and it goes on when there "
+    "is room") {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     CAPTURE(seed);
     LogHarness harness(seed, 32 * limits::kKiB);
@@ -772,7 +456,8 @@ TEST_CASE("log: a snapshot from elsewhere replaces everything") {
   harness.settle();
   for (int round = 0; round < 2; ++round) {
     REQUIRE(harness.open());
-    const std::vector<EntryInfo> entries = harness.log->entries_from(LogPosition{1'000'000}).value();
+    const std::vector<EntryInfo> entries =
+        harness.log->entries_from(LogPosition{1'000'000}).value();
     REQUIRE(entries.size() == 1);
     CHECK(entries[0].index == LogIndex{1001});
     CHECK(as_text(harness.log->read_payload(entries[0])->view()) == as_text(payload.view()));

@@ -43,9 +43,8 @@ TEST_CASE("segment header: comes back, and any changed byte is noticed") {
   for (size_t at = 0; at < bytes.size(); ++at) {
     bytes[at] ^= 0x10;
     const ErrorCode code = decode_segment_header(bytes).error().code();
-    CHECK_MESSAGE(code == (at >= 8 && at < 12 ? ErrorCode::kUnsupportedVersion
-                                              : ErrorCode::kCorrupted),
-                  at);
+    CHECK_MESSAGE(
+        code == (at >= 8 && at < 12 ? ErrorCode::kUnsupportedVersion : ErrorCode::kCorrupted), at);
     bytes[at] ^= 0x10;
   }
 }

@@ -49,8 +49,9 @@ TEST_CASE("term table: runs, truncation, what was dropped") {
   CHECK(table.term_of(LogIndex{3}) == Term{1});
   CHECK(table.term_of(LogIndex{4}) == Term{2});
   CHECK(table.term_of(LogIndex{10}) == Term{3});
-  CHECK(table.runs(LogIndex{2}, LogIndex{10}) ==
-        std::vector<TermRun>{{LogIndex{2}, Term{1}}, {LogIndex{4}, Term{2}}, {LogIndex{8}, Term{3}}});
+  CHECK(table.runs(LogIndex{2}, LogIndex{10}) == std::vector<TermRun>{{LogIndex{2}, Term{1}},
+                                                                      {LogIndex{4}, Term{2}},
+                                                                      {LogIndex{8}, Term{3}}});
   CHECK(table.runs(LogIndex{5}, LogIndex{4}).empty());
   CHECK(table.run_count(LogIndex{5}) == 2);
   table.truncate(LogIndex{8});

@@ -45,7 +45,7 @@ TEST_CASE("zsh quotes what it must") {
   const std::string script = zsh_completion(tree.root);
   CHECK(contains(script, "#compdef tidemark"));
   CHECK(contains(script, "'create:Create a topic\\: it'\\''s new'"));
-  CHECK(contains(script, "'--file[A file]:file:_files'"));
+  CHECK(contains(script, "'--file=[A file]:file:_files'"));
 }
 
 TEST_CASE("fish quotes what it must") {

@@ -101,7 +101,7 @@ class Admin {
   // kUnknownTopic; kInvalidArgument when partitions would shrink or nothing is to be changed.
   Result<TopicDescription> alter_topic(std::string_view name, const TopicChange& change,
                                        int64_t deadline_ms = kAdminDeadlineMs);
-  // Answers with the topic as it was. kUnknownTopic.
+  // Answers with the name; a deleted topic has nothing else. kUnknownTopic.
   Result<TopicDescription> delete_topic(std::string_view name, int64_t deadline_ms = kAdminDeadlineMs);
   // Sorted by name.
   Result<std::vector<TopicDescription>> list_topics(int64_t deadline_ms = kAdminDeadlineMs);

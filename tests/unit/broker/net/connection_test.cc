@@ -498,7 +498,7 @@ TEST_CASE("a client that does not read its replies is not read from, and is let 
   RawClient client(world.host.port());
   world.greet(client);
   std::vector<uint8_t> bytes;
-  for (uint64_t i = 1; i <= 200; ++i) {
+  for (uint64_t i = 1; i <= 60; ++i) {
     const std::vector<uint8_t> more = to_bytes(bare_frame(FrameType::kMetadata, i));
     bytes.insert(bytes.end(), more.begin(), more.end());
   }
@@ -510,11 +510,12 @@ TEST_CASE("a client that does not read its replies is not read from, and is let 
   SUBCASE("it reads after all") {
     size_t replies = 0;
     REQUIRE(world.fixture.run_until([&] {
-      client.pump(0);
+      while (client.pump(0)) {
+      }
       while (client.next_frame().has_value()) {
         ++replies;
       }
-      return replies == 200;
+      return replies == 60;
     }));
   }
   SUBCASE("it never reads") {

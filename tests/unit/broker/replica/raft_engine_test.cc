@@ -163,6 +163,26 @@ TEST_CASE("stop with appends under way applies nothing more and survives their c
   }
 }
 
+TEST_CASE("an engine that is destroyed while it runs does nothing any more") {
+  auto file_system = new_file_system();
+  Replica replica(*file_system, kDirectory);
+  REQUIRE(replica.start().ok());
+  replica.settle();
+  for (uint32_t i = 0; i < limits::kRaftEntriesPerTrim + 1; ++i) {
+    replica.propose("pending");
+    if (i + 1 == limits::kRaftEntriesPerTrim) {
+      replica.disk.run_all();  // but not the loop: libraft's snapshot is under way
+    }
+  }
+  const size_t applied = replica.machine.applied.size();
+  CHECK(applied == limits::kRaftEntriesPerTrim);
+  replica.machine.stopped = true;
+  replica.engine.reset();
+  replica.turns.run_all();
+  replica.disk.run_all();
+  CHECK(replica.machine.applied.size() == applied);
+}
+
 TEST_CASE("after a storage failure nothing is acknowledged any more, and stop works") {
   auto file_system = new_file_system();
   std::vector<std::string> applied;

@@ -244,6 +244,92 @@ TEST_CASE("a truncated suffix is gone, also after a restart") {
   CHECK(as_text(second.payload(LogIndex(3)).value().view()) == "new");
 }
 
+TEST_CASE("a start loads headers from behind the manifest, a snapshot for peers is the manifest") {
+  SimFileSystem file_system(1);
+  REQUIRE(file_system.create_directories("/shard").ok());
+  Checkpoint covered;
+  Term covered_term;
+  {
+    Replica replica(file_system, "/shard");
+    REQUIRE(replica.start().ok());
+    replica.propose("one");
+    replica.propose("two");
+    replica.settle();
+    covered = replica.checkpoint();
+    covered_term = replica.engine->term();
+    replica.engine->checkpointed(covered.covered, LogPosition(0));
+    replica.propose("three");
+    replica.propose("four");
+    replica.settle();
+    replica.stop();
+  }
+  Replica reopened(file_system, "/shard");
+  log::RecoveryReport report;
+  const auto log = log::Log::open(file_system, reopened.disk, reopened.clock, reopened.options,
+                                  covered.next_position, &report);
+  REQUIRE(log.ok());
+  RaftIo owner({.log = **log,
+                .clock = reopened.clock,
+                .deferrer = reopened.turns,
+                .transport = nullptr,
+                .shard = ShardId(3),
+                .node = NodeId(1),
+                .random_seed = 1});
+  REQUIRE(owner.recover(covered.covered, covered.next_position).ok());
+  CHECK_FALSE(owner.pristine());
+  CHECK(owner.stored_configuration().value().at(0).member.id == NodeId(1));
+
+  raft_io* io = owner.get();
+  raft_term term = 0;
+  raft_id voted_for = 0;
+  raft_snapshot* snapshot = nullptr;
+  raft_index start = 0;
+  raft_entry* entries = nullptr;
+  size_t count = 0;
+  CHECK(io->load(io, &term, &voted_for, &snapshot, &start, &entries, &count) == 0);
+  CHECK(term == covered_term.value());
+  CHECK(voted_for == 1);
+  CHECK(start == covered.covered.value() + 1);
+  REQUIRE(count == 2);
+  for (size_t i = 0; i < count; ++i) {
+    CHECK(entries[i].term == covered_term.value());
+    CHECK(entries[i].type == RAFT_COMMAND);
+    CHECK(entries[i].batch == nullptr);
+    EntryHandle handle{};
+    REQUIRE(entries[i].buf.len == sizeof handle);
+    std::memcpy(&handle, entries[i].buf.base, sizeof handle);
+    CHECK(handle.payload == nullptr);
+    CHECK(handle.payload_bytes == (i == 0 ? 5 : 4));
+    raft_free(entries[i].buf.base);
+  }
+  raft_free(entries);
+
+  static std::vector<raft_snapshot*> got;
+  got = {snapshot};
+  raft_io_snapshot_get request{};
+  CHECK(
+      io->snapshot_get(io, &request, [](raft_io_snapshot_get*, raft_snapshot* loaded, int status) {
+        CHECK(status == 0);
+        got.push_back(loaded);
+      }) == 0);
+  CHECK(got.size() == 1);
+  reopened.turns.run_all();
+  REQUIRE(got.size() == 2);
+  for (raft_snapshot* one : got) {
+    REQUIRE(one != nullptr);
+    CHECK(one->index == covered.covered.value());
+    CHECK(one->term == covered_term.value());
+    CHECK(one->configuration_index == 1);
+    REQUIRE(one->configuration.n == 1);
+    CHECK(one->configuration.servers[0].id == 1);
+    CHECK(one->n_bufs == 1);
+    raft_configuration_close(&one->configuration);
+    raft_free(one->bufs[0].base);
+    raft_free(one->bufs);
+    raft_free(one);
+  }
+}
+
 TEST_CASE("close completes what is open without an error, and late completions are harmless") {
   RaftIoFixture fixture;
   raft_io* io = fixture.io;

@@ -104,15 +104,7 @@ class Replica {
     options.segment_bytes = limits::kSegmentBytesMin;
   }
 
-  ~Replica() {
-    if (engine) {
-      // Death: nothing of what is queued happens any more.
-      machine.stopped = true;
-      engine->stop([] {});
-      turns.run_all();
-      engine.reset();
-    }
-  }
+  ~Replica() { machine.stopped = true; }
 
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;

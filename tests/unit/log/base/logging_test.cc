@@ -1,8 +1,8 @@
 #include "log/base/logging.h"
 
-#include <doctest/doctest.h>
-
 #include <vector>
+
+#include <doctest/doctest.h>
 
 namespace tidemark {
 

@@ -1,10 +1,11 @@
 #include "log/base/posix_file_system.h"
 
-#include <doctest/doctest.h>
 #include <unistd.h>
 
 #include <array>
 #include <filesystem>
+
+#include <doctest/doctest.h>
 
 #include "log/base/clock.h"
 #include "tests/support/temp_directory.h"
@@ -20,8 +21,7 @@ Status write_text(File& file, uint64_t offset, std::string_view text) {
 
 std::string read_text(File& file, uint64_t offset, size_t size) {
   std::string text(size, '\0');
-  const Status status =
-      file.read(offset, {reinterpret_cast<uint8_t*>(text.data()), text.size()});
+  const Status status = file.read(offset, {reinterpret_cast<uint8_t*>(text.data()), text.size()});
   REQUIRE_MESSAGE(status.ok(), status.to_string());
   return text;
 }
@@ -94,8 +94,7 @@ TEST_CASE("posix file system: open modes and links") {
   CHECK(fs.open(directory / "a", OpenMode::kReadOnly).error().code() == ErrorCode::kNotFound);
   CHECK(fs.open(directory / "a", OpenMode::kReadWrite).error().code() == ErrorCode::kNotFound);
   REQUIRE(fs.open(directory / "a", OpenMode::kCreateNew).ok());
-  CHECK(fs.open(directory / "a", OpenMode::kCreateNew).error().code() ==
-        ErrorCode::kAlreadyExists);
+  CHECK(fs.open(directory / "a", OpenMode::kCreateNew).error().code() == ErrorCode::kAlreadyExists);
   auto read_only = fs.open(directory / "a", OpenMode::kReadOnly).value();
   CHECK(!write_text(*read_only, 0, "x").ok());
   std::filesystem::create_symlink(directory / "a", directory / "link");

@@ -1,9 +1,9 @@
 #include "log/base/random.h"
 
-#include <doctest/doctest.h>
-
 #include <array>
 #include <set>
+
+#include <doctest/doctest.h>
 
 namespace tidemark {
 

@@ -1,8 +1,8 @@
 #include "log/base/status.h"
 
-#include <doctest/doctest.h>
-
 #include <cerrno>
+
+#include <doctest/doctest.h>
 
 #include "log/base/check.h"
 #include "log/base/result.h"

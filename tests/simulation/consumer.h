@@ -1,0 +1,63 @@
+// Consumer: reads partitions by offset with long polls, now and then from another place, and tells the model what it saw.
+#pragma once
+
+#include "tests/simulation/client.h"
+
+namespace tidemark::sim {
+
+class Consumer final : public Client {
+ public:
+  using Client::Client;
+
+  void start() { schedule(1'000); }
+
+  [[nodiscard]] bool idle() const override { return true; }
+
+  [[nodiscard]] std::string describe() const override { return "consumer"; }
+
+  void on_reply(uint64_t connection, const protocol::Frame& frame) override;
+
+ private:
+  struct Position {
+    PartitionId partition;
+    Offset offset;
+  };
+
+  void on_lost(uint64_t connection) override;
+  void schedule(int64_t us);
+  void choose();
+  void ask();
+  void on_part(Position& position, const testing::FetchPartResult& result);
+
+  std::vector<Position> positions_;  // on one shard
+  uint64_t connection_ = 0;          // of the fetch under way; 0: none
+  uint64_t correlation_ = 0;
+};
+
+// Reads whole partitions, one after the other; for the end of a run.
+class Drainer final : public Client {
+ public:
+  using Client::Client;
+
+  void start();
+
+  [[nodiscard]] bool idle() const override { return next_ == partitions_.size(); }
+
+  [[nodiscard]] std::string describe() const override;
+  void on_reply(uint64_t connection, const protocol::Frame& frame) override;
+
+  [[nodiscard]] uint64_t drained() const { return drained_; }
+
+ private:
+  void on_lost(uint64_t connection) override;
+  void ask();
+
+  std::vector<PartitionId> partitions_;
+  size_t next_ = 0;
+  Offset start_;
+  Offset offset_;
+  std::vector<Model::Stored> messages_;
+  uint64_t drained_ = 0;
+};
+
+}  // namespace tidemark::sim

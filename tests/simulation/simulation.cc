@@ -1,0 +1,107 @@
+#include "tests/simulation/simulation.h"
+
+#include <algorithm>
+
+namespace tidemark::sim {
+
+namespace {
+
+constexpr int64_t kFinishMsMax = 120'000;  // of simulated time, once everything is healed
+constexpr int64_t kDrainMsMax = 600'000;
+
+}  // namespace
+
+Simulation::Simulation(const Options& options)
+    : options_(options),
+      model_(options.seed),
+      network_(scheduler_, options.seed + 1, options.network_delay_us_max),
+      broker_(scheduler_, network_, model_, options_),
+      nemesis_(scheduler_, network_, broker_, options_),
+      admin_(scheduler_, network_, model_, directory_, options_, options.seed + 5),
+      drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
+  network_.attach(broker_);
+  for (uint32_t i = 0; i < options.producers; ++i) {
+    producers_.push_back(
+        std::make_unique<Producer>(scheduler_, network_, model_, directory_, options_, options.seed + 100 + i));
+  }
+  for (uint32_t i = 0; i < options.consumers; ++i) {
+    consumers_.push_back(
+        std::make_unique<Consumer>(scheduler_, network_, model_, directory_, options_, options.seed + 200 + i));
+  }
+}
+
+void Simulation::run() {
+  started_ms_ = scheduler_.now_ms();
+  broker_.start();
+  admin_.start();
+  for (const auto& producer : producers_) {
+    producer->start();
+  }
+  for (const auto& consumer : consumers_) {
+    consumer->start();
+  }
+  nemesis_.start();
+  run_until_ms(started_ms_ + options_.chaos_ms);
+  nemesis_.heal();
+  finish_clients();
+  broker_.die(SimBroker::Death::kPowerCut);
+  broker_.start();
+  drain();
+}
+
+void Simulation::run_until_ms(int64_t ms) {
+  while (scheduler_.now_ms() < ms && scheduler_.run_one()) {
+  }
+}
+
+template <typename Done>
+void Simulation::run_until(const char* what, int64_t ms_max, Done done) {
+  const int64_t end_ms = scheduler_.now_ms() + ms_max;
+  while (!done()) {
+    if (scheduler_.now_ms() < end_ms && scheduler_.run_one()) {
+      continue;
+    }
+    std::string waiting = std::string(what) + " is not over after " + std::to_string(ms_max) + " ms; " +
+                          admin_.describe() + "; " + drainer_.describe() + ";" + broker_.describe();
+    for (const auto& producer : producers_) {
+      waiting += producer->idle() ? "" : "; " + producer->describe();
+    }
+    throw NoProgress(waiting);
+  }
+}
+
+void Simulation::finish_clients() {
+  admin_.finish();
+  for (const auto& producer : producers_) {
+    producer->finish();
+  }
+  run_until("the work", kFinishMsMax, [this] {
+    return broker_.healthy() && admin_.idle() &&
+           std::all_of(producers_.begin(), producers_.end(), [](const auto& producer) { return producer->idle(); });
+  });
+  for (const auto& consumer : consumers_) {
+    consumer->finish();
+  }
+}
+
+void Simulation::drain() {
+  drainer_.start();
+  run_until("the drain", kDrainMsMax, [this] { return drainer_.idle(); });
+}
+
+std::string Simulation::summary() {
+  const SimBroker::Counters& counters = broker_.counters();
+  return "simulated_ms=" + std::to_string(scheduler_.now_ms() - started_ms_) +
+         " events=" + std::to_string(scheduler_.events_run()) + " faults=" + std::to_string(nemesis_.faults()) +
+         " sent=" + std::to_string(model_.messages_sent()) +
+         " acknowledged=" + std::to_string(model_.messages_acknowledged()) +
+         " read=" + std::to_string(model_.messages_read()) + " drained=" + std::to_string(drainer_.drained()) +
+         " topics=" + std::to_string(directory_.topics.size()) + " starts=" + std::to_string(counters.starts) +
+         " failed_starts=" + std::to_string(counters.failed_starts) +
+         " replays=" + std::to_string(counters.replays_checked) +
+         " torn_bytes=" + std::to_string(counters.torn_bytes) +
+         " checkpoints=" + std::to_string(counters.checkpoints) + " cold_reads=" + std::to_string(counters.cold_reads) +
+         " duplicates=" + std::to_string(counters.duplicates) + " prefix_dropped=" + std::to_string(counters.dropped_prefixes);
+}
+
+}  // namespace tidemark::sim

@@ -1,0 +1,53 @@
+// One run: a broker, clients and a nemesis from a seed.
+//
+//   chaos (faults, work) -> healed: no faults, clients finish -> power cut -> drain of everything from offset 0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/simulation/admin.h"
+#include "tests/simulation/broker.h"
+#include "tests/simulation/consumer.h"
+#include "tests/simulation/nemesis.h"
+#include "tests/simulation/producer.h"
+
+namespace tidemark::sim {
+
+class Simulation {
+ public:
+  explicit Simulation(const Options& options);
+
+  // Throws WrongResult or NoProgress. A failed CHECK of the code under test ends the process.
+  void run();
+
+  [[nodiscard]] uint64_t trace_hash() const { return scheduler_.trace_hash(); }
+
+  // What happened, in one line.
+  [[nodiscard]] std::string summary();
+
+ private:
+  void run_until_ms(int64_t ms);
+  // Until `done` holds. Throws NoProgress with what everybody is waiting for.
+  template <typename Done>
+  void run_until(const char* what, int64_t ms_max, Done done);
+  void finish_clients();
+  void drain();
+
+  const Options options_;
+  Scheduler scheduler_;
+  Model model_;
+  Directory directory_;
+  SimNetwork network_;
+  SimBroker broker_;
+  Nemesis nemesis_;
+  Admin admin_;
+  std::vector<std::unique_ptr<Producer>> producers_;
+  std::vector<std::unique_ptr<Consumer>> consumers_;
+  Drainer drainer_;
+  int64_t started_ms_ = 0;
+};
+
+}  // namespace tidemark::sim

@@ -1,0 +1,80 @@
+// The real daemon as a child process: started on free ports, waited for, killed, started again.
+//
+// Its binary is $TIDEMARKD. stderr goes to a file beside the data directory, errors() reads it. The child dies with the object (SIGKILL).
+// Every wait has a bound; nothing here sleeps.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tidemark::testing {
+
+class DaemonProcess {
+ public:
+  static constexpr int kWaitMs = 30'000;  // sanitizer builds on a busy machine are slow
+
+  // `flags` are added to --data-dir, --listen and --http-listen. Nothing is started yet.
+  explicit DaemonProcess(std::string data_dir, std::vector<std::string> flags = {});
+  ~DaemonProcess();
+  DaemonProcess(const DaemonProcess&) = delete;
+  DaemonProcess& operator=(const DaemonProcess&) = delete;
+
+  // Starts it and waits for the ready line; false if it exited or said nothing in time. The first start takes free ports, later
+  // ones keep them, so clients find it again.
+  bool start(int ms_max = kWaitMs);
+  // Starts it without waiting: for starts that are expected to fail.
+  void launch();
+  // Waits until it has exited; gives the exit code, or -signal if it was killed by one; nullopt if it is still running.
+  std::optional<int> wait_exit(int ms_max = kWaitMs);
+  // SIGKILL, and waits for the end.
+  void kill();
+  // SIGTERM, and waits for the exit code.
+  std::optional<int> terminate(int ms_max = kWaitMs);
+  void send_signal(int signal);
+
+  [[nodiscard]] bool running() const { return pid_ > 0; }
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+  [[nodiscard]] uint16_t port() const { return port_; }
+
+  [[nodiscard]] uint16_t http_port() const { return http_port_; }
+
+  // "127.0.0.1:port", for TIDEMARK_BROKERS and --brokers.
+  [[nodiscard]] std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+
+  [[nodiscard]] const std::string& data_dir() const { return data_dir_; }
+
+  [[nodiscard]] const std::string& ready_line() const { return ready_line_; }
+
+  // The value of `key=` in the ready line, "" if it is not there.
+  [[nodiscard]] std::string ready_value(const std::string& key) const;
+  // What the last start wrote to stderr so far.
+  [[nodiscard]] std::string errors() const;
+
+ private:
+  bool read_ready_line(int ms_max);
+
+  const std::string data_dir_;
+  const std::string error_file_;
+  const std::vector<std::string> flags_;
+  pid_t pid_ = -1;
+  int pid_fd_ = -1;  // readable when the process has exited
+  int stdout_ = -1;
+  uint16_t port_ = 0;
+  uint16_t http_port_ = 0;
+  std::string ready_line_;
+};
+
+// The body and status of a GET on 127.0.0.1.
+struct HttpAnswer {
+  int status = 0;
+  std::string body;
+};
+HttpAnswer http_get(uint16_t port, const std::string& path);
+
+}  // namespace tidemark::testing

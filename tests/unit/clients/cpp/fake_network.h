@@ -1,0 +1,160 @@
+// A scripted broker behind the network seam: real frames, no sockets, no threads, time from a SimClock.
+//
+// The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences per (partition, producer) with the last
+// five batches remembered, fetches from a list of stored batches. What goes wrong is drawn from a seed, within the odds given.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "broker/protocol/messages.h"
+#include "clients/cpp/src/channel.h"
+#include "log/base/random.h"
+#include "log/format/record_batch.h"
+#include "tests/support/sim_clock.h"
+
+namespace tidemark::testing {
+
+// Chances per thousand of each event.
+struct Faults {
+  uint32_t refuse_connect = 0;
+  uint32_t lose_before = 0;  // the connection breaks before the request was looked at
+  uint32_t lose_after = 0;   // it breaks after it took effect
+  uint32_t refuse = 0;       // a part of a produce request gets a retryable error
+  uint32_t forget = 0;       // the partition forgets its producers
+};
+
+struct StoredBatch {
+  uint64_t base = 0;
+  SharedBytes bytes;  // base offset stamped
+  format::BatchHeader header;
+};
+
+struct StoredMessage {
+  uint64_t offset = 0;
+  std::string key;
+  std::string value;
+  int64_t producer_id = -1;
+};
+
+class FakePartition {
+ public:
+  struct Verdict {
+    ErrorCode error = ErrorCode::kOk;
+    uint64_t base = 0;
+    bool duplicate = false;
+  };
+
+  Verdict append(ByteView batch);
+  // Those with a history: a producer whose first batch may still be repeated looks new to a broker that forgot it, which no client can
+  // help; a broker forgets the one idle longest, so that never happens to it.
+  void forget_producers();
+
+  [[nodiscard]] const std::deque<StoredBatch>& batches() const { return batches_; }
+
+  [[nodiscard]] uint64_t end() const { return end_; }
+
+  // Drops whole batches below `offset`.
+  void trim(uint64_t offset);
+
+  [[nodiscard]] uint64_t start() const { return batches_.empty() ? end_ : batches_.front().base; }
+
+  [[nodiscard]] std::vector<StoredMessage> messages() const;
+
+ private:
+  struct Remembered {
+    int32_t first = 0;
+    uint32_t count = 0;
+    uint64_t base = 0;
+  };
+
+  struct Producer {
+    int32_t next = 0;
+    size_t batches = 0;
+    std::deque<Remembered> last;
+  };
+
+  std::deque<StoredBatch> batches_;
+  uint64_t end_ = 0;
+  std::map<int64_t, Producer> producers_;
+};
+
+struct FakeTopic {
+  uint32_t id = 0;
+  std::vector<FakePartition> partitions;
+};
+
+class FakeChannel;
+
+class FakeNetwork final : public client_core::ChannelFactory {
+ public:
+  FakeNetwork(SimClock& clock, uint64_t seed) : clock_(clock), random_(seed) {}
+
+  std::unique_ptr<client_core::Channel> open(const client_core::Address& address,
+                                             client_core::ChannelEvents& events) override;
+
+  // Moves one thing one step: a connection opens, a request is handled, an answer arrives. False if nothing can move.
+  bool step();
+  // Breaks every connection now.
+  void cut_all();
+
+  FakeTopic& add_topic(const std::string& name, uint32_t partitions);
+  void remove_topic(const std::string& name) { topics_.erase(name); }
+
+  FakeTopic& topic(const std::string& name) { return topics_.at(name); }
+
+  // Overrides an answer: gives the status for a request type (ok: handle it as usual).
+  std::function<Status(protocol::FrameType)> on_request;
+  // Status for a part of a produce request.
+  std::function<Status(uint32_t partition)> on_produce_part;
+
+  Faults faults;
+  bool reachable = true;
+  bool silent = false;          // requests are taken and never answered
+  uint16_t shards = 2;
+  uint64_t cluster_id = 77;
+  size_t connects = 0;
+  size_t produce_requests = 0;
+  size_t fetch_requests = 0;
+  size_t produce_parts_max = 0;  // of one request
+  std::vector<std::string> violations;
+
+ private:
+  friend class FakeChannel;
+
+  struct LongPoll {
+    FakeChannel* channel = nullptr;
+    protocol::Frame request;
+    MonotonicTime until;
+  };
+
+  bool chance(uint32_t per_thousand) { return random_.chance(per_thousand, 1000); }
+
+  void forget(FakeChannel* channel);
+  void lose(FakeChannel& channel, const std::string& why);
+  void handle(FakeChannel& channel, const protocol::Frame& frame);
+  void reply(FakeChannel& channel, const protocol::Frame& request, flatbuffers::FlatBufferBuilder& builder,
+             std::vector<SharedBytes> payload = {});
+  void on_metadata(FakeChannel& channel, const protocol::Frame& frame);
+  void on_produce(FakeChannel& channel, const protocol::Frame& frame);
+  // False: nothing to send yet.
+  bool on_fetch(FakeChannel& channel, const protocol::Frame& frame, bool last_chance);
+  void on_list_offsets(FakeChannel& channel, const protocol::Frame& frame);
+  FakePartition* find(uint32_t topic, uint32_t partition);
+  bool step_long_polls();
+
+  SimClock& clock_;
+  Random random_;
+  std::vector<FakeChannel*> channels_;
+  std::map<std::string, FakeTopic> topics_;
+  std::deque<LongPoll> long_polls_;
+  uint32_t next_topic_id_ = 1;
+  uint64_t next_producer_id_ = 1000;
+};
+
+}  // namespace tidemark::testing
