@@ -7,17 +7,16 @@
 
 namespace tidemark::broker {
 
-// Some wrong documents ("[:") get as far as the parser's own assertions; they too must end in an error, not in an abort.
+// Some wrong documents ("[:") get as far as the parser's own assertions; they too must end in an
+// error, not in an abort.
 struct TomlAssertion {};
+
+[[noreturn]] static void toml_assertion_failed() { throw TomlAssertion(); }
 
 }  // namespace tidemark::broker
 
-#define TOML_ASSERT(expression)                    \
-  do {                                             \
-    if (!(expression)) {                           \
-      throw ::tidemark::broker::TomlAssertion();   \
-    }                                              \
-  } while (false)
+#define TOML_ASSERT(expression) \
+  ((expression) ? void(0) : ::tidemark::broker::toml_assertion_failed())
 #include <toml++/toml.h>
 
 #include "broker/net/address.h"
@@ -39,12 +38,15 @@ struct Unit {
 };
 
 // The largest first: the first that divides is the one to print.
-constexpr std::array kByteUnits = {Unit{"GiB", 1ull << 30}, Unit{"MiB", 1ull << 20}, Unit{"KiB", 1ull << 10}, Unit{"", 1}};
-constexpr std::array kTimeUnits = {Unit{"h", 3'600'000}, Unit{"m", 60'000}, Unit{"s", 1'000}, Unit{"ms", 1}};
+constexpr std::array kByteUnits = {Unit{"GiB", 1ull << 30}, Unit{"MiB", 1ull << 20},
+                                   Unit{"KiB", 1ull << 10}, Unit{"", 1}};
+constexpr std::array kTimeUnits = {Unit{"h", 3'600'000}, Unit{"m", 60'000}, Unit{"s", 1'000},
+                                   Unit{"ms", 1}};
 
 // A whole number and one of the suffixes.
 template <size_t kCount>
-Result<uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, kCount>& units, std::string_view example) {
+Result<uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, kCount>& units,
+                                 std::string_view example) {
   uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view suffix = text.substr(static_cast<size_t>(end - text.data()));
@@ -69,7 +71,8 @@ std::string format_with_unit(uint64_t value, const std::array<Unit, kCount>& uni
 Status set_bytes(uint64_t& field, std::string_view text, uint64_t low, uint64_t high) {
   ASSIGN_OR_RETURN(const uint64_t bytes, parse_bytes(text));
   if (bytes < low || bytes > high) {
-    return invalid(quoted(text) + " is out of range: " + format_bytes(low) + " to " + format_bytes(high));
+    return invalid(quoted(text) + " is out of range: " + format_bytes(low) + " to " +
+                   format_bytes(high));
   }
   field = bytes;
   return {};
@@ -79,7 +82,8 @@ Status set_count(uint32_t& field, std::string_view text, uint32_t high, std::str
   uint32_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size() || number > high) {
-    return invalid(quoted(text) + " is out of range: 1 to " + std::to_string(high) + ", or 0 for " + std::string(zero));
+    return invalid(quoted(text) + " is out of range: 1 to " + std::to_string(high) + ", or 0 for " +
+                   std::string(zero));
   }
   field = number;
   return {};
@@ -105,8 +109,9 @@ struct LevelName {
   LogLevel level;
 };
 
-constexpr std::array kLevels = {LevelName{"debug", LogLevel::kDebug}, LevelName{"info", LogLevel::kInfo},
-                                LevelName{"warning", LogLevel::kWarning}, LevelName{"error", LogLevel::kError}};
+constexpr std::array kLevels = {
+    LevelName{"debug", LogLevel::kDebug}, LevelName{"info", LogLevel::kInfo},
+    LevelName{"warning", LogLevel::kWarning}, LevelName{"error", LogLevel::kError}};
 
 Status set_level(LogLevel& field, std::string_view text) {
   for (const LevelName& one : kLevels) {
@@ -137,18 +142,27 @@ constexpr std::array kKeys = {
                 return {};
               },
               [](const Config& config) { return config.data_dir; }},
-    ConfigKey{"listen", "HOST:PORT", "address for clients; port 0 takes a free one",
-              [](Config& config, std::string_view text) { return set_address(config.listen, text); },
-              [](const Config& config) { return config.listen; }},
-    ConfigKey{"advertise", "HOST:PORT", "address that clients are told to connect to (default: as listen)",
-              [](Config& config, std::string_view text) { return set_optional_address(config.advertise, text, ""); },
+    ConfigKey{
+        "listen", "HOST:PORT", "address for clients; port 0 takes a free one",
+        [](Config& config, std::string_view text) { return set_address(config.listen, text); },
+        [](const Config& config) { return config.listen; }},
+    ConfigKey{"advertise", "HOST:PORT",
+              "address that clients are told to connect to (default: as listen)",
+              [](Config& config, std::string_view text) {
+                return set_optional_address(config.advertise, text, "");
+              },
               [](const Config& config) { return config.advertise; }},
     ConfigKey{"http-listen", "HOST:PORT", "address for /metrics, /healthz and /readyz, or off",
-              [](Config& config, std::string_view text) { return set_optional_address(config.http_listen, text, kOff); },
-              [](const Config& config) { return config.http_listen.empty() ? std::string(kOff) : config.http_listen; }},
+              [](Config& config, std::string_view text) {
+                return set_optional_address(config.http_listen, text, kOff);
+              },
+              [](const Config& config) {
+                return config.http_listen.empty() ? std::string(kOff) : config.http_listen;
+              }},
     ConfigKey{"shards", "N", "shards of a new data directory, fixed for its life; 0: two per core",
               [](Config& config, std::string_view text) {
-                return set_count(config.shards, text, limits::kShardsMax, "the stored number, or two per core");
+                return set_count(config.shards, text, limits::kShardsMax,
+                                 "the stored number, or two per core");
               },
               [](const Config& config) { return std::to_string(config.shards); }},
     ConfigKey{"loops", "N", "threads that serve; 0: one per core",
@@ -156,7 +170,8 @@ constexpr std::array kKeys = {
                 return set_count(config.loops, text, kLoopsMax, "one per core");
               },
               [](const Config& config) { return std::to_string(config.loops); }},
-    ConfigKey{"fsync", "POLICY", "when a write is acknowledged: batch (on disk), interval:MS, never",
+    ConfigKey{"fsync", "POLICY",
+              "when a write is acknowledged: batch (on disk), interval:MS, never",
               [](Config& config, std::string_view text) -> Status {
                 ASSIGN_OR_RETURN(config.fsync, log::FsyncPolicy::parse(text));
                 return {};
@@ -164,37 +179,45 @@ constexpr std::array kKeys = {
               [](const Config& config) { return config.fsync.to_string(); }},
     ConfigKey{"segment-bytes", "BYTES", "size of a segment file of the log",
               [](Config& config, std::string_view text) {
-                return set_bytes(config.segment_bytes, text, limits::kSegmentBytesMin, limits::kSegmentBytesMax);
+                return set_bytes(config.segment_bytes, text, limits::kSegmentBytesMin,
+                                 limits::kSegmentBytesMax);
               },
               [](const Config& config) { return format_bytes(config.segment_bytes); }},
-    ConfigKey{"write-buffer-bytes", "BYTES", "accepted and not yet on disk, of the whole broker; more is refused as overloaded",
+    ConfigKey{"write-buffer-bytes", "BYTES",
+              "accepted and not yet on disk, of the whole broker; more is refused as overloaded",
               [](Config& config, std::string_view text) {
-                return set_bytes(config.write_buffer_bytes, text, 16 * limits::kMiB, 65'536 * limits::kMiB);
+                return set_bytes(config.write_buffer_bytes, text, 16 * limits::kMiB,
+                                 65'536 * limits::kMiB);
               },
               [](const Config& config) { return format_bytes(config.write_buffer_bytes); }},
-    ConfigKey{"tail-cache-bytes", "BYTES", "newest part of the logs kept in memory, of the whole broker",
+    ConfigKey{"tail-cache-bytes", "BYTES",
+              "newest part of the logs kept in memory, of the whole broker",
               [](Config& config, std::string_view text) {
-                return set_bytes(config.tail_cache_bytes, text, 16 * limits::kMiB, 1'048'576 * limits::kMiB);
+                return set_bytes(config.tail_cache_bytes, text, 16 * limits::kMiB,
+                                 1'048'576 * limits::kMiB);
               },
               [](const Config& config) { return format_bytes(config.tail_cache_bytes); }},
     ConfigKey{"checkpoint-bytes", "BYTES", "log of a shard after which its views are checkpointed",
               [](Config& config, std::string_view text) {
-                return set_bytes(config.checkpoint_bytes, text, limits::kMiB, 16'384 * limits::kMiB);
+                return set_bytes(config.checkpoint_bytes, text, limits::kMiB,
+                                 16'384 * limits::kMiB);
               },
               [](const Config& config) { return format_bytes(config.checkpoint_bytes); }},
-    ConfigKey{"checkpoint-interval", "TIME", "time after which anything new is checkpointed",
-              [](Config& config, std::string_view text) -> Status {
-                ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
-                if (ms < 1'000 || ms > 86'400'000) {
-                  return invalid(quoted(text) + " is out of range: 1s to 24h");
-                }
-                config.checkpoint_interval_ms = ms;
-                return {};
-              },
-              [](const Config& config) { return format_milliseconds(config.checkpoint_interval_ms); }},
-    ConfigKey{"log-level", "LEVEL", "least level that is logged: debug, info, warning, error",
-              [](Config& config, std::string_view text) { return set_level(config.log_level, text); },
-              [](const Config& config) { return level_name(config.log_level); }},
+    ConfigKey{
+        "checkpoint-interval", "TIME", "time after which anything new is checkpointed",
+        [](Config& config, std::string_view text) -> Status {
+          ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
+          if (ms < 1'000 || ms > 86'400'000) {
+            return invalid(quoted(text) + " is out of range: 1s to 24h");
+          }
+          config.checkpoint_interval_ms = ms;
+          return {};
+        },
+        [](const Config& config) { return format_milliseconds(config.checkpoint_interval_ms); }},
+    ConfigKey{
+        "log-level", "LEVEL", "least level that is logged: debug, info, warning, error",
+        [](Config& config, std::string_view text) { return set_level(config.log_level, text); },
+        [](const Config& config) { return level_name(config.log_level); }},
 };
 
 // Insertions, removals and replacements that turn one into the other.
@@ -238,7 +261,8 @@ std::string place(std::string_view name, const toml::source_region& region) {
   return std::string(name) + ":" + std::to_string(region.begin.line);
 }
 
-Status apply_node(Config& config, std::string_view key, const toml::node& node, const std::string& source) {
+Status apply_node(Config& config, std::string_view key, const toml::node& node,
+                  const std::string& source) {
   if (const auto* text = node.as_string()) {
     return set_config_key(config, key, text->get(), source);
   }
@@ -279,13 +303,17 @@ Result<uint64_t> parse_bytes(std::string_view text) {
 std::string format_bytes(uint64_t bytes) { return format_with_unit(bytes, kByteUnits); }
 
 Result<int64_t> parse_milliseconds(std::string_view text) {
-  ASSIGN_OR_RETURN(const uint64_t ms, parse_with_unit(text, kTimeUnits, "a time such as 500ms, 60s, 5m or 1h"));
+  ASSIGN_OR_RETURN(const uint64_t ms,
+                   parse_with_unit(text, kTimeUnits, "a time such as 500ms, 60s, 5m or 1h"));
   return static_cast<int64_t>(std::min<uint64_t>(ms, INT64_MAX));
 }
 
-std::string format_milliseconds(int64_t ms) { return format_with_unit(static_cast<uint64_t>(ms), kTimeUnits); }
+std::string format_milliseconds(int64_t ms) {
+  return format_with_unit(static_cast<uint64_t>(ms), kTimeUnits);
+}
 
-Status set_config_key(Config& config, std::string_view key, std::string_view text, std::string_view source) {
+Status set_config_key(Config& config, std::string_view key, std::string_view text,
+                      std::string_view source) {
   std::vector<std::string> known;
   for (const ConfigKey& one : kKeys) {
     if (one.name == key) {
@@ -293,12 +321,14 @@ Status set_config_key(Config& config, std::string_view key, std::string_view tex
       if (status.ok()) {
         return {};
       }
-      return {status.code(), std::string(source) + ": " + std::string(key) + ": " + std::string(status.context())};
+      return {status.code(),
+              std::string(source) + ": " + std::string(key) + ": " + std::string(status.context())};
     }
     known.emplace_back(one.name);
   }
   const std::string hint = suggestion(key, known);
-  return invalid(std::string(source) + ": unknown key " + quoted(key.substr(0, 64)) + (hint.empty() ? "" : "; " + hint));
+  return invalid(std::string(source) + ": unknown key " + quoted(key.substr(0, 64)) +
+                 (hint.empty() ? "" : "; " + hint));
 }
 
 Status apply_config_text(Config& config, std::string_view toml, std::string_view name) {
@@ -320,7 +350,8 @@ Status apply_config_file(Config& config, FileSystem& fs, const std::string& path
   ASSIGN_OR_RETURN(const std::unique_ptr<File> file, fs.open(path, OpenMode::kReadOnly));
   ASSIGN_OR_RETURN(const uint64_t size, file->size());
   if (size > kConfigFileBytesMax) {
-    return {ErrorCode::kTooLarge, path + ": a configuration file has at most " + format_bytes(kConfigFileBytesMax)};
+    return {ErrorCode::kTooLarge,
+            path + ": a configuration file has at most " + format_bytes(kConfigFileBytesMax)};
   }
   Buffer text(static_cast<size_t>(size));
   RETURN_IF_ERROR(file->read(0, text.mutable_view()));
@@ -330,7 +361,8 @@ Status apply_config_file(Config& config, FileSystem& fs, const std::string& path
 std::string to_toml(const Config& config) {
   std::string out;
   for (const ConfigKey& key : kKeys) {
-    out += "# " + std::string(key.help) + "\n" + std::string(key.name) + " = " + toml_string(key.get(config)) + "\n";
+    out += "# " + std::string(key.help) + "\n" + std::string(key.name) + " = " +
+           toml_string(key.get(config)) + "\n";
   }
   return out;
 }

@@ -1,7 +1,10 @@
-// Configuration of the daemon: one table of keys; each is a flag (--segment-bytes 64MiB) and a line of the TOML file
-// (segment-bytes = "64MiB") with the same text and the same checks. A flag beats the file, the file beats the default.
+// Configuration of the daemon: one table of keys; each is a flag (--segment-bytes 64MiB) and a line
+// of the TOML file (segment-bytes = "64MiB") with the same text and the same checks. A flag beats
+// the file, the file beats the default.
 //
-// Errors: kInvalidArgument, one sentence that names the key, what was wrong and what is allowed; for an unknown key the nearest known one.
+// Errors: kInvalidArgument, one sentence that names the key, what was wrong and what is allowed;
+// for an unknown key the nearest known one.
+//
 // Thread: values and pure functions.
 #pragma once
 
@@ -45,7 +48,8 @@ struct ConfigKey {
   std::string_view name;
   std::string_view value;  // what to write: "HOST:PORT", "BYTES"
   std::string_view help;
-  // Checks `text` and sets the field; on error the configuration is unchanged. The error does not name the key.
+  // Checks `text` and sets the field; on error the configuration is unchanged. The error does not
+  // name the key.
   Status (*set)(Config& config, std::string_view text);
   std::string (*get)(const Config& config);
 };
@@ -54,7 +58,8 @@ struct ConfigKey {
 std::span<const ConfigKey> config_keys();
 
 // Sets one key. `source` begins the error: "flag", "tidemarkd.toml:3".
-Status set_config_key(Config& config, std::string_view key, std::string_view text, std::string_view source);
+Status set_config_key(Config& config, std::string_view key, std::string_view text,
+                      std::string_view source);
 
 // Sets every key of a TOML document. `name` is what errors call it.
 Status apply_config_text(Config& config, std::string_view toml, std::string_view name);

@@ -30,8 +30,9 @@ std::string hex(uint64_t value) {
 std::optional<uint64_t> number(std::string_view text, int base) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty() ? std::optional(value)
-                                                                                   : std::nullopt;
+  return error == std::errc() && end == text.data() + text.size() && !text.empty()
+             ? std::optional(value)
+             : std::nullopt;
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -47,11 +48,19 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 std::string identity_to_text(const Identity& identity) {
-  return "# Written once, when this data directory was created. Not to be edited: the logs beside it refer to it.\n"
-         "format = " + std::to_string(kFormat) + "\n"
-         "cluster-id = \"" + hex(identity.cluster_id) + "\"\n"
-         "node-id = " + std::to_string(identity.node.value()) + "\n"
-         "shards = " + std::to_string(identity.shards) + "\n";
+  return "# Written once, when this data directory was created. Not to be edited: the logs beside "
+         "it refer to it.\n"
+         "format = " +
+         std::to_string(kFormat) +
+         "\n"
+         "cluster-id = \"" +
+         hex(identity.cluster_id) +
+         "\"\n"
+         "node-id = " +
+         std::to_string(identity.node.value()) +
+         "\n"
+         "shards = " +
+         std::to_string(identity.shards) + "\n";
 }
 
 Result<Identity> identity_from_text(std::string_view text, std::string_view path) {
@@ -70,7 +79,8 @@ Result<Identity> identity_from_text(std::string_view text, std::string_view path
     }
     const size_t equals = line.find('=');
     const std::string_view key = trimmed(line.substr(0, equals));
-    std::string_view value = equals == std::string_view::npos ? "" : trimmed(line.substr(equals + 1));
+    std::string_view value =
+        equals == std::string_view::npos ? "" : trimmed(line.substr(equals + 1));
     std::optional<uint64_t>* field = key == "format"       ? &format
                                      : key == "cluster-id" ? &cluster
                                      : key == "node-id"    ? &node
@@ -85,13 +95,14 @@ Result<Identity> identity_from_text(std::string_view text, std::string_view path
     }
     // A newer format may have more keys; the check of the format comes below.
     if (field != nullptr && !field->has_value()) {
-      return Status(ErrorCode::kCorrupted, std::string(path) + ":" + std::to_string(line_number) + ": bad value of '" +
-                                               std::string(key) + "'");
+      return Status(ErrorCode::kCorrupted, std::string(path) + ":" + std::to_string(line_number) +
+                                               ": bad value of '" + std::string(key) + "'");
     }
   }
   if (format.has_value() && *format != kFormat) {
-    return Status(ErrorCode::kUnsupportedVersion, std::string(path) + ": data format " + std::to_string(*format) +
-                                                      ", this broker reads " + std::to_string(kFormat));
+    return Status(ErrorCode::kUnsupportedVersion,
+                  std::string(path) + ": data format " + std::to_string(*format) +
+                      ", this broker reads " + std::to_string(kFormat));
   }
   if (!format || !cluster || *cluster == 0 || !node || *node == 0 || !shards || *shards == 0 ||
       *shards > limits::kShardsMax) {
@@ -102,8 +113,9 @@ Result<Identity> identity_from_text(std::string_view text, std::string_view path
   return Identity{*cluster, NodeId{*node}, static_cast<uint16_t>(*shards)};
 }
 
-Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& fs, Random& random, std::string path,
-                                                           uint16_t shards, uint16_t shards_default) {
+Result<std::unique_ptr<DataDirectory>> DataDirectory::open(FileSystem& fs, Random& random,
+                                                           std::string path, uint16_t shards,
+                                                           uint16_t shards_default) {
   TIDEMARK_CHECK(shards_default > 0 && shards_default <= limits::kShardsMax);
   RETURN_IF_ERROR(fs.create_directories(path));
   std::unique_ptr<DataDirectory> directory(new DataDirectory(fs, std::move(path)));
@@ -119,7 +131,8 @@ Status DataDirectory::load_identity(Random& random, uint16_t shards, uint16_t sh
     ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.list(path_));
     for (const std::string& name : names) {
       if (name.starts_with("shard-")) {
-        return {ErrorCode::kCorrupted, path + " is missing, but " + name + " is there: restore the file"};
+        return {ErrorCode::kCorrupted,
+                path + " is missing, but " + name + " is there: restore the file"};
       }
     }
     while (identity_.cluster_id == 0) {
@@ -137,9 +150,10 @@ Status DataDirectory::load_identity(Random& random, uint16_t shards, uint16_t sh
   RETURN_IF_ERROR(file->read(0, text.mutable_view()));
   ASSIGN_OR_RETURN(identity_, identity_from_text(as_text(text.view()), path));
   if (shards != 0 && shards != identity_.shards) {
-    return {ErrorCode::kConflict, "shards = " + std::to_string(shards) + ", but " + path_ + " was created with " +
-                                      std::to_string(identity_.shards) +
-                                      "; the number of shards is fixed when a data directory is created"};
+    return {ErrorCode::kConflict,
+            "shards = " + std::to_string(shards) + ", but " + path_ + " was created with " +
+                std::to_string(identity_.shards) +
+                "; the number of shards is fixed when a data directory is created"};
   }
   return {};
 }
@@ -168,8 +182,12 @@ Result<std::string> DataDirectory::shard_directory(ShardId shard, std::string_vi
   return path;
 }
 
-Result<std::string> DataDirectory::log_directory(ShardId shard) { return shard_directory(shard, "log"); }
+Result<std::string> DataDirectory::log_directory(ShardId shard) {
+  return shard_directory(shard, "log");
+}
 
-Result<std::string> DataDirectory::views_directory(ShardId shard) { return shard_directory(shard, "views"); }
+Result<std::string> DataDirectory::views_directory(ShardId shard) {
+  return shard_directory(shard, "views");
+}
 
 }  // namespace tidemark::broker

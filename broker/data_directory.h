@@ -3,7 +3,8 @@
 //   LOCK              held while a broker runs on it; a second one is refused
 //   cluster.toml      who this is: written once, atomically, when the directory is created
 //   shard-<n>/log/    the log of a shard: the truth
-//   shard-<n>/views/  its checkpoint (LMDB): can be deleted while the broker is down, start-up then replays the log
+//   shard-<n>/views/  its checkpoint (LMDB): can be deleted while the broker is down, start-up then
+//                     replays the log
 //
 // Thread: opened by one, read by all. Owner: the server.
 #pragma once
@@ -35,11 +36,12 @@ Result<Identity> identity_from_text(std::string_view text, std::string_view path
 
 class DataDirectory {
  public:
-  // Takes the lock; creates the directory and its identity if there is none. `shards` 0: as stored, and `shards_default` for a
-  // new one. Errors: kLocked; kConflict if another number of shards is stored; kCorrupted if shards are there without an
-  // identity; what the file system says.
-  static Result<std::unique_ptr<DataDirectory>> open(FileSystem& fs, Random& random, std::string path,
-                                                     uint16_t shards, uint16_t shards_default);
+  // Takes the lock; creates the directory and its identity if there is none. `shards` 0: as stored,
+  // and `shards_default` for a new one. Errors: kLocked; kConflict if another number of shards is
+  // stored; kCorrupted if shards are there without an identity; what the file system says.
+  static Result<std::unique_ptr<DataDirectory>> open(FileSystem& fs, Random& random,
+                                                     std::string path, uint16_t shards,
+                                                     uint16_t shards_default);
 
   [[nodiscard]] const Identity& identity() const { return identity_; }
 

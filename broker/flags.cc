@@ -82,7 +82,8 @@ Invocation read_command_line(FileSystem& fs, int argc, const char* const* argv) 
     if (option->count() == 0) {
       continue;
     }
-    if (const Status status = set_config_key(invocation.config, name, flags[name], "flag"); !status.ok()) {
+    if (const Status status = set_config_key(invocation.config, name, flags[name], "flag");
+        !status.ok()) {
       return usage_error(std::string(status.context()));
     }
   }

@@ -12,9 +12,9 @@ namespace tidemark::broker {
 struct Invocation {
   enum class Action { kRun, kExit };
   Action action = Action::kExit;
-  Config config;     // kRun
+  Config config;      // kRun
   int exit_code = 0;  // kExit: 0 ok, 1 the configuration is wrong, 2 usage
-  std::string out;   // kExit: for stdout
+  std::string out;    // kExit: for stdout
   std::string error;  // kExit: for stderr
 };
 

@@ -1,4 +1,4 @@
-// Log lines of the daemon: stderr, one line each: `2026-01-31T12:00:00.123Z info event key=value ...`.
+// Log lines of the daemon, on stderr: `2026-01-31T12:00:00.123Z info event key=value ...`.
 #pragma once
 
 #include "log/base/logging.h"

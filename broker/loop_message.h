@@ -1,4 +1,5 @@
-// What the loops of a broker send each other. One mailbox per ordered pair of loops; see broker/shard/mailbox.h.
+// What the loops of a broker send each other. One mailbox per ordered pair of loops; see
+// broker/shard/mailbox.h.
 #pragma once
 
 #include <cstdint>
@@ -88,8 +89,9 @@ struct ShardsStoppedMessage {
 struct CloseMessage {};
 
 using LoopMessage =
-    std::variant<RequestMessage, ReplyMessage, ShardMailMessage, ConnectionMessage, ConnectionGoneMessage, OpenedMessage,
-                 ReportRequestMessage, ReportMessage, StopShardsMessage, ShardsStoppedMessage, CloseMessage>;
+    std::variant<RequestMessage, ReplyMessage, ShardMailMessage, ConnectionMessage,
+                 ConnectionGoneMessage, OpenedMessage, ReportRequestMessage, ReportMessage,
+                 StopShardsMessage, ShardsStoppedMessage, CloseMessage>;
 using LoopMailbox = shard::Mailbox<LoopMessage>;
 
 }  // namespace tidemark::broker

@@ -18,8 +18,9 @@ int main(int argc, char** argv) {
     return invocation.exit_code;
   }
   tidemark::broker::start_logging(invocation.config.log_level);
-  auto server = tidemark::broker::Server::create(std::move(invocation.config), file_system, tidemark::system_clock(),
-                                                 tidemark::seed_from_system());
+  auto server =
+      tidemark::broker::Server::create(std::move(invocation.config), file_system,
+                                       tidemark::system_clock(), tidemark::seed_from_system());
   if (!server.ok()) {
     std::fprintf(stderr, "tidemarkd: %s\n", server.error().to_string().c_str());
     return 1;

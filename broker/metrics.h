@@ -1,4 +1,5 @@
-// /metrics: the numbers of a broker in the text format of Prometheus. Every name begins with tidemark_ and ends with its unit.
+// /metrics: the numbers of a broker in the text format of Prometheus. Every name begins with
+// tidemark_ and ends with its unit.
 #pragma once
 
 #include <cstdint>

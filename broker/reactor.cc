@@ -28,14 +28,15 @@ Status broker_stops() { return {ErrorCode::kShuttingDown, "the broker is stoppin
 
 }  // namespace
 
-Result<std::unique_ptr<Reactor>> Reactor::create(World& world, uint32_t loop, Coordinator* coordinator) {
+Result<std::unique_ptr<Reactor>> Reactor::create(World& world, uint32_t loop,
+                                                 Coordinator* coordinator) {
   std::unique_ptr<Reactor> reactor(new Reactor(world, loop, coordinator));
   ASSIGN_OR_RETURN(reactor->loop_, net::EventLoop::create());
   Reactor* self = reactor.get();
   const std::string number = std::to_string(loop);
   const auto wake = [self] { self->wake(); };
-  reactor->checkpoint_ =
-      std::make_unique<shard::ThreadExecutor>(shard::ThreadExecutor::Options{.name = "checkpoint-" + number}, wake);
+  reactor->checkpoint_ = std::make_unique<shard::ThreadExecutor>(
+      shard::ThreadExecutor::Options{.name = "checkpoint-" + number}, wake);
   reactor->reads_ = std::make_unique<shard::ThreadExecutor>(
       shard::ThreadExecutor::Options{.name = "reads-" + number, .threads = kReadThreads}, wake);
   reactor->tick_timer_ = std::make_unique<net::Timer>(*reactor->loop_, [self] { self->tick(); });
@@ -79,7 +80,8 @@ Status Reactor::open_shards() {
     if (const Status status = open_shard(local); !status.ok()) {
       // Its callbacks have nowhere to go.
       local.disk.reset();
-      return {status.code(), "shard " + std::to_string(local.number) + ": " + std::string(status.context())};
+      return {status.code(),
+              "shard " + std::to_string(local.number) + ": " + std::string(status.context())};
     }
   }
   return {};
@@ -102,14 +104,16 @@ Status Reactor::open_shard(LocalShard& local) {
   options.advertised_port = world_.advertised.port;
   options.segment_bytes = config.segment_bytes;
   options.fsync = config.fsync;
-  options.write_buffer_bytes = std::max(config.write_buffer_bytes / world_.shards(), kShardBufferBytesMin);
-  options.tail_cache_bytes = std::max(config.tail_cache_bytes / world_.shards(), kShardBufferBytesMin);
+  options.write_buffer_bytes =
+      std::max(config.write_buffer_bytes / world_.shards(), kShardBufferBytesMin);
+  options.tail_cache_bytes =
+      std::max(config.tail_cache_bytes / world_.shards(), kShardBufferBytesMin);
   options.checkpoint_log_bytes = config.checkpoint_bytes;
   options.checkpoint_interval_ms = config.checkpoint_interval_ms;
   options.random_seed = world_.shard_seeds[local.number];
   const std::string number = std::to_string(local.number);
-  local.disk = std::make_unique<shard::ThreadExecutor>(shard::ThreadExecutor::Options{.name = "disk-" + number},
-                                                       [this] { wake(); });
+  local.disk = std::make_unique<shard::ThreadExecutor>(
+      shard::ThreadExecutor::Options{.name = "disk-" + number}, [this] { wake(); });
   shard::Environment environment{.file_system = *world_.file_system,
                                  .clock = *world_.clock,
                                  .disk = *local.disk,
@@ -119,11 +123,13 @@ Status Reactor::open_shard(LocalShard& local) {
                                  .outbox = *this,
                                  .store = std::move(store)};
   log::RecoveryReport report;
-  ASSIGN_OR_RETURN(local.runtime, shard::ShardRuntime::open(std::move(environment), std::move(options), &report));
+  ASSIGN_OR_RETURN(local.runtime,
+                   shard::ShardRuntime::open(std::move(environment), std::move(options), &report));
   for (const std::string& note : report.notes) {
     log_line(LogLevel::kWarning, "recovery shard=" + number + " note=\"" + note + "\"");
   }
-  log_line(LogLevel::kInfo, "shard_open shard=" + number + " segments=" + std::to_string(report.segments) +
+  log_line(LogLevel::kInfo, "shard_open shard=" + number +
+                                " segments=" + std::to_string(report.segments) +
                                 " entries=" + std::to_string(report.entries_verified) +
                                 " bytes=" + std::to_string(report.bytes_verified) +
                                 " torn_bytes_cut=" + std::to_string(report.torn_bytes_cut) +
@@ -145,7 +151,7 @@ void Reactor::tick() {
   }
 }
 
-// --- turns ----------------------------------------------------------------------------------------------------------------
+// --- turns ---
 
 void Reactor::woken() {
   for (LocalShard& local : shards_) {
@@ -260,12 +266,14 @@ void Reactor::defer(MoveOnlyFunction<void()> callback) {
   loop_->set_busy(true);
 }
 
-// --- mail -----------------------------------------------------------------------------------------------------------------
+// --- mail ---
 
 void Reactor::send(uint32_t loop, LoopMessage message) {
   if (loop == loop_number_) {
     // Not inside the caller: it may be in the middle of something that the message changes.
-    defer([this, held = std::make_unique<LoopMessage>(std::move(message))] { handle(std::move(*held)); });
+    defer([this, held = std::make_unique<LoopMessage>(std::move(message))] {
+      handle(std::move(*held));
+    });
     return;
   }
   LoopMailbox& mailbox = world_.mailbox(loop_number_, loop);
@@ -291,7 +299,9 @@ void Reactor::handle(LoopMessage message) {
   std::visit([this](auto&& one) { on_message(std::move(one)); }, std::move(message));
 }
 
-void Reactor::on_message(RequestMessage message) { deliver(message.from, message.shard, std::move(message.frame)); }
+void Reactor::on_message(RequestMessage message) {
+  deliver(message.from, message.shard, std::move(message.frame));
+}
 
 void Reactor::on_message(ReplyMessage message) { reply(message.to, std::move(message.frame)); }
 
@@ -312,7 +322,8 @@ void Reactor::on_message(ConnectionMessage message) {
       net::Connection::attach(*loop_, *this, counters_, std::move(message.connection));
   if (!connection.ok()) {
     world_.connections.fetch_sub(1, std::memory_order_relaxed);
-    log_line(LogLevel::kWarning, "connection_lost reason=\"" + connection.error().to_string() + "\"");
+    log_line(LogLevel::kWarning,
+             "connection_lost reason=\"" + connection.error().to_string() + "\"");
     return;
   }
   add_client(std::move(*connection)).start();
@@ -326,13 +337,17 @@ void Reactor::on_message(const ConnectionGoneMessage& message) {
 
 void Reactor::on_message(OpenedMessage message) { coordinator_->loop_opened(std::move(message)); }
 
-void Reactor::on_message(const ReportRequestMessage& message) { send(0, ReportMessage{message.gather, report()}); }
+void Reactor::on_message(const ReportRequestMessage& message) {
+  send(0, ReportMessage{message.gather, report()});
+}
 
 void Reactor::on_message(ReportMessage message) { coordinator_->loop_report(std::move(message)); }
 
-void Reactor::on_message(ShardsStoppedMessage message) { coordinator_->shards_stopped(std::move(message)); }
+void Reactor::on_message(ShardsStoppedMessage message) {
+  coordinator_->shards_stopped(std::move(message));
+}
 
-// --- requests and replies ---------------------------------------------------------------------------------------------------
+// --- requests and replies ---
 
 Reactor::LocalShard* Reactor::local_shard(uint16_t shard) {
   TIDEMARK_CHECK(world_.loop_of(shard) == loop_number_);
@@ -341,14 +356,15 @@ Reactor::LocalShard* Reactor::local_shard(uint16_t shard) {
 }
 
 void Reactor::request(net::Connection& connection, Frame frame) {
-  const uint16_t shard = frame.header.shard == protocol::kNoShard ? uint16_t{0} : frame.header.shard;
+  const uint16_t shard =
+      frame.header.shard == protocol::kNoShard ? uint16_t{0} : frame.header.shard;
   const uint64_t correlation = frame.header.correlation;
   if (shard >= world_.shards()) {
-    connection.reply(correlation,
-                     protocol::make_error_frame(
-                         correlation, {ErrorCode::kInvalidArgument, "shard " + std::to_string(shard) +
-                                                                        " is out of range: 0 to " +
-                                                                        std::to_string(world_.shards() - 1)}));
+    connection.reply(correlation, protocol::make_error_frame(
+                                      correlation, {ErrorCode::kInvalidArgument,
+                                                    "shard " + std::to_string(shard) +
+                                                        " is out of range: 0 to " +
+                                                        std::to_string(world_.shards() - 1)}));
     return;
   }
   const shard::ReplyTo from{.loop = loop_number_,
@@ -388,19 +404,22 @@ void Reactor::mail(shard::ShardMail mail) {
   send(loop, ShardMailMessage{std::move(mail)});
 }
 
-// --- connections ------------------------------------------------------------------------------------------------------------
+// --- connections ---
 
 void Reactor::accept(net::UvHandle<uv_tcp_t> socket) {
   if (world_.connections.load(std::memory_order_relaxed) >= limits::kConnectionsMax) {
     ++counters_.refused;
-    net::Connection::refuse(std::move(socket),
-                            protocol::make_error_frame(
-                                0, {ErrorCode::kLimitExceeded,
-                                    "this broker takes " + std::to_string(limits::kConnectionsMax) + " connections"}));
+    net::Connection::refuse(
+        std::move(socket),
+        protocol::make_error_frame(
+            0, {ErrorCode::kLimitExceeded,
+                "this broker takes " + std::to_string(limits::kConnectionsMax) + " connections"}));
     return;
   }
   world_.connections.fetch_add(1, std::memory_order_relaxed);
-  add_client(std::make_unique<net::Connection>(*this, counters_, next_connection_++, std::move(socket))).start();
+  add_client(
+      std::make_unique<net::Connection>(*this, counters_, next_connection_++, std::move(socket)))
+      .start();
 }
 
 net::Connection& Reactor::add_client(std::unique_ptr<net::Connection> connection) {
@@ -424,10 +443,10 @@ OutFrame Reactor::hello_reply(uint64_t correlation) const {
   const auto version = builder.CreateString(TIDEMARK_VERSION);
   const Identity& identity = world_.data->identity();
   builder.Finish(protocol::fbs::CreateHelloReply(
-      builder, 0, identity.cluster_id, identity.node.value(), identity.shards, limits::kMessageBytesMax,
-      limits::kBatchBytesMax, limits::kFrameBytesMax, fsync, version));
-  return protocol::make_frame(protocol::FrameType::kHello, /*reply=*/true, protocol::kNoShard, correlation,
-                              protocol::finished(builder));
+      builder, 0, identity.cluster_id, identity.node.value(), identity.shards,
+      limits::kMessageBytesMax, limits::kBatchBytesMax, limits::kFrameBytesMax, fsync, version));
+  return protocol::make_frame(protocol::FrameType::kHello, /*reply=*/true, protocol::kNoShard,
+                              correlation, protocol::finished(builder));
 }
 
 void Reactor::hello(net::Connection& connection, Frame frame) {
@@ -440,9 +459,10 @@ void Reactor::hello(net::Connection& connection, Frame frame) {
   uint16_t shard = (*hello)->preferred_shard();
   shard = shard == protocol::kNoShard ? uint16_t{0} : shard;
   if (shard >= world_.shards()) {
-    const std::string text = "preferred shard " + std::to_string(shard) + " is out of range: 0 to " +
-                             std::to_string(world_.shards() - 1);
-    connection.reject_hello(protocol::make_error_frame(correlation, {ErrorCode::kInvalidArgument, text}));
+    const std::string text = "preferred shard " + std::to_string(shard) +
+                             " is out of range: 0 to " + std::to_string(world_.shards() - 1);
+    connection.reject_hello(
+        protocol::make_error_frame(correlation, {ErrorCode::kInvalidArgument, text}));
     return;
   }
   const uint32_t loop = world_.loop_of(shard);
@@ -453,7 +473,8 @@ void Reactor::hello(net::Connection& connection, Frame frame) {
   Result<net::DetachedConnection> detached = connection.detach();
   if (!detached.ok()) {
     // It works from here as well, with a hop.
-    log_line(LogLevel::kWarning, "connection_not_moved reason=\"" + detached.error().to_string() + "\"");
+    log_line(LogLevel::kWarning,
+             "connection_not_moved reason=\"" + detached.error().to_string() + "\"");
     connection.greet(hello_reply(correlation));
     return;
   }
@@ -477,7 +498,8 @@ void Reactor::closed(net::Connection& connection) {
   TIDEMARK_CHECK(found != clients_.end(), "a connection closes once");
   for (uint16_t shard = 0; shard < world_.shards(); ++shard) {
     if (found->second.shards.test(shard)) {
-      // By message also to the own loop: the shard may be in the middle of answering this connection.
+      // By message also to the own loop: the shard may be in the middle of answering this
+      // connection.
       send(world_.loop_of(shard), ConnectionGoneMessage{loop_number_, connection.id(), shard});
     }
   }
@@ -498,13 +520,14 @@ LoopReport Reactor::report() const {
   out.open_connections = clients_.size();
   out.requests_forwarded = requests_forwarded_;
   for (uint32_t to = 0; to < world_.loops; ++to) {
-    out.mail_overflow += to != loop_number_ ? world_.mailbox(loop_number_, to).overflow_messages() : 0;
+    out.mail_overflow +=
+        to != loop_number_ ? world_.mailbox(loop_number_, to).overflow_messages() : 0;
   }
   out.turns = turns_;
   return out;
 }
 
-// --- the end ----------------------------------------------------------------------------------------------------------------
+// --- the end ---
 
 void Reactor::on_message(const StopShardsMessage&) {
   state_ = State::kStopping;
@@ -520,9 +543,11 @@ void Reactor::shard_stopped(LocalShard& local, const Status& status) {
   local.stopped = true;
   --stopping_;
   log_line(status.ok() ? LogLevel::kInfo : LogLevel::kError,
-           "shard_stopped shard=" + std::to_string(local.number) + " status=\"" + status.to_string() + "\"");
+           "shard_stopped shard=" + std::to_string(local.number) + " status=\"" +
+               status.to_string() + "\"");
   if (!status.ok() && stop_status_.ok()) {
-    stop_status_ = {status.code(), "shard " + std::to_string(local.number) + ": " + std::string(status.context())};
+    stop_status_ = {status.code(),
+                    "shard " + std::to_string(local.number) + ": " + std::string(status.context())};
   }
 }
 

@@ -1,14 +1,17 @@
-// Reactor: one event loop with what lives on it: some shards, their workers, and the connections of clients that mostly talk to
-// them. It joins net (sockets) to shard (state) and the loops to each other.
+// Reactor: one event loop with what lives on it: some shards, their workers, and the connections of
+// clients that mostly talk to them. It joins net (sockets) to shard (state) and the loops to each
+// other.
 //
-// A request for a shard of this loop is handed to it directly; one for another loop goes there by mailbox, and its reply comes back
-// the same way. While a mailbox overflows, no connection of this loop is read, so the overflow is bounded by what was in flight.
+// A request for a shard of this loop is handed to it directly; one for another loop goes there by
+// mailbox, and its reply comes back the same way. While a mailbox overflows, no connection of this
+// loop is read, so the overflow is bounded by what was in flight.
 //
-// Turn: timers, I/O and mail run first; then, in turn_ended(): what was deferred, connections that have room again, flush() of every
-// shard (what the turn gathered becomes one log entry each), one write for every connection with output, one wake-up for
-// every loop with new mail.
+// Turn: timers, I/O and mail run first; then, in turn_ended(): what was deferred, connections that
+// have room again, flush() of every shard (what the turn gathered becomes one log entry each), one
+// write for every connection with output, one wake-up for every loop with new mail.
 //
-// Thread: everything but the constructor, the destructor and wake() belongs to the loop's thread. Owner: the server.
+// Thread: everything but the constructor, the destructor and wake() belongs to the loop's thread.
+// Owner: the server.
 #pragma once
 
 #include <atomic>
@@ -25,6 +28,7 @@
 #include "broker/loop_message.h"
 #include "broker/net/connection.h"
 #include "broker/net/event_loop.h"
+#include "broker/replica/raft_engine.h"
 #include "broker/shard/shard_runtime.h"
 #include "broker/shard/thread_executor.h"
 
@@ -32,7 +36,8 @@ namespace tidemark::broker {
 
 class Reactor;
 
-// What all loops share. Set up before their threads start and constant from then on, except the count of connections.
+// What all loops share. Set up before their threads start and constant from then on, except the
+// count of connections.
 struct World {
   Config config;
   DataDirectory* data = nullptr;
@@ -52,7 +57,7 @@ struct World {
   LoopMailbox& mailbox(uint32_t from, uint32_t to) { return *mailboxes[size_t{from} * loops + to]; }
 };
 
-// Gets the messages that are for the broker as a whole. Implemented by the server, called on loop 0.
+// Gets the messages that are for the broker as a whole. The server; called on loop 0.
 class Coordinator {
  public:
   virtual ~Coordinator() = default;
@@ -71,40 +76,44 @@ class Reactor final : public net::LoopClient,
   static constexpr int64_t kCloseMsMax = 5'000;
 
   // `coordinator` is used by loop 0 only.
-  static Result<std::unique_ptr<Reactor>> create(World& world, uint32_t loop, Coordinator* coordinator);
+  static Result<std::unique_ptr<Reactor>> create(World& world, uint32_t loop,
+                                                 Coordinator* coordinator);
   ~Reactor() override;
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
 
   // Opens the shards of this loop (blocking), says so to loop 0, serves until it was closed.
   void run();
+
   // Any thread.
   void wake() { loop_->wake(); }
 
-  // --- for the server, on loop 0 -------------------------------------------------------------------------------------
+  // --- for the server, on loop 0 ---
   [[nodiscard]] net::EventLoop& event_loop() { return *loop_; }
+
   // Takes an accepted socket, or refuses it over the limit.
   void accept(net::UvHandle<uv_tcp_t> socket);
   // To this or another loop; never blocks.
   void send(uint32_t loop, LoopMessage message);
   [[nodiscard]] LoopReport report() const;
 
-  // --- net::LoopClient -----------------------------------------------------------------------------------------------
+  // --- net::LoopClient ---
   void woken() override;
   void turn_ended() override;
-  // --- net::FrameHandler ---------------------------------------------------------------------------------------------
+  // --- net::FrameHandler ---
   void hello(net::Connection& connection, protocol::Frame frame) override;
   void request(net::Connection& connection, protocol::Frame frame) override;
   void has_work(net::Connection& connection) override;
   void closed(net::Connection& connection) override;
+
   [[nodiscard]] bool takes_requests() const override { return !congested_; }
 
   [[nodiscard]] MonotonicTime now() const override { return world_.clock->monotonic(); }
 
-  // --- shard::Outbox -------------------------------------------------------------------------------------------------
+  // --- shard::Outbox ---
   void reply(const shard::ReplyTo& to, protocol::OutFrame frame) override;
   void mail(shard::ShardMail mail) override;
-  // --- replica::Deferrer ---------------------------------------------------------------------------------------------
+  // --- replica::Deferrer ---
   void defer(MoveOnlyFunction<void()> callback) override;
 
  private:

@@ -20,7 +20,8 @@ namespace {
 
 // A loop that does not report within this time is named in the answer.
 constexpr int64_t kGatherMsMax = 3'000;
-// Tools that signal a process and its group bring every signal twice; an impatient operator is slower than that.
+// Tools that signal a process and its group bring every signal twice; an impatient operator is
+// slower than that.
 constexpr int64_t kSameSignalMs = 200;
 // While stopping, what is still open is logged so often.
 constexpr int64_t kStopReportMs = 5'000;
@@ -41,8 +42,8 @@ void raise_descriptor_limit() {
     static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
   }
   if (limit.rlim_cur < wanted) {
-    log_line(LogLevel::kWarning,
-             "few_file_descriptors limit=" + std::to_string(limit.rlim_cur) + " wanted=" + std::to_string(wanted));
+    log_line(LogLevel::kWarning, "few_file_descriptors limit=" + std::to_string(limit.rlim_cur) +
+                                     " wanted=" + std::to_string(wanted));
   }
 }
 
@@ -62,12 +63,15 @@ Result<net::HostPort> advertised_address(const Config& config, const net::HostPo
 }
 
 Status in_key(std::string_view key, const Status& status) {
-  return status.ok() ? status : Status(status.code(), std::string(key) + ": " + std::string(status.context()));
+  return status.ok()
+             ? status
+             : Status(status.code(), std::string(key) + ": " + std::string(status.context()));
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::create(Config config, FileSystem& fs, Clock& clock, uint64_t seed) {
+Result<std::unique_ptr<Server>> Server::create(Config config, FileSystem& fs, Clock& clock,
+                                               uint64_t seed) {
   std::unique_ptr<Server> server(new Server(fs, clock));
   server->started_ = clock.wall();
   server->started_monotonic_ = clock.monotonic();
@@ -94,9 +98,9 @@ Server::~Server() {
 
 Status Server::open_data(Random& random) {
   const uint32_t usual = std::min<uint32_t>(kShardsPerCoreDefault * cores(), limits::kShardsMax);
-  ASSIGN_OR_RETURN(data_,
-                   DataDirectory::open(fs_, random, world_.config.data_dir, static_cast<uint16_t>(world_.config.shards),
-                                       static_cast<uint16_t>(usual)));
+  ASSIGN_OR_RETURN(data_, DataDirectory::open(fs_, random, world_.config.data_dir,
+                                              static_cast<uint16_t>(world_.config.shards),
+                                              static_cast<uint16_t>(usual)));
   world_.data = data_.get();
   for (uint16_t shard = 0; shard < world_.shards(); ++shard) {
     world_.shard_seeds.push_back(random.next());
@@ -105,7 +109,8 @@ Status Server::open_data(Random& random) {
 }
 
 Status Server::create_loops() {
-  const uint32_t wanted = world_.config.loops != 0 ? world_.config.loops : std::min(cores(), kLoopsMax);
+  const uint32_t wanted =
+      world_.config.loops != 0 ? world_.config.loops : std::min(cores(), kLoopsMax);
   // A loop without a shard would have nothing to do.
   world_.loops = std::min<uint32_t>(wanted, world_.shards());
   loops_stopped_.resize(world_.loops);
@@ -114,7 +119,8 @@ Status Server::create_loops() {
     world_.mailboxes.push_back(to_itself ? nullptr : std::make_unique<LoopMailbox>());
   }
   for (uint32_t loop = 0; loop < world_.loops; ++loop) {
-    ASSIGN_OR_RETURN(std::unique_ptr<Reactor> reactor, Reactor::create(world_, loop, loop == 0 ? this : nullptr));
+    ASSIGN_OR_RETURN(std::unique_ptr<Reactor> reactor,
+                     Reactor::create(world_, loop, loop == 0 ? this : nullptr));
     world_.reactors.push_back(std::move(reactor));
   }
   return {};
@@ -123,7 +129,8 @@ Status Server::create_loops() {
 Status Server::bind_sockets() {
   const Config& config = world_.config;
   ASSIGN_OR_RETURN(const net::HostPort address, net::parse_host_port(config.listen));
-  Result<std::unique_ptr<net::Listener>> listener = net::Listener::bind(main_loop().event_loop(), address);
+  Result<std::unique_ptr<net::Listener>> listener =
+      net::Listener::bind(main_loop().event_loop(), address);
   RETURN_IF_ERROR(in_key("listen", listener.status()));
   listener_ = std::move(*listener);
   Result<net::HostPort> advertised = advertised_address(config, listener_->address());
@@ -133,7 +140,8 @@ Status Server::bind_sockets() {
     return {};
   }
   ASSIGN_OR_RETURN(const net::HostPort http, net::parse_host_port(config.http_listen));
-  Result<std::unique_ptr<net::Listener>> http_listener = net::Listener::bind(main_loop().event_loop(), http);
+  Result<std::unique_ptr<net::Listener>> http_listener =
+      net::Listener::bind(main_loop().event_loop(), http);
   RETURN_IF_ERROR(in_key("http-listen", http_listener.status()));
   http_listener_ = std::move(*http_listener);
   return {};
@@ -146,7 +154,8 @@ Status Server::watch_signals() {
   std::signal(SIGHUP, SIG_IGN);
   for (const int signal : {SIGTERM, SIGINT}) {
     ASSIGN_OR_RETURN(std::unique_ptr<net::SignalWatcher> watcher,
-                     net::SignalWatcher::create(main_loop().event_loop(), signal, [this, signal] { signalled(signal); }));
+                     net::SignalWatcher::create(main_loop().event_loop(), signal,
+                                                [this, signal] { signalled(signal); }));
     signals_.push_back(std::move(watcher));
   }
   return {};
@@ -170,7 +179,8 @@ void Server::signalled(int signal) {
 }
 
 Status Server::run() {
-  second_timer_ = std::make_unique<net::Timer>(main_loop().event_loop(), [this] { every_second(); });
+  second_timer_ =
+      std::make_unique<net::Timer>(main_loop().event_loop(), [this] { every_second(); });
   second_timer_->start(1'000, 1'000);
   std::vector<std::thread> threads;
   for (uint32_t loop = 1; loop < world_.loops; ++loop) {
@@ -222,16 +232,18 @@ void Server::serve() {
   }
   state_ = State::kServing;
   const int64_t ms = (clock_.monotonic().ns - started_monotonic_.ns) / 1'000'000;
-  log_line(LogLevel::kInfo, "serving version=" TIDEMARK_VERSION " loops=" + std::to_string(world_.loops) +
-                                " advertised=" + world_.advertised.to_string() + " start_ms=" + std::to_string(ms));
+  log_line(LogLevel::kInfo,
+           "serving version=" TIDEMARK_VERSION " loops=" + std::to_string(world_.loops) +
+               " advertised=" + world_.advertised.to_string() + " start_ms=" + std::to_string(ms));
   // The one line on stdout; who waits for it may have closed the pipe.
-  std::printf("ready listen=%s http=%s shards=%u data=%s fsync=%s pid=%d\n", listener_->address().to_string().c_str(),
-              http_address_.c_str(), unsigned{world_.shards()}, data_->path().c_str(),
+  std::printf("ready listen=%s http=%s shards=%u data=%s fsync=%s pid=%d\n",
+              listener_->address().to_string().c_str(), http_address_.c_str(),
+              unsigned{world_.shards()}, data_->path().c_str(),
               world_.config.fsync.to_string().c_str(), static_cast<int>(::getpid()));
   std::fflush(stdout);
 }
 
-// --- stopping -----------------------------------------------------------------------------------------------------------------
+// --- stopping ---
 
 void Server::stop() {
   state_ = State::kStopping;
@@ -280,16 +292,18 @@ void Server::every_second() {
     at = gathers_.erase(at);
   }
   const int64_t stopping_ms = (now.ns - stopping_since_.ns) / 1'000'000;
-  if (state_ == State::kStopping && stopping_ms > 0 && stopping_ms % kStopReportMs < 1'000 && stopping_ms > 1'000) {
+  if (state_ == State::kStopping && stopping_ms > 0 && stopping_ms % kStopReportMs < 1'000 &&
+      stopping_ms > 1'000) {
     std::string open;
     for (size_t loop = 0; loop < loops_stopped_.size(); ++loop) {
       open += loops_stopped_[loop] ? "" : (open.empty() ? "" : ",") + std::to_string(loop);
     }
-    log_line(LogLevel::kWarning, "still_stopping ms=" + std::to_string(stopping_ms) + " loops=" + open);
+    log_line(LogLevel::kWarning,
+             "still_stopping ms=" + std::to_string(stopping_ms) + " loops=" + open);
   }
 }
 
-// --- pages --------------------------------------------------------------------------------------------------------------------
+// --- pages ---
 
 void Server::http_get(net::HttpRequestId request, std::string_view path) {
   if (path == "/metrics") {
@@ -299,7 +313,8 @@ void Server::http_get(net::HttpRequestId request, std::string_view path) {
   } else if (path == "/healthz") {
     http_->respond(request, {.body = "ok\n"});
   } else {
-    http_->respond(request, {.status = 404, .body = "not found; there are /metrics, /healthz and /readyz\n"});
+    http_->respond(
+        request, {.status = 404, .body = "not found; there are /metrics, /healthz and /readyz\n"});
   }
 }
 
@@ -328,7 +343,8 @@ void Server::loop_report(ReportMessage message) {
   }
   const net::HttpRequestId request = gather.request;
   const Page page = gather.page;
-  const net::HttpResponse response = page == Page::kReady ? ready_page(gather) : metrics_page(std::move(gather));
+  const net::HttpResponse response =
+      page == Page::kReady ? ready_page(gather) : metrics_page(std::move(gather));
   gathers_.erase(found);
   if (http_ != nullptr) {
     http_->respond(request, response);
@@ -350,7 +366,8 @@ net::HttpResponse Server::metrics_page(Gather gather) const {
   for (std::optional<LoopReport>& loop : gather.reports) {
     report.loops.push_back(std::move(*loop));
   }
-  return {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = to_prometheus(report)};
+  return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
+          .body = to_prometheus(report)};
 }
 
 net::HttpResponse Server::ready_page(const Gather& gather) const {

@@ -1,11 +1,16 @@
-// Server: the broker as a whole. Opens the data directory, starts the loops, serves, and stops in order.
+// Server: the broker as a whole. Opens the data directory, starts the loops, serves, and stops in
+// order.
 //
 //   kOpening   every loop opens its shards; sockets are bound, nothing is accepted
 //   kServing   `ready` was printed
-//   kStopping  nothing is accepted any more; the shards refuse new requests, finish what they accepted, checkpoint
-//   kClosing   unsent replies are written (at most Reactor::kCloseMsMax), connections close, loops end
+//   kStopping  nothing is accepted any more; the shards refuse new requests, finish what they
+//              accepted, checkpoint
+//   kClosing   unsent replies are written (at most Reactor::kCloseMsMax), connections close, loops
+//              end
 //
-// Thread: the one that calls create() and run(); it is loop 0's. Signals: SIGTERM and SIGINT stop in order, the second one at once.
+// Signals: SIGTERM and SIGINT stop in order, the second one at once.
+//
+// Thread: the one that calls create() and run(); it is loop 0's.
 #pragma once
 
 #include <cstdint>
@@ -25,20 +30,23 @@ namespace tidemark::broker {
 
 class Server final : public Coordinator, public net::HttpHandler {
  public:
-  // Locks the data directory, creates it if there is none, binds the sockets. `fs` and `clock` outlive the server.
-  static Result<std::unique_ptr<Server>> create(Config config, FileSystem& fs, Clock& clock, uint64_t seed);
+  // Locks the data directory, creates it if there is none, binds the sockets. `fs` and `clock`
+  // outlive the server.
+  static Result<std::unique_ptr<Server>> create(Config config, FileSystem& fs, Clock& clock,
+                                                uint64_t seed);
   ~Server() override;
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Serves until a signal; prints the ready line to stdout. Ok after an ordered stop, else the first thing that went wrong.
+  // Serves until a signal; prints the ready line to stdout. Ok after an ordered stop, else the
+  // first thing that went wrong.
   Status run();
 
-  // --- Coordinator ---------------------------------------------------------------------------------------------------
+  // --- Coordinator ---
   void loop_opened(OpenedMessage message) override;
   void loop_report(ReportMessage message) override;
   void shards_stopped(ShardsStoppedMessage message) override;
-  // --- net::HttpHandler ----------------------------------------------------------------------------------------------
+  // --- net::HttpHandler ---
   void http_get(net::HttpRequestId request, std::string_view path) override;
 
  private:
@@ -71,6 +79,7 @@ class Server final : public Coordinator, public net::HttpHandler {
   void begin_gather(net::HttpRequestId request, Page page);
   [[nodiscard]] net::HttpResponse metrics_page(Gather gather) const;
   [[nodiscard]] net::HttpResponse ready_page(const Gather& gather) const;
+
   [[nodiscard]] Reactor& main_loop() { return *world_.reactors[0]; }
 
   FileSystem& fs_;

@@ -47,11 +47,12 @@ struct WriteWork {
   void run();
 };
 
-// Syncs what was written before. For fsync = interval.
+// Syncs what was written before: for fsync = interval (without `done`), and for Log::sync().
 struct SyncWork {
   std::shared_ptr<Segment> segment;
   Clock* clock = nullptr;
   uint64_t written_to = 0;
+  Log::Completion done;
 
   Status status;
   int64_t sync_ns = 0;

@@ -205,6 +205,8 @@ void Log::truncate_suffix(LogIndex index, LogPosition position, Completion done)
                                encode_truncation({index, position, term_before}), std::move(done));
 }
 
+void Log::sync(Completion done) { impl_->appender.sync(std::move(done)); }
+
 LogPosition Log::next_position() const { return impl_->set.next_position(); }
 
 LogPosition Log::first_position() const { return impl_->set.first_position(); }

@@ -64,6 +64,8 @@ struct LogOptions {
   std::string directory;  // exists
   uint64_t cluster_id = 0;
   ShardId shard;
+  // From 16 KiB (tests) to limits::kSegmentBytesMax. An entry that is larger gets a segment of its
+  // own.
   uint64_t segment_bytes = limits::kSegmentBytesDefault;
   FsyncPolicy fsync;
   size_t tail_cache_bytes = limits::kTailCacheBytesPerShardDefault;
@@ -157,9 +159,18 @@ class Log {
   LogPosition append(EntryKind kind, Term term, LogIndex index, SharedBytes payload,
                      Completion done);
   void append_vote(Vote vote, Completion done);
+  // Requires: at most limits::kSnapshotManifestBytesMax. A manifest whose index is above the last
+  // one comes from elsewhere: it replaces everything stored, and the next append has index + 1 and
+  // its next_position.
   void append_snapshot(SnapshotManifest manifest, Completion done);
-  // Voids the entries from `index` on; the next append has this index and position.
+  // Voids the entries from `index` on; the next append has this index and position. Requires:
+  // `position` is where the entry `index` starts (or both are the end) and is stored. Completions
+  // of voided entries still fire.
   void truncate_suffix(LogIndex index, LogPosition position, Completion done);
+
+  // `done` fires when everything below the present durable_position() is on stable storage,
+  // whatever the fsync policy. It does not fire if the log is or turns read-only.
+  void sync(Completion done);
 
   [[nodiscard]] LogPosition next_position() const;
   // First position that is still stored.

@@ -426,15 +426,35 @@ void SegmentAppender::tick(MonotonicTime now) {
   pump();
 }
 
+void SegmentAppender::sync(Log::Completion done) {
+  if (!failure_.ok()) {
+    return;
+  }
+  // Segments before the one being written were synced when they were sealed.
+  SyncWork work;
+  work.segment = writing_;
+  work.clock = &clock_;
+  work.written_to = written_to_;
+  work.done = std::move(done);
+  submit<&SegmentAppender::on_synced>(std::move(work));
+}
+
 void SegmentAppender::on_synced(SyncWork& work) {
-  sync_out_ = false;
+  if (!work.done) {
+    sync_out_ = false;
+  }
   if (!work.status.ok()) {
     fail(work.status);
+  }
+  if (!failure_.ok()) {
     return;
   }
   count_sync(work.sync_ns);
   if (work.segment == writing_) {
     synced_to_ = std::max(synced_to_, work.written_to);
+  }
+  if (work.done) {
+    work.done();
   }
 }
 

@@ -58,6 +58,8 @@ class SegmentAppender {
   void drop_first();
   void tick(MonotonicTime now);
   void on_failure(MoveOnlyFunction<void(const Status&)> callback);
+  // See Log::sync().
+  void sync(Log::Completion done);
 
   [[nodiscard]] LogPosition durable_position() const { return durable_; }
 

@@ -15,8 +15,14 @@ namespace {
 
 // Runs once per batch on the client's thread. The opaque of a message is the time that it counts
 // from.
+// Opaque of messages that only bring the connections and the producer id about.
+constexpr uint64_t kWarmUp = 0;
+
 void on_delivery(const client::DeliveryBatch& batch, AckCounts& counts) {
   const MonotonicTime now = system_clock().monotonic();
+  if (batch.opaques.front() == kWarmUp) {
+    return;
+  }
   const uint64_t count = batch.opaques.size();
   if (!batch.status.ok()) {
     if (counts.failed.load(std::memory_order_relaxed) == 0) {
@@ -49,6 +55,18 @@ client::ProducerOptions producer_options(const Globals& globals, const BenchOpti
   return out;
 }
 
+// One empty message to each partition, answered before the measurement begins: what it takes to
+// connect is not the latency of a message.
+void warm_up(client::Producer& producer, const client::Topic& topic, const Globals& globals,
+             const BenchOptions& options) {
+  for (uint32_t partition = 0; partition < options.partitions; ++partition) {
+    client::Message message;
+    message.partition = partition;
+    require(producer.send(topic, message, kWarmUp), "sending");
+  }
+  require(producer.flush(globals.timeout_ms).status, fmt::format("topic {}", options.topic));
+}
+
 // False when sending has to stop.
 bool send_one(client::Producer& producer, const client::Topic& topic,
               const client::Message& message, uint64_t intended_ns, const AckCounts& counts) {
@@ -77,6 +95,7 @@ MonotonicTime send_messages(const client::Client& client, const Globals& globals
       client::Producer::create(client, producer_options(globals, options, counts)), "producer");
   const client::Topic topic =
       require(producer.topic(options.topic), fmt::format("topic {}", options.topic));
+  warm_up(producer, topic, globals, options);
   const MonotonicTime started = system_clock().monotonic();
   const auto deadline_ns =
       send_limits.seconds > 0 ? static_cast<int64_t>(send_limits.seconds * 1e9) : INT64_MAX;
@@ -98,7 +117,7 @@ MonotonicTime send_messages(const client::Client& client, const Globals& globals
       break;
     }
     sent.fetch_add(1, std::memory_order_relaxed);
-    if (index % kMessagesBetweenLooks == 0) {
+    if (options.rate > 0 || index % kMessagesBetweenLooks == 0) {
       const uint64_t acked = counts.acked.load(std::memory_order_relaxed);
       progress.update(acked, acked * options.size);
     }

@@ -39,6 +39,8 @@ void add_log_commands(CLI::App& app, Globals& globals) {
       ->add_option("path", verify_options->path, "A data directory or the log directory of a shard")
       ->required()
       ->type_name("DIR");
+  verify->add_flag("--state-hash", verify_options->state_hash,
+                   "Also rebuild the views from each log and print their hash");
   verify->footer(
       "Checks each segment, the hash of each entry and the checksum of each record batch. Damaged "
       "places are printed\n"

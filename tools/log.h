@@ -17,6 +17,7 @@ struct LogDumpOptions {
 
 struct LogVerifyOptions {
   std::string path;
+  bool state_hash = false;
 };
 
 // Exit code 1 if a damaged place was met.

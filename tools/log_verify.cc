@@ -1,9 +1,11 @@
 // tidemark log verify: every hash and checksum of a log, offline and read-only.
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "broker/shard/rebuild.h"
 #include "log/base/posix_file_system.h"
 #include "log/format/log_record.h"
 #include "log/format/record_batch.h"
@@ -27,6 +29,9 @@ struct DirectoryReport {
   log::LogVerification log;
   uint64_t batches = 0;
   uint64_t messages = 0;
+  // Of the views that the log gives, with --state-hash; why there is none otherwise.
+  std::optional<shard::StateHash> state;
+  std::string no_state;
 };
 
 bool same_place(const LogFinding& a, const LogFinding& b) {
@@ -104,7 +109,17 @@ Status check_batches(FileSystem& fs, DirectoryReport& report, const std::string&
   }
 }
 
-Result<DirectoryReport> check_directory(FileSystem& fs, const LogFiles& files) {
+// The views are rebuilt from the log alone, so its beginning must still be there.
+void add_state_hash(FileSystem& fs, DirectoryReport& report) {
+  const Result<shard::StateHash> state = shard::hash_of_log(fs, report.directory);
+  if (state.ok()) {
+    report.state = *state;
+  } else {
+    report.no_state = state.status().to_string();
+  }
+}
+
+Result<DirectoryReport> check_directory(FileSystem& fs, const LogFiles& files, bool state_hash) {
   DirectoryReport report;
   report.directory = files.directory;
   ASSIGN_OR_RETURN(report.log, log::verify_log(fs, files.directory));
@@ -114,6 +129,9 @@ Result<DirectoryReport> check_directory(FileSystem& fs, const LogFiles& files) {
   }
   for (const std::string& file : files.segments) {
     RETURN_IF_ERROR(check_batches(fs, report, file));
+  }
+  if (state_hash && !report.log.damaged()) {
+    add_state_hash(fs, report);
   }
   return report;
 }
@@ -151,6 +169,12 @@ Json to_json(const DirectoryReport& report) {
   object["messages"] = report.messages;
   object["first_position"] = report.log.first.value();
   object["end_position"] = report.log.end.value();
+  if (report.state.has_value()) {
+    object["state_hash"] = fmt::format("{:016x}", report.state->hash);
+    object["state_index"] = report.state->index.value();
+  } else if (!report.no_state.empty()) {
+    object["state_error"] = report.no_state;
+  }
   object["findings"] = std::move(findings);
   return object;
 }
@@ -172,6 +196,12 @@ std::string to_text(const DirectoryReport& report) {
       format_count(report.log.replicated_entries + report.log.local_entries),
       format_count(report.batches), format_count(report.messages), format_bytes(report.log.bytes),
       report.log.first.value(), report.log.end.value());
+  if (report.state.has_value()) {
+    out += fmt::format("state  {}: {:016x} after index {}\n", report.directory, report.state->hash,
+                       report.state->index.value());
+  } else if (!report.no_state.empty()) {
+    out += fmt::format("state  {}: {}\n", report.directory, report.no_state);
+  }
   return out;
 }
 
@@ -186,7 +216,7 @@ int verify_log(const Globals& globals, const LogVerifyOptions& options) {
   uint64_t messages = 0;
   OutputBuffer out;
   for (const LogFiles& files : *found) {
-    const Result<DirectoryReport> report = check_directory(fs, files);
+    const Result<DirectoryReport> report = check_directory(fs, files, options.state_hash);
     throw_if_error(report.status(), files.directory);
     damaged = damaged || report->log.damaged();
     messages += report->messages;

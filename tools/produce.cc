@@ -305,7 +305,7 @@ void send_all(const ProduceOptions& options, MessageSource& source, LineSender& 
     if (!sender.send(line, source.line_number())) {
       return;
     }
-    if (source.line_number() % kMessagesBetweenUpdates == 0) {
+    if (!pacer.unlimited() || source.line_number() % kMessagesBetweenUpdates == 0) {
       progress.update(sender.sent(), sender.bytes());
     }
   }

@@ -19,12 +19,13 @@ std::vector<uint32_t> Topic::partitions_on(ShardId shard) const {
   return found;
 }
 
-TopicOutcome TopicCatalog::create(std::string_view name, TopicConfig config, std::vector<ShardId> shards,
-                                  int64_t now_ms) {
+TopicOutcome TopicCatalog::create(std::string_view name, TopicConfig config,
+                                  std::vector<ShardId> shards, int64_t now_ms) {
   if (by_name_.find(name) != by_name_.end()) {
     return {ErrorCode::kAlreadyExists, by_name_.find(name)->second, 0};
   }
-  if (topics_.size() >= limits::kTopicsMax) {
+  if (topics_.size() >= limits::kTopicsMax ||
+      partition_count() + shards.size() > limits::kPartitionsMax) {
     return {ErrorCode::kLimitExceeded, TopicId{}, 0};
   }
   Topic topic;
@@ -51,6 +52,9 @@ TopicOutcome TopicCatalog::alter(TopicId id, TopicConfig config, std::vector<Sha
   if (shards.size() < topic.shards.size() ||
       !std::equal(topic.shards.begin(), topic.shards.end(), shards.begin())) {
     return {ErrorCode::kConflict, id, 0};
+  }
+  if (partition_count() + shards.size() - topic.shards.size() > limits::kPartitionsMax) {
+    return {ErrorCode::kLimitExceeded, id, 0};
   }
   topic.config = config;
   topic.shards = std::move(shards);
@@ -101,6 +105,14 @@ const Topic* TopicCatalog::find(std::string_view name) const {
 const Topic* TopicCatalog::find(TopicId id) const {
   const auto it = topics_.find(id);
   return it == topics_.end() ? nullptr : &it->second;
+}
+
+size_t TopicCatalog::partition_count() const {
+  size_t count = 0;
+  for (const auto& [id, topic] : topics_) {
+    count += topic.shards.size();
+  }
+  return count;
 }
 
 std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count) const {

@@ -1,5 +1,5 @@
-// The table of topics, a view of the metadata shard: names, ids, configuration, which shard has which partition, and how far the other
-// shards have followed.
+// The table of topics, a view of the metadata shard: names, ids, configuration, which shard has
+// which partition, and how far the other shards have followed.
 //
 //            create            all shards confirmed
 //   (none) ---------> opening ----------------------> ready
@@ -7,7 +7,8 @@
 //                        +------------------------------+
 //   opening, ready -- delete (name is free at once) --> dropping -- all shards confirmed --> (none)
 //
-// Changes only by applying entries; hash() is equal on all replicas. Thread: the metadata shard's loop.
+// Changes only by applying entries; hash() is equal on all replicas. Thread: the metadata shard's
+// loop.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ struct Topic {
   uint64_t version = 1;  // grows with every change
   int64_t created_ms = 0;
   TopicConfig config;
-  std::vector<ShardId> shards;      // of each partition
-  std::set<ShardId> unconfirmed;    // shards that have not yet committed this version
+  std::vector<ShardId> shards;    // of each partition
+  std::set<ShardId> unconfirmed;  // shards that have not yet committed this version
 
   [[nodiscard]] std::vector<uint32_t> partitions_on(ShardId shard) const;
 };
@@ -53,8 +54,9 @@ struct TopicOutcome {
 class TopicCatalog {
  public:
   // kAlreadyExists, kLimitExceeded.
-  TopicOutcome create(std::string_view name, TopicConfig config, std::vector<ShardId> shards, int64_t now_ms);
-  // kUnknownTopic; kConflict if `shards` does not begin with the present ones.
+  TopicOutcome create(std::string_view name, TopicConfig config, std::vector<ShardId> shards,
+                      int64_t now_ms);
+  // kUnknownTopic; kConflict if `shards` does not begin with the present ones; kLimitExceeded.
   TopicOutcome alter(TopicId id, TopicConfig config, std::vector<ShardId> shards);
   // kUnknownTopic.
   TopicOutcome remove(TopicId id);
@@ -66,17 +68,24 @@ class TopicCatalog {
 
   [[nodiscard]] const std::map<TopicId, Topic>& topics() const { return topics_; }
 
+  // Partitions of all topics, those being dropped included.
+  [[nodiscard]] size_t partition_count() const;
+
   // Topics that can be found by name.
   [[nodiscard]] size_t size() const { return by_name_.size(); }
 
-  // Shards for `count` new partitions, the least loaded first (a proposal of the leader, not part of the state).
+  // Shards for `count` new partitions, the least loaded first (a proposal of the leader, not part
+  // of the state).
   [[nodiscard]] std::vector<ShardId> place(uint32_t count, uint16_t shard_count) const;
 
   [[nodiscard]] uint64_t hash() const;
 
-  // --- checkpoint ---------------------------------------------------------------------------------------------------
+  // --- checkpoint
+  // ---------------------------------------------------------------------------------------------------
   void freeze(kv::WriteBatch& batch);
+
   void commit_done() { frozen_.clear(); }
+
   void commit_failed();
   Status load(TopicId id, std::string_view value);
 

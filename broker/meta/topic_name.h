@@ -1,4 +1,5 @@
-// Which names a topic may have: 1 to 200 of [A-Za-z0-9._-], not "." or "..". A name is never a path on disk.
+// Which names a topic may have: 1 to 200 of [A-Za-z0-9._-], not "." or "..". A name is never a path
+// on disk.
 #pragma once
 
 #include <string_view>

@@ -18,8 +18,9 @@ bool HostPort::is_wildcard() const { return host == "0.0.0.0" || host == "::"; }
 
 Result<HostPort> parse_host_port(std::string_view text) {
   const auto invalid = [text](std::string_view what) {
-    return Status(ErrorCode::kInvalidArgument, "'" + std::string(text) + "' " + std::string(what) +
-                                                   "; expected HOST:PORT, as 127.0.0.1:9470 or [::1]:9470");
+    return Status(ErrorCode::kInvalidArgument,
+                  "'" + std::string(text) + "' " + std::string(what) +
+                      "; expected HOST:PORT, as 127.0.0.1:9470 or [::1]:9470");
   };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) {
@@ -54,7 +55,8 @@ Result<sockaddr_storage> resolve(const HostPort& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int error = ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  const int error =
+      ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (error != 0) {
     return Status(ErrorCode::kNotFound, "host '" + address.host + "': " + ::gai_strerror(error));
   }

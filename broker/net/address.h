@@ -25,7 +25,8 @@ struct HostPort {
 // kInvalidArgument that says what is wrong. An IPv6 address needs brackets; the port is 0 to 65535.
 Result<HostPort> parse_host_port(std::string_view text);
 
-// The first address of the host, by the system's resolver. Blocking: start-up only. kNotFound if there is none.
+// The first address of the host, by the system's resolver. Blocking: start-up only. kNotFound if
+// there is none.
 Result<sockaddr_storage> resolve(const HostPort& address);
 
 // The numeric form of a socket address.

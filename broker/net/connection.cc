@@ -23,9 +23,13 @@ using protocol::OutFrame;
 constexpr size_t kHandshakeFramesMax = 16;
 constexpr unsigned kKeepAliveSeconds = 60;
 
-uv_stream_t* stream(const UvHandle<uv_tcp_t>& socket) { return reinterpret_cast<uv_stream_t*>(socket.get()); }
+uv_stream_t* stream(const UvHandle<uv_tcp_t>& socket) {
+  return reinterpret_cast<uv_stream_t*>(socket.get());
+}
 
-bool older_than(MonotonicTime since, MonotonicTime now, int64_t ms) { return now.ns - since.ns > ms * 1'000'000; }
+bool older_than(MonotonicTime since, MonotonicTime now, int64_t ms) {
+  return now.ns - since.ns > ms * 1'000'000;
+}
 
 std::string seconds(int64_t ms) { return std::to_string(ms / 1000) + " s"; }
 
@@ -72,7 +76,8 @@ DetachedConnection::DetachedConnection(DetachedConnection&& other) noexcept
       received(std::move(other.received)),
       hello_reply(std::move(other.hello_reply)) {}
 
-// A write that the socket did not take at once. Owns its bytes; outlives the connection if that closes first.
+// A write that the socket did not take at once. Owns its bytes; outlives the connection if that
+// closes first.
 struct Connection::WriteRequest {
   uv_write_t request = {};
   Connection* owner = nullptr;  // nullptr: closed
@@ -91,8 +96,8 @@ Connection::Connection(FrameHandler& handler, ConnectionCounters& counters, uint
       write_progress_at_(opened_at_) {
   ++counters_.opened;
   socket_->data = this;
-  // Hints: a connection without them still works. Buffer sizes are left to the system, which grows them with the
-  // traffic; setting them would switch that off.
+  // Hints: a connection without them still works. Buffer sizes are left to the system, which grows
+  // them with the traffic; setting them would switch that off.
   static_cast<void>(uv_tcp_nodelay(socket_.get(), 1));
   static_cast<void>(uv_tcp_keepalive(socket_.get(), 1, kKeepAliveSeconds));
 }
@@ -136,19 +141,21 @@ void Connection::refuse(UvHandle<uv_tcp_t> socket, const OutFrame& frame) {
   std::vector<uv_buf_t> parts;
   append_parts(frame, parts);
   // A fresh socket takes a small frame; if not, the peer sees the close alone.
-  static_cast<void>(uv_try_write(stream(socket), parts.data(), static_cast<unsigned>(parts.size())));
+  static_cast<void>(
+      uv_try_write(stream(socket), parts.data(), static_cast<unsigned>(parts.size())));
 }
 
 std::string Connection::peer() const {
   sockaddr_storage address = {};
   int size = sizeof address;
-  if (!socket_ || uv_tcp_getpeername(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+  if (!socket_ ||
+      uv_tcp_getpeername(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     return "?";
   }
   return to_host_port(address).to_string();
 }
 
-// --- in -----------------------------------------------------------------------------------------------------------------
+// --- in ---
 
 void Connection::update_reading() {
   const bool wanted = state_ == State::kHandshake || state_ == State::kLingering ||
@@ -224,7 +231,8 @@ void Connection::take_handshake_bytes(size_t bytes) {
   handshake_filled_ += bytes;
   while (state_ == State::kHandshake && handshake_filled_ >= protocol::kFrameHeaderBytes) {
     const ByteView received = handshake_.view().first(handshake_filled_);
-    Result<FrameHeader> header = protocol::decode_frame_header(received, limits::kFrameBytesMaxBeforeHello);
+    Result<FrameHeader> header =
+        protocol::decode_frame_header(received, limits::kFrameBytesMaxBeforeHello);
     if (!header.ok()) {
       fail(0, header.error());
       return;
@@ -248,8 +256,9 @@ void Connection::take_first_frame(Frame frame) {
   ++counters_.frames_in;
   const uint64_t correlation = frame.header.correlation;
   if (++handshake_frames_ > kHandshakeFramesMax) {
-    fail(correlation, {ErrorCode::kLimitExceeded, "more than " + std::to_string(kHandshakeFramesMax) +
-                                                      " frames without an accepted Hello"});
+    fail(correlation,
+         {ErrorCode::kLimitExceeded, "more than " + std::to_string(kHandshakeFramesMax) +
+                                         " frames without an accepted Hello"});
     return;
   }
   if (const Status status = judge(frame.header); status.code() == ErrorCode::kUnsupportedVersion) {
@@ -350,7 +359,7 @@ void Connection::resume() {
   }
 }
 
-// --- out ----------------------------------------------------------------------------------------------------------------
+// --- out ---
 
 void Connection::greet(OutFrame reply) {
   TIDEMARK_CHECK(state_ == State::kHandshake);
@@ -367,7 +376,8 @@ void Connection::reject_hello(OutFrame reply) {
 Result<DetachedConnection> Connection::detach() {
   TIDEMARK_CHECK(state_ == State::kHandshake);
   uv_os_fd_t fd = -1;
-  RETURN_IF_ERROR(uv_status(uv_fileno(reinterpret_cast<uv_handle_t*>(socket_.get()), &fd), "hand-over"));
+  RETURN_IF_ERROR(
+      uv_status(uv_fileno(reinterpret_cast<uv_handle_t*>(socket_.get()), &fd), "hand-over"));
   DetachedConnection out;
   out.id = id_;
   // libuv closes its own descriptor with the handle; the copy goes on.
@@ -389,8 +399,9 @@ void Connection::reply(uint64_t correlation, OutFrame frame) {
   if (state_ != State::kServing) {
     return;
   }
-  const auto found = std::find_if(in_flight_.begin(), in_flight_.end(),
-                                  [=](const InFlight& one) { return one.correlation == correlation; });
+  const auto found = std::find_if(in_flight_.begin(), in_flight_.end(), [=](const InFlight& one) {
+    return one.correlation == correlation;
+  });
   TIDEMARK_CHECK(found != in_flight_.end(), "a request was answered twice");
   in_flight_bytes_ -= found->bytes;
   // Replies come mostly in order, so what is in front stays in front.
@@ -425,8 +436,8 @@ void Connection::flush() {
   size_t first = 0;
   size_t left = bytes;
   while (left > 0) {
-    const int written =
-        uv_try_write(stream(socket_), parts_.data() + first, static_cast<unsigned>(parts_.size() - first));
+    const int written = uv_try_write(stream(socket_), parts_.data() + first,
+                                     static_cast<unsigned>(parts_.size() - first));
     if (written < 0 && written != UV_EAGAIN) {
       close();
       return;
@@ -469,8 +480,8 @@ void Connection::write_rest(std::vector<uv_buf_t>& parts, size_t first, size_t b
   write->bytes = bytes;
   write->request.data = write.get();
   const int result = uv_write(
-      &write->request, stream(socket_), parts.data() + first, static_cast<unsigned>(parts.size() - first),
-      [](uv_write_t* request, int status) {
+      &write->request, stream(socket_), parts.data() + first,
+      static_cast<unsigned>(parts.size() - first), [](uv_write_t* request, int status) {
         const std::unique_ptr<WriteRequest> done(static_cast<WriteRequest*>(request->data));
         if (done->owner != nullptr) {
           done->owner->write_done(done->bytes, status);
@@ -499,7 +510,7 @@ void Connection::write_done(size_t bytes, int status) {
   }
 }
 
-// --- the end ------------------------------------------------------------------------------------------------------------
+// --- the end ---
 
 void Connection::fail(uint64_t correlation, const Status& status) {
   if (state_ != State::kHandshake && state_ != State::kServing) {
@@ -537,7 +548,8 @@ void Connection::shut_down_if_drained() {
   shut_down_ = true;
   linger_until_ = std::min(linger_until_, {handler_.now().ns + kLingerMsMax * 1'000'000});
   auto request = std::make_unique<uv_shutdown_t>();
-  const int result = uv_shutdown(request.get(), stream(socket_), [](uv_shutdown_t* done, int) { delete done; });
+  const int result =
+      uv_shutdown(request.get(), stream(socket_), [](uv_shutdown_t* done, int) { delete done; });
   if (result != 0) {
     close();
     return;

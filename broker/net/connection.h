@@ -1,19 +1,25 @@
-// Connection: a client's socket on a loop: frames in, replies out, and every bound that keeps it small.
+// Connection: a client's socket on a loop: frames in, replies out, and every bound that keeps it
+// small.
 //
 //                greet()              fail(), finish()
 //   kHandshake ------------> kServing ------------> kLingering ----> kClosed
 //        |  \___________ fail(), finish() ____________/^   (peer done or deadline)
 //        |  detach(): goes on as kServing on another loop
-//        +-----------------------------------------------------------> kClosed   (peer gone, close())
+//        +--------------------------------------------------------> kClosed  (peer gone, close())
 //
-// kHandshake  only Hello is taken, in frames of at most limits::kFrameBytesMaxBeforeHello, within kHandshakeMsMax.
-// kServing    requests go to the handler; the connection counts what is under way and unsent.
-// kLingering  the last word was said; it is written, then the rest of what the peer sends is thrown away for a moment, because closing with
-//             unread bytes would make the system throw the error away.
+//   kHandshake  only Hello is taken, in frames of at most limits::kFrameBytesMaxBeforeHello, within
+//               kHandshakeMsMax.
+//   kServing    requests go to the handler; the connection counts what is under way and unsent.
+//   kLingering  the last word was said: it is written, then the rest of what the peer sends is
+//               thrown away for a moment, because the system throws the last word away when a
+//               socket is closed with unread bytes.
 //
-// Bounds: over limits::kRequestsInFlightPerConnectionMax, kInFlightBytesPerConnectionMax or kOutQueueBytesPerConnectionMax, or while the handler
-// is congested, frames are neither taken from the parser nor read from the socket; below half of all of them it goes on.
-// Thread: the loop's. Owner: the handler, which must not destroy it inside one of its calls into the handler.
+// Bounds: over limits::kRequestsInFlightPerConnectionMax, kInFlightBytesPerConnectionMax or
+// kOutQueueBytesPerConnectionMax, or while the handler is congested, frames are neither taken from
+// the parser nor read from the socket; below half of all of them it goes on.
+//
+// Thread: the loop's. Owner: the handler, which must not destroy it inside one of its calls into
+// the handler.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +47,7 @@ struct ConnectionCounters {
   uint64_t frames_out = 0;
   uint64_t bytes_in = 0;
   uint64_t bytes_out = 0;
-  uint64_t frame_errors = 0;  // streams that could not be understood, late or forbidden first frames
+  uint64_t frame_errors = 0;  // closed for what they sent, or did not send in time
   uint64_t rejected = 0;      // frames of an unknown version or type
   uint64_t paused = 0;        // times that reading stopped at a bound
   uint64_t stalled = 0;       // closed because the peer did not read its replies
@@ -53,13 +59,15 @@ class FrameHandler {
   virtual ~FrameHandler() = default;
   // The first frame. Must call one of greet(), reject_hello(), detach() before it returns.
   virtual void hello(Connection& connection, protocol::Frame frame) = 0;
-  // A request of a known version and type. Must be answered once, now or later, by Connection::reply().
+  // A request of a known version and type. Must be answered once, now or later, by
+  // Connection::reply().
   virtual void request(Connection& connection, protocol::Frame frame) = 0;
   // Asks for resume() and flush() at the end of this turn. May come again within one turn.
   virtual void has_work(Connection& connection) = 0;
   // The socket is gone. Not called after detach().
   virtual void closed(Connection& connection) = 0;
-  // False while requests have nowhere to go. When it turns true again the handler calls resume() of its connections.
+  // False while requests have nowhere to go. When it turns true again the handler calls resume() of
+  // its connections.
   [[nodiscard]] virtual bool takes_requests() const = 0;
   [[nodiscard]] virtual MonotonicTime now() const = 0;
 };
@@ -89,22 +97,24 @@ class Connection {
   enum class State { kHandshake, kServing, kLingering, kClosed };
 
   // Takes an accepted socket.
-  Connection(FrameHandler& handler, ConnectionCounters& counters, uint64_t id, UvHandle<uv_tcp_t> socket);
+  Connection(FrameHandler& handler, ConnectionCounters& counters, uint64_t id,
+             UvHandle<uv_tcp_t> socket);
   // Takes a connection from another loop, greeted. On error the socket is closed.
   static Result<std::unique_ptr<Connection>> attach(EventLoop& loop, FrameHandler& handler,
-                                                    ConnectionCounters& counters, DetachedConnection detached);
+                                                    ConnectionCounters& counters,
+                                                    DetachedConnection detached);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // Starts to read; an attached connection sends its Hello reply and handles what came after the Hello. The handler must know the
-  // connection by now.
+  // Starts to read; an attached connection sends its Hello reply and handles what came after the
+  // Hello. The handler must know the connection by now.
   void start();
 
   // Writes `frame` if the socket takes it at once, and closes: for connections over the limit.
   static void refuse(UvHandle<uv_tcp_t> socket, const protocol::OutFrame& frame);
 
-  // --- answers to FrameHandler::hello() ------------------------------------------------------------------------------
+  // --- answers to FrameHandler::hello() ---
   void greet(protocol::OutFrame reply);
   // Says no; the peer may try another Hello.
   void reject_hello(protocol::OutFrame reply);
@@ -114,7 +124,7 @@ class Connection {
   // The answer to a request. Ignored unless kServing.
   void reply(uint64_t correlation, protocol::OutFrame frame);
 
-  // --- at the end of a turn ------------------------------------------------------------------------------------------
+  // --- at the end of a turn ---
   // Goes on with frames that were held back, if there is room again.
   void resume();
   // Writes everything queued in this turn with one call.
@@ -122,8 +132,8 @@ class Connection {
 
   // Called about once a second; closes what is over its time.
   void check_deadlines();
-  // Takes no more requests, writes what is queued, tells the peer that nothing more comes, and closes when the peer has done so too or
-  // after `ms_max`.
+  // Takes no more requests, writes what is queued, tells the peer that nothing more comes, and
+  // closes when the peer has done so too or after `ms_max`.
   void finish(int64_t ms_max);
   // At once. Calls FrameHandler::closed() unless it was closed before.
   void close();
@@ -172,7 +182,7 @@ class Connection {
   UvHandle<uv_tcp_t> socket_;
   State state_ = State::kHandshake;
   bool reading_ = false;
-  bool blocked_ = false;   // at a bound since the last resume()
+  bool blocked_ = false;    // at a bound since the last resume()
   bool shut_down_ = false;  // our side of the socket
   bool peer_done_ = false;  // the peer's side ended while we were kLingering
   const MonotonicTime opened_at_;
@@ -198,8 +208,8 @@ class Connection {
 
   // Out.
   std::vector<protocol::OutFrame> out_;
-  std::vector<uv_buf_t> parts_;  // scratch of flush()
-  size_t unsent_bytes_ = 0;      // in out_ and in the write under way
+  std::vector<uv_buf_t> parts_;      // scratch of flush()
+  size_t unsent_bytes_ = 0;          // in out_ and in the write under way
   WriteRequest* writing_ = nullptr;  // owned by libuv until its callback
   size_t write_left_seen_ = 0;       // of the write under way, at the last look
   MonotonicTime write_progress_at_;

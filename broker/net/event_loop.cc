@@ -82,7 +82,10 @@ EventLoop::~EventLoop() {
     return;
   }
   uv_walk(
-      &loop_, [](uv_handle_t* handle, void*) { TIDEMARK_CHECK(uv_is_closing(handle), "a handle outlives its loop"); },
+      &loop_,
+      [](uv_handle_t* handle, void*) {
+        TIDEMARK_CHECK(uv_is_closing(handle), "a handle outlives its loop");
+      },
       nullptr);
   // This turns until the close callbacks have freed the handles.
   uv_run(&loop_, UV_RUN_DEFAULT);

@@ -1,8 +1,10 @@
-// EventLoop: a uv_loop_t with the three things every loop of the broker needs: a wake-up from other threads, a hook at the end
-// of each turn, and a way to ask for another turn at once.
+// EventLoop: a uv_loop_t with the three things every loop of the broker needs: a wake-up from other
+// threads, a hook at the end of each turn, and a way to ask for another turn at once.
 //
-// Turn: timers run, then turn_ended(), then the loop sleeps until something happens, then I/O callbacks run; that is the whole circle, so
-// turn_ended() sees everything that timers and I/O have brought since it ran last, and nothing sleeps on work it left.
+// Turn: timers run, then turn_ended(), then the loop sleeps until something happens, then I/O
+// callbacks run; that is the whole circle. So turn_ended() sees everything that timers and I/O have
+// brought since it ran last, and the loop never sleeps on work that turn_ended() has not seen.
+//
 // Thread: the one that calls run() or turn(), for everything but wake().
 #pragma once
 
@@ -28,7 +30,8 @@ class EventLoop {
  public:
   // kUnavailable if the system refuses (file descriptors).
   static Result<std::unique_ptr<EventLoop>> create();
-  // Closes what is left. Requires: not inside run(); everything that stands on the loop (timers, connections) is gone.
+  // Closes what is left. Requires: not inside run(); everything that stands on the loop (timers,
+  // connections) is gone.
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;

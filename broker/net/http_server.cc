@@ -102,12 +102,16 @@ HttpRequest parse_http_request(std::string_view received) {
   return request;
 }
 
-// One connection: reads a request, waits for the answer, writes it, then throws away what the client still sends until it
-// closes (closing with unread bytes would make the system throw the answer away).
+// One connection: reads a request, waits for the answer, writes it, then throws away what the
+// client still sends until it closes (closing with unread bytes would make the system throw the
+// answer away).
 class HttpServer::Exchange {
  public:
   Exchange(HttpServer& server, HttpRequestId id, UvHandle<uv_tcp_t> socket)
-      : server_(server), id_(id), opened_at_(server.clock_.monotonic()), socket_(std::move(socket)) {
+      : server_(server),
+        id_(id),
+        opened_at_(server.clock_.monotonic()),
+        socket_(std::move(socket)) {
     socket_->data = this;
   }
 
@@ -147,13 +151,15 @@ class HttpServer::Exchange {
       write->text += response.body;
     }
     write->request.data = write.get();
-    const uv_buf_t buffer = uv_buf_init(write->text.data(), static_cast<unsigned>(write->text.size()));
-    const int result = uv_write(&write->request, stream(), &buffer, 1, [](uv_write_t* request, int status) {
-      const std::unique_ptr<Write> done(static_cast<Write*>(request->data));
-      if (done->owner != nullptr) {
-        done->owner->written(status);
-      }
-    });
+    const uv_buf_t buffer =
+        uv_buf_init(write->text.data(), static_cast<unsigned>(write->text.size()));
+    const int result =
+        uv_write(&write->request, stream(), &buffer, 1, [](uv_write_t* request, int status) {
+          const std::unique_ptr<Write> done(static_cast<Write*>(request->data));
+          if (done->owner != nullptr) {
+            done->owner->written(status);
+          }
+        });
     if (result == 0) {
       write_ = write.release();
     } else {
@@ -197,7 +203,8 @@ class HttpServer::Exchange {
       case HttpRequest::Kind::kIncomplete:
         return;
       case HttpRequest::Kind::kRefused:
-        respond({request.refusal, "text/plain; charset=utf-8", std::string(reason_of(request.refusal)) + "\n"});
+        respond({request.refusal, "text/plain; charset=utf-8",
+                 std::string(reason_of(request.refusal)) + "\n"});
         return;
       case HttpRequest::Kind::kGet:
       case HttpRequest::Kind::kHead:

@@ -1,7 +1,9 @@
-// HttpServer: answers GET and HEAD of a few fixed paths (metrics, health). One request per connection, bodies are not read.
+// HttpServer: answers GET and HEAD of a few fixed paths (metrics, health). One request per
+// connection, bodies are not read.
 //
-// Bounds: kRequestBytesMax for request line and headers (else 431), kConnectionsMax at once (more are closed unanswered), kRequestMsMax
-// for the request to arrive, kConnectionMsMax for all of it.
+// Bounds: kRequestBytesMax for request line and headers (else 431), kConnectionsMax at once (more
+// are closed unanswered), kRequestMsMax for the request to arrive, kConnectionMsMax for all of it.
+//
 // Thread: the loop's. Owner: the server; destroying it closes everything.
 #pragma once
 
@@ -34,13 +36,15 @@ class HttpHandler {
   virtual void http_get(HttpRequestId request, std::string_view path) = 0;
 };
 
-// What the first line and the headers of a request say, or how to refuse it. Pure, for tests and fuzzing.
+// What the first line and the headers of a request say, or how to refuse it. Pure, for tests and
+// fuzzing.
 struct HttpRequest {
   enum class Kind { kIncomplete, kGet, kHead, kRefused };
   Kind kind = Kind::kIncomplete;
-  std::string path;   // kGet, kHead
-  int refusal = 0;    // kRefused: the status
+  std::string path;  // kGet, kHead
+  int refusal = 0;   // kRefused: the status
 };
+
 HttpRequest parse_http_request(std::string_view received);
 
 class HttpServer {

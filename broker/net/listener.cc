@@ -26,15 +26,16 @@ Result<std::unique_ptr<Listener>> Listener::bind(EventLoop& loop, const HostPort
   int size = sizeof bound;
   // Also brings out an address in use, which uv_tcp_bind keeps for later.
   RETURN_IF_ERROR(uv_status(
-      uv_tcp_getsockname(listener->socket_.get(), reinterpret_cast<sockaddr*>(&bound), &size), subject));
+      uv_tcp_getsockname(listener->socket_.get(), reinterpret_cast<sockaddr*>(&bound), &size),
+      subject));
   listener->address_ = {address.host, to_host_port(bound).port};
   return listener;
 }
 
 Status Listener::start(OnAccept on_accept) {
   on_accept_ = std::move(on_accept);
-  const int result =
-      uv_listen(reinterpret_cast<uv_stream_t*>(socket_.get()), kBacklog, [](uv_stream_t* server, int status) {
+  const int result = uv_listen(
+      reinterpret_cast<uv_stream_t*>(socket_.get()), kBacklog, [](uv_stream_t* server, int status) {
         if (auto* self = owner_of<Listener>(server); self != nullptr && status == 0) {
           self->accept_one();
         }
@@ -49,8 +50,8 @@ void Listener::accept_one() {
   }
   UvHandle<uv_tcp_t> client(handle.release());
   // A peer that is gone again is no error of ours.
-  if (uv_accept(reinterpret_cast<uv_stream_t*>(socket_.get()), reinterpret_cast<uv_stream_t*>(client.get())) ==
-      0) {
+  if (uv_accept(reinterpret_cast<uv_stream_t*>(socket_.get()),
+                reinterpret_cast<uv_stream_t*>(client.get())) == 0) {
     on_accept_(std::move(client));
   }
 }

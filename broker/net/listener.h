@@ -1,5 +1,5 @@
-// Listener: a listening TCP socket on a loop. Bound when created, so that a port chosen by the system is known before anything is
-// served; listens from start() on.
+// Listener: a listening TCP socket on a loop. Bound when created, so that a port chosen by the
+// system is known before anything is served; listens from start() on.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,8 @@ class Listener {
   // Gets each accepted socket.
   using OnAccept = MoveOnlyFunction<void(UvHandle<uv_tcp_t>)>;
 
-  // Binds. Port 0 takes a free one. kConflict if the address is taken, kNotFound for an unknown host; names the address.
+  // Binds. Port 0 takes a free one. kConflict if the address is taken, kNotFound for an unknown
+  // host; names the address.
   static Result<std::unique_ptr<Listener>> bind(EventLoop& loop, const HostPort& address);
 
   // From here on connections are accepted. Same errors as bind().

@@ -1,7 +1,8 @@
-// libuv handles owned by std::unique_ptr: letting go of one closes it; its memory is freed in the close callback.
+// libuv handles owned by std::unique_ptr: letting go of one closes it; its memory is freed in the
+// close callback.
 //
-// The deleter clears `data` first. Every callback begins with owner_of<T>() and does nothing when that gives nullptr, so a callback may destroy
-// the object it belongs to.
+// The deleter clears `data` first. Every callback begins with owner_of<T>() and does nothing when
+// that gives nullptr, so a callback may destroy the object it belongs to.
 #pragma once
 
 #include <memory>
@@ -32,7 +33,8 @@ Owner* owner_of(Handle* handle) {
 }
 
 // What libuv says about a call on `subject`: "listen 127.0.0.1:9470: address already in use".
-// UV_EADDRINUSE -> kConflict; UV_EACCES, UV_EPERM -> kNotAllowed; UV_ENOENT, UV_EAI_NONAME -> kNotFound; else kUnavailable.
+// UV_EADDRINUSE -> kConflict; UV_EACCES, UV_EPERM -> kNotAllowed; UV_ENOENT, UV_EAI_NONAME ->
+// kNotFound; else kUnavailable.
 Status uv_status(int error, std::string_view subject);
 
 }  // namespace tidemark::net

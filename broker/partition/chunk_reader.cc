@@ -7,12 +7,11 @@ namespace tidemark::partition {
 
 namespace {
 
-bool belongs(std::string_view key, PartitionId id) {
-  return key.substr(0, 9) == keys::of('I', id);
-}
+bool belongs(std::string_view key, PartitionId id) { return key.substr(0, 9) == keys::of('I', id); }
 
 // Positions `view` at the chunk that has or follows `from`.
-Result<std::optional<kv::ReadView::Pair>> seek_chunk(kv::ReadView& view, PartitionId id, Offset from) {
+Result<std::optional<kv::ReadView::Pair>> seek_chunk(kv::ReadView& view, PartitionId id,
+                                                     Offset from) {
   ASSIGN_OR_RETURN(auto pair, view.seek_back(keys::chunk(id, from)));
   if (pair.has_value() && belongs(pair->key, id)) {
     return pair;
@@ -41,7 +40,8 @@ Status walk_stored(kv::ReadView& view, PartitionId id, Offset from,
   return Status();
 }
 
-Result<std::vector<BatchRef>> find_stored(kv::ReadView& view, PartitionId id, Offset from, size_t bytes_max) {
+Result<std::vector<BatchRef>> find_stored(kv::ReadView& view, PartitionId id, Offset from,
+                                          size_t bytes_max) {
   std::vector<BatchRef> found;
   size_t bytes = 0;
   RETURN_IF_ERROR(walk_stored(view, id, from, [&](const BatchRef& ref) {
@@ -55,8 +55,8 @@ Result<std::vector<BatchRef>> find_stored(kv::ReadView& view, PartitionId id, Of
   return found;
 }
 
-Result<std::optional<BatchRef>> find_stored_time(kv::ReadView& view, PartitionId id, Offset start, Offset end,
-                                                 int64_t time_ms) {
+Result<std::optional<BatchRef>> find_stored_time(kv::ReadView& view, PartitionId id, Offset start,
+                                                 Offset end, int64_t time_ms) {
   // Smallest offset whose chunk ends late enough: the begin of that chunk, or `start`.
   uint64_t low = start.value();
   uint64_t high = end.value();

@@ -1,8 +1,10 @@
-// A run of batch references, delta-packed: the unit in which the index of a partition lies in the store.
+// A run of batch references, delta-packed: the unit in which the index of a partition lies in the
+// store.
 //
-//   u8 version = 1, varint count, then for each reference: varint gap to the previous end offset, varint count, varint bytes,
-//   varint zigzag(position - previous position), varint received_ms - previous (never negative); last 8 bytes XXH3-64 of all
-//   before. About 8 to 12 bytes per reference.
+//   u8 version = 1, varint count, then for each reference: varint gap to the previous end offset,
+//   varint count, varint bytes, varint zigzag(position - previous position), varint received_ms -
+//   previous (never negative); last 8 bytes XXH3-64 of all before. About 8 to 12 bytes per
+//   reference.
 #pragma once
 
 #include <span>

@@ -17,12 +17,14 @@ Offset IndexView::memory_start() const {
   return has_stored_ ? Offset{std::numeric_limits<uint64_t>::max()} : Offset{0};
 }
 
-std::optional<std::vector<BatchRef>> IndexView::find(Offset from, size_t bytes_max, Offset start) const {
+std::optional<std::vector<BatchRef>> IndexView::find(Offset from, size_t bytes_max,
+                                                     Offset start) const {
   if (!complete_from(std::max(from, start))) {
     return std::nullopt;
   }
-  auto it = std::lower_bound(refs_.begin(), refs_.end(), from,
-                             [](const BatchRef& ref, Offset offset) { return ref.end() <= offset; });
+  auto it =
+      std::lower_bound(refs_.begin(), refs_.end(), from,
+                       [](const BatchRef& ref, Offset offset) { return ref.end() <= offset; });
   std::vector<BatchRef> found;
   size_t bytes = 0;
   for (; it != refs_.end(); ++it) {

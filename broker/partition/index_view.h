@@ -1,8 +1,9 @@
-// The index of a partition: offset -> batch. References since the last checkpoint (and those whose bytes are still in the log's tail cache)
-// are in memory; older ones lie in the store as packed chunks and are found by chunk_reader.h on a worker.
+// The index of a partition: offset -> batch. References since the last checkpoint (and those whose
+// bytes are still in the log's tail cache) are in memory; older ones lie in the store as packed
+// chunks and are found by chunk_reader.h on a worker.
 //
-// Thread: the shard's loop. Invariants: references are in offset order without overlap; memory holds an unbroken suffix
-// of the index; everything before `stored_end()` is in the store.
+// Thread: the shard's loop. Invariants: references are in offset order without overlap; memory
+// holds an unbroken suffix of the index; everything before `stored_end()` is in the store.
 #pragma once
 
 #include <deque>
@@ -19,24 +20,28 @@ class IndexView {
   // Requires: ref.base >= end of the last reference.
   void append(const BatchRef& ref) { refs_.push_back(ref); }
 
-  // References in memory that overlap [from, ...), in order, until their bytes exceed `bytes_max` (at least one if there is one).
-  // nullopt: `from` lies before what memory holds; ask the store.
-  [[nodiscard]] std::optional<std::vector<BatchRef>> find(Offset from, size_t bytes_max, Offset start) const;
-  // First reference in memory that has anything from `start` on and received_ms >= time. nullopt if there is none or an older one may
-  // lie in the store.
+  // References in memory that overlap [from, ...), in order, until their bytes exceed `bytes_max`
+  // (at least one if there is one). nullopt: `from` lies before what memory holds; ask the store.
+  [[nodiscard]] std::optional<std::vector<BatchRef>> find(Offset from, size_t bytes_max,
+                                                          Offset start) const;
+  // First reference in memory that has anything from `start` on and received_ms >= time. nullopt if
+  // there is none or an older one may lie in the store.
   [[nodiscard]] std::optional<BatchRef> find_time(int64_t time_ms, Offset start) const;
 
   // True if memory holds everything from `start` on.
   [[nodiscard]] bool complete_from(Offset start) const { return memory_start() <= start; }
 
-  // Base offset of the first reference in memory; the largest offset if there is none and nothing is stored.
+  // Base offset of the first reference in memory; the largest offset if there is none and nothing
+  // is stored.
   [[nodiscard]] Offset memory_start() const;
 
   [[nodiscard]] const std::deque<BatchRef>& refs() const { return refs_; }
 
-  // --- checkpoint ---------------------------------------------------------------------------------------------------
-  // Adds to `batch` the chunks that cover all references not yet stored (the last, partial chunk is written again as it grows) and
-  // remembers how far that reaches until commit_done() or commit_failed().
+  // --- checkpoint
+  // ---------------------------------------------------------------------------------------------------
+  // Adds to `batch` the chunks that cover all references not yet stored (the last, partial chunk is
+  // written again as it grows) and remembers how far that reaches until commit_done() or
+  // commit_failed().
   void freeze(PartitionId id, kv::WriteBatch& batch);
   void commit_done();
   void commit_failed();
@@ -49,7 +54,8 @@ class IndexView {
 
  private:
   std::deque<BatchRef> refs_;
-  uint64_t evicted_ = 0;      // references ever removed from the front: ordinals below are relative to it
+  uint64_t evicted_ =
+      0;  // references ever removed from the front: ordinals below are relative to it
   uint64_t stored_ = 0;       // ordinal: all before are in the store
   uint64_t chunk_begin_ = 0;  // ordinal at which the open (last, partial) chunk begins
   uint64_t frozen_end_ = 0;

@@ -27,8 +27,8 @@ void Partition::set_config(PartitionConfig config) {
   dirty_ = true;
 }
 
-AppendOutcome Partition::append(const format::BatchHeader& header, LogPosition position, int64_t received_ms,
-                                uint64_t use) {
+AppendOutcome Partition::append(const format::BatchHeader& header, LogPosition position,
+                                int64_t received_ms, uint64_t use) {
   AppendOutcome outcome;
   if (header.producer_id >= 0) {
     const SequenceVerdict verdict = producers_.judge(header);

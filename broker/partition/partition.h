@@ -1,4 +1,5 @@
-// Partition: a view over the shard's log. Offsets are assigned when a batch is applied; the batch stays where the log has it.
+// Partition: a view over the shard's log. Offsets are assigned when a batch is applied; the batch
+// stays where the log has it.
 //
 // Everything here changes only by applying entries, in order, so all replicas agree (hash()).
 // Thread: the shard's loop.
@@ -25,7 +26,7 @@ struct PartitionConfig {
 struct AppendOutcome {
   ErrorCode error = ErrorCode::kOk;
   bool duplicate = false;
-  Offset base;                    // ok
+  Offset base;  // ok
   int64_t received_ms = 0;
   int32_t expected_sequence = 0;  // kOutOfOrderSequence
 };
@@ -41,7 +42,8 @@ class Partition {
   void set_config(PartitionConfig config);
 
   // `position` is of the batch's first byte, `use` the shard's record counter.
-  AppendOutcome append(const format::BatchHeader& header, LogPosition position, int64_t received_ms, uint64_t use);
+  AppendOutcome append(const format::BatchHeader& header, LogPosition position, int64_t received_ms,
+                       uint64_t use);
 
   struct TrimTo {
     Offset start;
@@ -73,7 +75,8 @@ class Partition {
 
   [[nodiscard]] uint64_t hash() const;
 
-  // --- checkpoint ---------------------------------------------------------------------------------------------------
+  // --- checkpoint
+  // ---------------------------------------------------------------------------------------------------
   // True if something changed since the last freeze.
   [[nodiscard]] bool dirty() const { return dirty_; }
 
@@ -82,6 +85,7 @@ class Partition {
 
   void freeze(kv::WriteBatch& batch);
   void commit_done();
+
   // Stored references whose batches lie before `keep_from` may leave memory.
   void evict_before(LogPosition keep_from) { index_.evict_before(keep_from); }
 

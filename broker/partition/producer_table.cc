@@ -28,7 +28,8 @@ SequenceVerdict ProducerTable::judge(const format::BatchHeader& header) const {
     return refuse(ErrorCode::kFenced, 0);
   }
   if (header.producer_epoch > producer.epoch) {
-    return header.base_sequence == 0 ? SequenceVerdict{} : refuse(ErrorCode::kOutOfOrderSequence, 0);
+    return header.base_sequence == 0 ? SequenceVerdict{}
+                                     : refuse(ErrorCode::kOutOfOrderSequence, 0);
   }
   if (header.base_sequence == producer.next_sequence) {
     return {};

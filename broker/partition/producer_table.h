@@ -1,9 +1,11 @@
-// What a partition remembers of its idempotent producers, so that a batch sent twice is stored once.
+// What a partition remembers of its idempotent producers, so that a batch sent twice is stored
+// once.
 //
-// Per producer: epoch, next sequence and the last limits::kProducerBatchesRemembered batches with the offsets they were given. Key of a batch is
-// (producer id, epoch, first sequence, last sequence); sequences count messages and wrap from 2^31 - 1 to 0. The table is part of the replicated
-// state: it changes only when entries are applied, and which producer is forgotten (the one idle longest) is deterministic too.
-// Thread: the shard's loop.
+// Per producer: epoch, next sequence and the last limits::kProducerBatchesRemembered batches with
+// the offsets they were given. Key of a batch is (producer id, epoch, first sequence, last
+// sequence); sequences count messages and wrap from 2^31 - 1 to 0. The table is part of the
+// replicated state: it changes only when entries are applied, and which producer is forgotten (the
+// one idle longest) is deterministic too. Thread: the shard's loop.
 #pragma once
 
 #include <array>
@@ -24,16 +26,17 @@ namespace tidemark::partition {
 struct SequenceVerdict {
   enum class Kind { kAccept, kDuplicate, kRefuse };
   Kind kind = Kind::kAccept;
-  Offset original_base;                      // kDuplicate: what it got the first time
-  ErrorCode error = ErrorCode::kOk;          // kRefuse
-  int32_t expected_sequence = 0;             // kRefuse, kOutOfOrderSequence
+  Offset original_base;              // kDuplicate: what it got the first time
+  ErrorCode error = ErrorCode::kOk;  // kRefuse
+  int32_t expected_sequence = 0;     // kRefuse, kOutOfOrderSequence
 };
 
 class ProducerTable {
  public:
   // Judges a batch of a producer (header.producer_id >= 0) without changing anything.
   [[nodiscard]] SequenceVerdict judge(const format::BatchHeader& header) const;
-  // Records an accepted batch. `use` grows with every call (the shard's record counter): it orders producers by idleness.
+  // Records an accepted batch. `use` grows with every call (the shard's record counter): it orders
+  // producers by idleness.
   void accept(const format::BatchHeader& header, Offset base, uint64_t use);
 
   [[nodiscard]] size_t size() const { return producers_.size(); }
@@ -41,9 +44,12 @@ class ProducerTable {
   // Independent of insertion order.
   [[nodiscard]] uint64_t hash() const { return hash_; }
 
-  // --- checkpoint ---------------------------------------------------------------------------------------------------
+  // --- checkpoint
+  // ---------------------------------------------------------------------------------------------------
   void freeze(PartitionId id, kv::WriteBatch& batch);
+
   void commit_done() { frozen_.clear(); }
+
   void commit_failed();
   // At start, in any order; finish_load() restores the order of idleness.
   Status load(ProducerId id, std::string_view value);

@@ -1,4 +1,5 @@
-// Keys of a shard's checkpoint store. One letter says what it is; numbers are big-endian, so that bytewise order is numeric order.
+// Keys of a shard's checkpoint store. One letter says what it is; numbers are big-endian, so that
+// bytewise order is numeric order.
 #pragma once
 
 #include <string>
@@ -35,7 +36,9 @@ inline std::string of(char letter, PartitionId id) {
 inline std::string partition(PartitionId id) { return of('P', id); }
 
 // Index chunk, by the base offset of its first batch.
-inline std::string chunk(PartitionId id, Offset base) { return of('I', id) + number64(base.value()); }
+inline std::string chunk(PartitionId id, Offset base) {
+  return of('I', id) + number64(base.value());
+}
 
 inline std::string producer(PartitionId id, ProducerId producer) {
   return of('D', id) + number64(producer.value());

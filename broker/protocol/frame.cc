@@ -14,7 +14,8 @@ namespace tidemark::protocol {
 namespace {
 
 constexpr size_t kStagingBytes = 64 * limits::kKiB;
-// An incomplete frame larger than this leaves the staging block for its own; a smaller one waits there for its rest.
+// An incomplete frame larger than this leaves the staging block for its own; a smaller one waits
+// there for its rest.
 constexpr size_t kStagedFrameBytesMax = 16 * limits::kKiB;
 static_assert(kStagedFrameBytesMax < kStagingBytes, "prepare() always has room to give");
 
@@ -27,7 +28,9 @@ uint32_t header_check(const uint8_t* header) {
   return static_cast<uint32_t>(xxh3({header, kCheckedHeaderBytes}));
 }
 
-Status malformed(std::string text) { return {ErrorCode::kMalformed, "frame header: " + std::move(text)}; }
+Status malformed(std::string text) {
+  return {ErrorCode::kMalformed, "frame header: " + std::move(text)};
+}
 
 }  // namespace
 
@@ -80,7 +83,8 @@ std::string_view frame_type_name(FrameType type) {
 
 Result<FrameHeader> decode_frame_header(ByteView header, size_t frame_bytes_max) {
   if (header.size() < kFrameHeaderBytes) {
-    return malformed(std::to_string(header.size()) + " bytes, needs " + std::to_string(kFrameHeaderBytes));
+    return malformed(std::to_string(header.size()) + " bytes, needs " +
+                     std::to_string(kFrameHeaderBytes));
   }
   const uint8_t* at = header.data();
   if (load_le<uint32_t>(at) != kFrameMagic) {
@@ -97,12 +101,15 @@ Result<FrameHeader> decode_frame_header(ByteView header, size_t frame_bytes_max)
   out.shard = load_le<uint16_t>(at + 12);
   out.correlation = load_le<uint64_t>(at + 16);
   out.table_bytes = load_le<uint32_t>(at + 24);
-  // Another version may give the flags and the reserved bytes a meaning; it is answered, not cut off.
-  if (out.version == kProtocolVersion && ((at[9] & ~kFlagReply) != 0 || load_le<uint16_t>(at + 14) != 0)) {
+  // Another version may give the flags and the reserved bytes a meaning; it is answered, not cut
+  // off.
+  if (out.version == kProtocolVersion &&
+      ((at[9] & ~kFlagReply) != 0 || load_le<uint16_t>(at + 14) != 0)) {
     return malformed("reserved bits are set");
   }
   if (out.frame_bytes > frame_bytes_max) {
-    return Status(ErrorCode::kTooLarge, "frame of " + std::to_string(out.frame_bytes) + " bytes, the limit is " +
+    return Status(ErrorCode::kTooLarge, "frame of " + std::to_string(out.frame_bytes) +
+                                            " bytes, the limit is " +
                                             std::to_string(frame_bytes_max));
   }
   if (out.frame_bytes < kFrameHeaderBytes ||
@@ -128,7 +135,9 @@ void encode_frame_header(const FrameHeader& header, MutableByteView out) {
   store_le<uint32_t>(at + 28, header_check(at));
 }
 
-ByteView Frame::payload() const { return bytes.view().subspan(kFrameHeaderBytes + padded(header.table_bytes)); }
+ByteView Frame::payload() const {
+  return bytes.view().subspan(kFrameHeaderBytes + padded(header.table_bytes));
+}
 
 MutableByteView FrameParser::prepare() {
   if (large_.size() != 0) {
@@ -198,13 +207,14 @@ size_t OutFrame::bytes() const {
   return total;
 }
 
-OutFrame make_frame(FrameType type, bool reply, uint16_t shard, uint64_t correlation, ByteView table,
-                    std::vector<SharedBytes> payload) {
+OutFrame make_frame(FrameType type, bool reply, uint16_t shard, uint64_t correlation,
+                    ByteView table, std::vector<SharedBytes> payload) {
   OutFrame frame;
   frame.payload = std::move(payload);
   frame.head = Buffer(kFrameHeaderBytes + padded(table.size()));
   const size_t frame_bytes = frame.bytes();
-  TIDEMARK_CHECK(frame_bytes <= limits::kFrameBytesMax, "the sender keeps to the limit it is held to");
+  TIDEMARK_CHECK(frame_bytes <= limits::kFrameBytesMax,
+                 "the sender keeps to the limit it is held to");
   FrameHeader header;
   header.frame_bytes = static_cast<uint32_t>(frame_bytes);
   header.reply = reply;

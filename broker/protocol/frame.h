@@ -11,10 +11,11 @@
 //       16     8 correlation id, chosen by the asking side, returned in the reply
 //       24     4 table bytes
 //       28     4 low 32 bits of XXH3-64 over bytes 0..27
-//       32       FlatBuffers table, zeros up to a multiple of 8, then the payload (record batches) up to the end
+//       32       FlatBuffers table, zeros up to a multiple of 8, then the payload (record batches)
+//       up to the end
 //
-// Everything in the header is checked before anything is allocated. A frame of an unknown version or type has a header of this
-// same shape, so it can be skipped and answered.
+// Everything in the header is checked before anything is allocated. A frame of an unknown version
+// or type has a header of this same shape, so it can be skipped and answered.
 #pragma once
 
 #include <cstdint>
@@ -60,8 +61,8 @@ struct FrameHeader {
   uint32_t table_bytes = 0;
 };
 
-// Checks magic, header check, and that frame_bytes is within [header, frame_bytes_max] and holds the table.
-// kMalformed or kTooLarge (names the limit). Version and type are not judged here.
+// Checks magic, header check, and that frame_bytes is within [header, frame_bytes_max] and holds
+// the table. kMalformed or kTooLarge (names the limit). Version and type are not judged here.
 Result<FrameHeader> decode_frame_header(ByteView header, size_t frame_bytes_max);
 void encode_frame_header(const FrameHeader& header, MutableByteView out);
 
@@ -70,12 +71,15 @@ struct Frame {
   FrameHeader header;
   SharedBytes bytes;  // whole frame
 
-  [[nodiscard]] ByteView table() const { return bytes.view().subspan(kFrameHeaderBytes, header.table_bytes); }
+  [[nodiscard]] ByteView table() const {
+    return bytes.view().subspan(kFrameHeaderBytes, header.table_bytes);
+  }
 
   [[nodiscard]] ByteView payload() const;
 };
 
-// Finds frames in a byte stream. Feed it what was read; take frames out. After an error the stream is beyond repair: close it.
+// Finds frames in a byte stream. Feed it what was read; take frames out. After an error the stream
+// is beyond repair: close it.
 //
 // Memory: one block per frame under way, allocated only after its header was checked.
 class FrameParser {
@@ -84,13 +88,15 @@ class FrameParser {
 
   void set_frame_bytes_max(size_t bytes) { frame_bytes_max_ = bytes; }
 
-  // Where the next bytes from the socket should go (never empty); tell with commit() how many arrived. Large frames are read straight
-  // into their own block.
+  // Where the next bytes from the socket should go (never empty); tell with commit() how many
+  // arrived. Large frames are read straight into their own block.
   MutableByteView prepare();
-  // Appends complete frames to `out`. kMalformed, kTooLarge: the connection must be closed (after an error reply, if wanted).
+  // Appends complete frames to `out`. kMalformed, kTooLarge: the connection must be closed (after
+  // an error reply, if wanted).
   Status commit(size_t bytes, std::vector<Frame>& out);
 
-  // Bytes of an incomplete frame that were received so far (a handed-over connection takes them along).
+  // Bytes of an incomplete frame that were received so far (a handed-over connection takes them
+  // along).
   [[nodiscard]] bool mid_frame() const;
 
  private:
@@ -104,7 +110,8 @@ class FrameParser {
   FrameHeader large_header_;
 };
 
-// A frame to be sent: header and table in one small block, then parts that share memory with the log tail or a client batch.
+// A frame to be sent: header and table in one small block, then parts that share memory with the
+// log tail or a client batch.
 struct OutFrame {
   Buffer head;  // frame header, table, padding
   std::vector<SharedBytes> payload;
@@ -113,7 +120,7 @@ struct OutFrame {
 };
 
 // Builds header + padded table. `payload_bytes` is what the caller will add to OutFrame::payload.
-OutFrame make_frame(FrameType type, bool reply, uint16_t shard, uint64_t correlation, ByteView table,
-                    std::vector<SharedBytes> payload = {});
+OutFrame make_frame(FrameType type, bool reply, uint16_t shard, uint64_t correlation,
+                    ByteView table, std::vector<SharedBytes> payload = {});
 
 }  // namespace tidemark::protocol

@@ -11,10 +11,12 @@ Status to_status(const fbs::Error* error) {
   return {error_from_wire(error->code()), std::string(view(error->message()))};
 }
 
-uint32_t retry_after_ms(const fbs::Error* error) { return error != nullptr ? error->retry_after_ms() : 0; }
+uint32_t retry_after_ms(const fbs::Error* error) {
+  return error != nullptr ? error->retry_after_ms() : 0;
+}
 
-flatbuffers::Offset<fbs::Error> build_error(flatbuffers::FlatBufferBuilder& builder, const Status& status,
-                                            uint32_t retry_after_ms) {
+flatbuffers::Offset<fbs::Error> build_error(flatbuffers::FlatBufferBuilder& builder,
+                                            const Status& status, uint32_t retry_after_ms) {
   if (status.ok()) {
     return 0;
   }

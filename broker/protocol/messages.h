@@ -1,4 +1,5 @@
-// Typed access to the tables of a frame: verified views of what came in, builders for what goes out.
+// Typed access to the tables of a frame: verified views of what came in, builders for what goes
+// out.
 //
 // Every table passes the FlatBuffers Verifier (depth and count bounded) before a field is read.
 #pragma once
@@ -8,16 +9,20 @@
 #include "broker/protocol/frame.h"
 #include "broker/protocol/schema/protocol_generated.h"
 #include "flatbuffers/flatbuffers.h"
+#include "log/base/limits.h"
 #include "log/base/result.h"
 
 namespace tidemark::protocol {
 
-// The table of a frame as T, or kMalformed naming the frame type. The pointer lives as long as the frame's bytes.
+// The table of a frame as T, or kMalformed naming the frame type. The pointer lives as long as the
+// frame's bytes.
 template <typename T>
 Result<const T*> read_table(ByteView table, std::string_view name) {
-  flatbuffers::Verifier verifier(table.data(), table.size(), /*max_depth=*/16, /*max_tables=*/16'384);
+  flatbuffers::Verifier verifier(table.data(), table.size(), /*max_depth=*/16,
+                                 /*max_tables=*/limits::kTablesPerFrameMax);
   if (table.size() < 8 || !verifier.VerifyBuffer<T>(nullptr)) {
-    return Status(ErrorCode::kMalformed, std::string("table of ") + std::string(name) + " does not verify");
+    return Status(ErrorCode::kMalformed,
+                  std::string("table of ") + std::string(name) + " does not verify");
   }
   return flatbuffers::GetRoot<T>(table.data());
 }
@@ -31,8 +36,8 @@ Status to_status(const fbs::Error* error);
 uint32_t retry_after_ms(const fbs::Error* error);
 
 // nullptr offset for an ok status (the field is then left out).
-flatbuffers::Offset<fbs::Error> build_error(flatbuffers::FlatBufferBuilder& builder, const Status& status,
-                                            uint32_t retry_after_ms = 0);
+flatbuffers::Offset<fbs::Error> build_error(flatbuffers::FlatBufferBuilder& builder,
+                                            const Status& status, uint32_t retry_after_ms = 0);
 
 inline ByteView finished(const flatbuffers::FlatBufferBuilder& builder) {
   return {builder.GetBufferPointer(), builder.GetSize()};

@@ -1,4 +1,5 @@
-// What a shard asks of the stored log and index without knowing files: bytes in memory at once, the rest later.
+// What a shard asks of the stored log and index without knowing files: bytes in memory at once, the
+// rest later.
 //
 // Thread: the shard's loop; callbacks fire on it at a later turn, never inside the call.
 #pragma once
@@ -57,11 +58,14 @@ class BatchSource {
   virtual void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) = 0;
 
   using RefFound = MoveOnlyFunction<void(Result<std::optional<partition::BatchRef>>)>;
-  virtual void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) = 0;
+  virtual void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms,
+                         RefFound done) = 0;
 
   using TrimPlanned = MoveOnlyFunction<void(Result<TrimPlan>)>;
-  // Walks the stored part of the index from `start` (up to `until`). A plan that removes nothing has batches == 0.
-  virtual void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal, TrimPlanned done) = 0;
+  // Walks the stored part of the index from `start` (up to `until`). A plan that removes nothing
+  // has batches == 0.
+  virtual void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal,
+                         TrimPlanned done) = 0;
 };
 
 }  // namespace tidemark::shard

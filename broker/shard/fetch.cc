@@ -10,8 +10,8 @@ namespace fbs = protocol::fbs;
 
 namespace {
 
-// Batches smaller than this are copied behind one another; larger ones share memory with the log tail and get a stamped
-// head of their own.
+// Batches smaller than this are copied behind one another; larger ones share memory with the log
+// tail and get a stamped head of their own.
 constexpr size_t kCopiedBatchBytes = 4 * limits::kKiB;
 
 // Base offsets are stamped here: bytes in the log stay as the producer sent them.
@@ -36,23 +36,25 @@ void add_batches(const std::vector<FetchOp::Piece>& pieces, std::vector<SharedBy
       const bool large = piece.ref.bytes >= kCopiedBatchBytes;
       const size_t copied = large ? format::kBatchStampBytes : piece.ref.bytes;
       std::memcpy(block.data() + at, piece.bytes->data(), copied);
-      format::stamp_batch(block.mutable_view().subspan(at, format::kBatchStampBytes), piece.ref.base.value(),
-                          piece.ref.bytes, 0);
+      format::stamp_batch(block.mutable_view().subspan(at, format::kBatchStampBytes),
+                          piece.ref.base.value(), piece.ref.bytes, 0);
       at += copied;
     }
     out.emplace_back(std::move(block));
     const FetchOp::Piece& last = pieces[end - 1];
     if (last.ref.bytes >= kCopiedBatchBytes) {
-      out.push_back(last.bytes->slice(format::kBatchStampBytes, last.ref.bytes - format::kBatchStampBytes));
+      out.push_back(
+          last.bytes->slice(format::kBatchStampBytes, last.ref.bytes - format::kBatchStampBytes));
     }
   }
 }
 
-// What lies before a damaged batch is delivered; the reader meets the error when it asks for that batch itself, and is told where
-// to go on behind it.
+// What lies before a damaged batch is delivered; the reader meets the error when it asks for that
+// batch itself, and is told where to go on behind it.
 void cut_at_damage(FetchOp::Part& part) {
-  const auto damaged = std::find_if(part.pieces.begin(), part.pieces.end(),
-                                    [](const FetchOp::Piece& piece) { return !piece.bytes.has_value(); });
+  const auto damaged =
+      std::find_if(part.pieces.begin(), part.pieces.end(),
+                   [](const FetchOp::Piece& piece) { return !piece.bytes.has_value(); });
   if (damaged == part.pieces.end()) {
     return;
   }
@@ -66,22 +68,24 @@ void cut_at_damage(FetchOp::Part& part) {
 }
 
 Status unknown_partition(PartitionId id, ShardId shard) {
-  return Status(ErrorCode::kUnknownPartition, "topic id " + std::to_string(id.topic.value()) + " partition " +
-                                                  std::to_string(id.index.value()) + " on shard " +
-                                                  std::to_string(shard.value()));
+  return Status(ErrorCode::kUnknownPartition, "topic id " + std::to_string(id.topic.value()) +
+                                                  " partition " + std::to_string(id.index.value()) +
+                                                  " on shard " + std::to_string(shard.value()));
 }
 
 }  // namespace
 
 void Shard::on_fetch(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
-  const Result<const fbs::Fetch*> request = protocol::read_table<fbs::Fetch>(frame.table(), "Fetch");
+  const Result<const fbs::Fetch*> request =
+      protocol::read_table<fbs::Fetch>(frame.table(), "Fetch");
   if (!request.ok()) {
     return refuse(from, request.error());
   }
   const auto* parts = (*request)->parts();
   if (parts == nullptr || parts->size() == 0 || parts->size() > limits::kPartsPerRequestMax) {
-    return refuse(from, Status(ErrorCode::kInvalidArgument,
-                               "a fetch has 1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts"));
+    return refuse(
+        from, Status(ErrorCode::kInvalidArgument,
+                     "a fetch has 1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts"));
   }
   auto op = std::make_unique<FetchOp>();
   op->id = next_fetch_++;
@@ -104,7 +108,8 @@ void Shard::evaluate(std::unique_ptr<FetchOp> op) {
   if (!collect(*op)) {
     return find_cold(std::move(op));
   }
-  const bool waits = op->bytes < op->bytes_min && !op->failed && now_.monotonic < op->deadline && !stopping_;
+  const bool waits =
+      op->bytes < op->bytes_min && !op->failed && now_.monotonic < op->deadline && !stopping_;
   if (waits) {
     return park(std::move(op));
   }
@@ -134,7 +139,8 @@ bool Shard::collect(FetchOp& op) {
     if (part.offset < part.start || part.offset > part.high_watermark) {
       part.status = Status(ErrorCode::kOffsetOutOfRange,
                            "offset " + std::to_string(part.offset.value()) + "; stored are " +
-                               std::to_string(part.start.value()) + " to " + std::to_string(part.high_watermark.value()));
+                               std::to_string(part.start.value()) + " to " +
+                               std::to_string(part.high_watermark.value()));
       op.failed = true;
       continue;
     }
@@ -148,7 +154,8 @@ bool Shard::collect(FetchOp& op) {
     }
     const size_t budget = std::min(part.bytes_max, op.bytes_max - op.bytes);
     std::optional<std::vector<partition::BatchRef>> refs =
-        part.found.has_value() ? part.found : partition->index().find(part.offset, budget, part.start);
+        part.found.has_value() ? part.found
+                               : partition->index().find(part.offset, budget, part.start);
     if (!refs.has_value()) {
       op.find_part = i;
       return false;
@@ -210,25 +217,26 @@ void Shard::read_cold(std::unique_ptr<FetchOp> op) {
       }
     }
   }
-  source_->read(std::move(refs), [this, op = std::move(op)](std::vector<Result<SharedBytes>> read) mutable {
-    size_t next = 0;
-    for (FetchOp::Part& part : op->parts) {
-      for (FetchOp::Piece& piece : part.pieces) {
-        if (piece.bytes.has_value()) {
-          continue;
-        }
-        Result<SharedBytes>& bytes = read[next++];
-        if (bytes.ok()) {
-          piece.bytes = std::move(*bytes);
-        } else {
-          piece.damage = bytes.error();
-        }
-      }
-      cut_at_damage(part);
-    }
-    finish_fetch(*op);
-    cold_done();
-  });
+  source_->read(std::move(refs),
+                [this, op = std::move(op)](std::vector<Result<SharedBytes>> read) mutable {
+                  size_t next = 0;
+                  for (FetchOp::Part& part : op->parts) {
+                    for (FetchOp::Piece& piece : part.pieces) {
+                      if (piece.bytes.has_value()) {
+                        continue;
+                      }
+                      Result<SharedBytes>& bytes = read[next++];
+                      if (bytes.ok()) {
+                        piece.bytes = std::move(*bytes);
+                      } else {
+                        piece.damage = bytes.error();
+                      }
+                    }
+                    cut_at_damage(part);
+                  }
+                  finish_fetch(*op);
+                  cold_done();
+                });
 }
 
 void Shard::cold_done() {
@@ -270,7 +278,8 @@ void Shard::finish_fetch(FetchOp& op) {
   send_reply(op.to, reply.Finish(), std::move(payload));
 }
 
-// --- long polls ---------------------------------------------------------------------------------------------------------
+// --- long polls
+// ---------------------------------------------------------------------------------------------------------
 
 void Shard::park(std::unique_ptr<FetchOp> op) {
   if (parked_.size() >= limits::kFetchWaitersPerShardMax) {
@@ -345,7 +354,8 @@ void Shard::connection_closed(uint32_t loop, uint64_t connection) {
   }
 }
 
-// --- offsets and description --------------------------------------------------------------------------------------------
+// --- offsets and description
+// --------------------------------------------------------------------------------------------
 
 void Shard::on_list_offsets(const ReplyTo& from, const protocol::Frame& frame) {
   const Result<const fbs::ListOffsets*> request =
@@ -355,15 +365,17 @@ void Shard::on_list_offsets(const ReplyTo& from, const protocol::Frame& frame) {
   }
   const auto* parts = (*request)->parts();
   if (parts == nullptr || parts->size() == 0 || parts->size() > limits::kPartsPerRequestMax) {
-    return refuse(from, Status(ErrorCode::kInvalidArgument,
-                               "1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts are allowed"));
+    return refuse(
+        from, Status(ErrorCode::kInvalidArgument,
+                     "1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts are allowed"));
   }
   auto op = std::make_shared<ListOffsetsOp>();
   op->to = from;
   op->parts.resize(parts->size());
   op->unanswered = 1;
   for (uint32_t i = 0; i < parts->size(); ++i) {
-    const PartitionId id{TopicId{parts->Get(i)->topic()}, PartitionIndex{parts->Get(i)->partition()}};
+    const PartitionId id{TopicId{parts->Get(i)->topic()},
+                         PartitionIndex{parts->Get(i)->partition()}};
     const int64_t time_ms = parts->Get(i)->time_ms();
     ListOffsetsOp::Part& part = op->parts[i];
     const partition::Partition* partition = views_.find(id);
@@ -373,7 +385,8 @@ void Shard::on_list_offsets(const ReplyTo& from, const protocol::Frame& frame) {
       part.offset = partition->end();
     } else if (time_ms == -2 || partition->start() == partition->end()) {
       part.offset = partition->start();
-    } else if (const auto ref = partition->index().find_time(time_ms, partition->start()); ref.has_value()) {
+    } else if (const auto ref = partition->index().find_time(time_ms, partition->start());
+               ref.has_value()) {
       part.offset = std::max(ref->base, partition->start());
       part.time_ms = ref->received_ms;
     } else {
@@ -382,17 +395,18 @@ void Shard::on_list_offsets(const ReplyTo& from, const protocol::Frame& frame) {
       const auto first_in_memory = partition->index().refs().empty()
                                        ? std::optional<partition::BatchRef>()
                                        : partition->index().refs().front();
-      source_->find_time(id, partition->start(), end, time_ms,
-                         [this, op, i, end, first_in_memory](Result<std::optional<partition::BatchRef>> stored) {
-                           ListOffsetsOp::Part& waiting = op->parts[i];
-                           waiting.status = stored.status();
-                           if (stored.ok()) {
-                             const auto& found = stored->has_value() ? *stored : first_in_memory;
-                             waiting.offset = found.has_value() ? found->base : end;
-                             waiting.time_ms = found.has_value() ? found->received_ms : -1;
-                           }
-                           finish_list_offsets(op);
-                         });
+      source_->find_time(
+          id, partition->start(), end, time_ms,
+          [this, op, i, end, first_in_memory](Result<std::optional<partition::BatchRef>> stored) {
+            ListOffsetsOp::Part& waiting = op->parts[i];
+            waiting.status = stored.status();
+            if (stored.ok()) {
+              const auto& found = stored->has_value() ? *stored : first_in_memory;
+              waiting.offset = found.has_value() ? found->base : end;
+              waiting.time_ms = found.has_value() ? found->received_ms : -1;
+            }
+            finish_list_offsets(op);
+          });
     }
   }
   finish_list_offsets(op);
@@ -429,7 +443,8 @@ void Shard::on_partition_describe(const ReplyTo& from, const protocol::Frame& fr
   std::vector<PartitionId> wanted;
   const auto* numbers = (*request)->partitions();
   if (numbers != nullptr && numbers->size() > limits::kPartitionsPerTopicMax) {
-    return refuse(from, Status(ErrorCode::kInvalidArgument, "more partitions than a topic can have"));
+    return refuse(from,
+                  Status(ErrorCode::kInvalidArgument, "more partitions than a topic can have"));
   }
   if (numbers != nullptr && numbers->size() > 0) {
     for (const uint32_t number : *numbers) {

@@ -1,7 +1,7 @@
 // Requests that read, while they are under way.
 //
-//   kCollecting --enough--> kReplying          kCollecting --index not in memory--> kFinding --> kCollecting
-//   kCollecting --too little, time left--> parked --data or deadline--> kCollecting
+//   kCollecting --enough--> kReplying          kCollecting --index not in memory--> kFinding -->
+//   kCollecting kCollecting --too little, time left--> parked --data or deadline--> kCollecting
 //   kCollecting --bytes not in memory--> kReading --> kReplying
 #pragma once
 
@@ -44,10 +44,10 @@ struct FetchOp {
   size_t bytes_min = 0;
   size_t bytes_max = 0;
   std::vector<Part> parts;
-  size_t bytes = 0;           // of all pieces
-  bool failed = false;        // some part has an error
-  bool unread = false;        // some piece has no bytes yet
-  size_t find_part = 0;       // part that needs a cold find
+  size_t bytes = 0;      // of all pieces
+  bool failed = false;   // some part has an error
+  bool unread = false;   // some piece has no bytes yet
+  size_t find_part = 0;  // part that needs a cold find
 };
 
 struct ListOffsetsOp {

@@ -1,11 +1,12 @@
-// Mailbox: one direction of mail between two loops: a bounded queue, and an overflow on the sender's side, so that sending never
-// blocks and never drops.
+// Mailbox: one direction of mail between two loops: a bounded queue, and an overflow on the
+// sender's side, so that sending never blocks and never drops.
 //
-// The overflow is bounded by its user: as long as settled() is false the sending loop takes no new work from its sockets, so at most
-// what those had in flight can pile up.
+// The overflow is bounded by its user: as long as settled() is false the sending loop takes no new
+// work from its sockets, so at most what those had in flight can pile up.
 //
-// Thread: one sending and one receiving thread; each function says whose it is. Waking the other side is the owner's business:
-// the sender wakes the receiver after send(), the receiver wakes the sender when take_sender_waiting() says so.
+// Thread: one sending and one receiving thread; each function says whose it is. Waking the other
+// side is the owner's business: the sender wakes the receiver after send(), the receiver wakes the
+// sender when take_sender_waiting() says so.
 #pragma once
 
 #include <atomic>
@@ -44,8 +45,9 @@ class Mailbox {
     const size_t before = overflow_.size();
     push_overflow();
     if (!overflow_.empty()) {
-      // Pairs with take_sender_waiting(): of the two exchanges one comes first. Either the receiver's finds the flag set, or this
-      // one follows it and the second try sees the room that the receiver made before.
+      // Pairs with take_sender_waiting(): of the two exchanges one comes first. Either the
+      // receiver's finds the flag set, or this one follows it and the second try sees the room that
+      // the receiver made before.
       sender_waiting_.exchange(true, std::memory_order_acq_rel);
       push_overflow();
     }
@@ -64,8 +66,11 @@ class Mailbox {
     return message ? std::move(*message) : nullptr;
   }
 
-  // Receiver, after a receive() that gave something: true once if the sender has an overflow and must be woken to send it.
-  [[nodiscard]] bool take_sender_waiting() { return sender_waiting_.exchange(false, std::memory_order_acq_rel); }
+  // Receiver, after a receive() that gave something: true once if the sender has an overflow and
+  // must be woken to send it.
+  [[nodiscard]] bool take_sender_waiting() {
+    return sender_waiting_.exchange(false, std::memory_order_acq_rel);
+  }
 
  private:
   void push_overflow() {

@@ -1,4 +1,5 @@
-// Produce and producer ids: a batch is validated, gathered into the next log entry, and answered when that entry is applied.
+// Produce and producer ids: a batch is validated, gathered into the next log entry, and answered
+// when that entry is applied.
 #include <utility>
 
 #include "broker/shard/shard.h"
@@ -9,14 +10,16 @@ namespace tidemark::shard {
 namespace fbs = protocol::fbs;
 
 void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
-  const Result<const fbs::Produce*> request = protocol::read_table<fbs::Produce>(frame.table(), "Produce");
+  const Result<const fbs::Produce*> request =
+      protocol::read_table<fbs::Produce>(frame.table(), "Produce");
   if (!request.ok()) {
     return refuse(from, request.error());
   }
   const auto* parts = (*request)->parts();
   if (parts == nullptr || parts->size() == 0 || parts->size() > limits::kPartsPerRequestMax) {
     return refuse(from, Status(ErrorCode::kInvalidArgument,
-                               "a produce request has 1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts"));
+                               "a produce request has 1 to " +
+                                   std::to_string(limits::kPartsPerRequestMax) + " parts"));
   }
   uint64_t bytes = 0;
   for (const auto* part : *parts) {
@@ -25,7 +28,8 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
   ByteView payload = frame.payload();
   if (bytes != payload.size()) {
     return refuse(from, Status(ErrorCode::kMalformed, "parts announce " + std::to_string(bytes) +
-                                                          " bytes, the payload has " + std::to_string(payload.size())));
+                                                          " bytes, the payload has " +
+                                                          std::to_string(payload.size())));
   }
   auto op = std::make_shared<ProduceOp>();
   op->to = from;
@@ -51,24 +55,27 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
   }
 }
 
-Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
-                           uint32_t& retry_after_ms) {
+Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,
+                           PendingRecord pending, uint32_t& retry_after_ms) {
   RETURN_IF_ERROR(may_write());
   if (views_.find(partition) == nullptr) {
-    return Status(ErrorCode::kUnknownPartition, "topic id " + std::to_string(partition.topic.value()) + " partition " +
-                                                    std::to_string(partition.index.value()) + " on shard " +
-                                                    std::to_string(options_.shard.value()));
+    return Status(ErrorCode::kUnknownPartition,
+                  "topic id " + std::to_string(partition.topic.value()) + " partition " +
+                      std::to_string(partition.index.value()) + " on shard " +
+                      std::to_string(options_.shard.value()));
   }
   if (batch.size() > limits::kBatchBytesMax) {
-    return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(batch.size()) + " bytes; the limit is " +
+    return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(batch.size()) +
+                                            " bytes; the limit is " +
                                             std::to_string(limits::kBatchBytesMax));
   }
   // A batch larger than the whole buffer has its turn when nothing else is in it.
   if (accepted_bytes_ > 0 && accepted_bytes_ + batch.size() > options_.write_buffer_bytes) {
     ++counters_.refused_overloaded;
     retry_after_ms = limits::kRetryAfterMsDefault;
-    return Status(ErrorCode::kOverloaded, "the write buffer of shard " + std::to_string(options_.shard.value()) +
-                                              " is full (" + std::to_string(options_.write_buffer_bytes) + " bytes)");
+    return Status(ErrorCode::kOverloaded,
+                  "the write buffer of shard " + std::to_string(options_.shard.value()) +
+                      " is full (" + std::to_string(options_.write_buffer_bytes) + " bytes)");
   }
   ASSIGN_OR_RETURN(const format::BatchHeader header, format::validate_produced_batch(batch));
   if (header.transactional) {
@@ -94,10 +101,12 @@ void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome)
     part.duplicate = outcome.append.duplicate;
     counters_.duplicates += outcome.append.duplicate ? 1 : 0;
   } else if (outcome.error == ErrorCode::kOutOfOrderSequence) {
-    part.status = Status(outcome.error, "expected sequence " + std::to_string(outcome.append.expected_sequence));
+    part.status = Status(outcome.error,
+                         "expected sequence " + std::to_string(outcome.append.expected_sequence));
   } else {
-    part.status = Status(outcome.error, "topic id " + std::to_string(outcome.partition.topic.value()) + " partition " +
-                                            std::to_string(outcome.partition.index.value()));
+    part.status =
+        Status(outcome.error, "topic id " + std::to_string(outcome.partition.topic.value()) +
+                                  " partition " + std::to_string(outcome.partition.index.value()));
   }
   if (--pending.produce->unanswered == 0) {
     finish_produce(*pending.produce);
@@ -126,7 +135,8 @@ void Shard::finish_produce(ProduceOp& op) {
 
 void Shard::on_init_producer(const ReplyTo& from) {
   if (options_.shard != ShardId{0}) {
-    return refuse(from, Status(ErrorCode::kWrongShard, "producer ids are given by the metadata shard"));
+    return refuse(from,
+                  Status(ErrorCode::kWrongShard, "producer ids are given by the metadata shard"));
   }
   if (const Status status = may_write(); !status.ok()) {
     return refuse(from, status);

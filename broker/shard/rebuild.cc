@@ -15,7 +15,8 @@ struct Found {
   log::SegmentEntry entry;
 };
 
-// Headers of all replicated entries that are not truncated, in order. Every hash is checked on the way.
+// Headers of all replicated entries that are not truncated, in order. Every hash is checked on the
+// way.
 Status find_entries(std::vector<log::SegmentReader>& readers, std::deque<Found>& found) {
   for (size_t i = 0; i < readers.size(); ++i) {
     log::SegmentReader& reader = readers[i];
@@ -33,18 +34,21 @@ Status find_entries(std::vector<log::SegmentReader>& readers, std::deque<Found>&
         if (last && (!more || entry.header().synced_to <= offset)) {
           return Status();  // an unacknowledged tail
         }
-        return Status(ErrorCode::kCorrupted, reader.name() + " at offset " + std::to_string(offset) + ": " + why);
+        return Status(ErrorCode::kCorrupted,
+                      reader.name() + " at offset " + std::to_string(offset) + ": " + why);
       }
       if (entry.header().kind == log::EntryKind::kTruncate) {
         ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
         const auto truncation = log::decode_truncation(payload);
         if (!truncation) {
-          return Status(ErrorCode::kCorrupted, reader.name() + " at offset " + std::to_string(entry.offset));
+          return Status(ErrorCode::kCorrupted,
+                        reader.name() + " at offset " + std::to_string(entry.offset));
         }
         while (!found.empty() && found.back().entry.header().index >= truncation->index) {
           found.pop_back();
         }
-      } else if (static_cast<uint8_t>(entry.header().kind) < static_cast<uint8_t>(log::EntryKind::kVote)) {
+      } else if (static_cast<uint8_t>(entry.header().kind) <
+                 static_cast<uint8_t>(log::EntryKind::kVote)) {
         found.push_back({i, entry});
       }
     }
@@ -64,10 +68,10 @@ Status replay_log(FileSystem& fs, const std::string& log_directory, Views& views
   std::deque<Found> found;
   RETURN_IF_ERROR(find_entries(readers, found));
   if (!found.empty() && found.front().entry.header().index > views.applied().index + 1) {
-    return Status(ErrorCode::kNotFound, "the log begins at index " +
-                                            std::to_string(found.front().entry.header().index.value()) +
-                                            "; the views cover up to " +
-                                            std::to_string(views.applied().index.value()));
+    return Status(ErrorCode::kNotFound,
+                  "the log begins at index " +
+                      std::to_string(found.front().entry.header().index.value()) +
+                      "; the views cover up to " + std::to_string(views.applied().index.value()));
   }
   std::vector<RecordOutcome> outcomes;
   for (const Found& one : found) {
@@ -77,9 +81,22 @@ Status replay_log(FileSystem& fs, const std::string& log_directory, Views& views
     }
     ASSIGN_OR_RETURN(const ByteView payload, readers[one.segment].payload(one.entry));
     outcomes.clear();
-    views.apply(header.index, header.term, header.position + log::kEntryHeaderBytes, payload, outcomes);
+    views.apply(header.index, header.term, header.position + log::kEntryHeaderBytes, payload,
+                outcomes);
   }
   return Status();
+}
+
+Result<StateHash> hash_of_log(FileSystem& fs, const std::string& log_directory) {
+  ASSIGN_OR_RETURN(const auto files, log::list_segment_files(fs, log_directory));
+  if (files.empty()) {
+    return Status(ErrorCode::kNotFound, "no segment in " + log_directory);
+  }
+  ASSIGN_OR_RETURN(const auto first,
+                   log::SegmentReader::open(fs, log_directory + "/" + files.front().name));
+  Views views(first.header().shard);
+  RETURN_IF_ERROR(replay_log(fs, log_directory, views));
+  return StateHash{views.hash(), views.applied().index};
 }
 
 }  // namespace tidemark::shard

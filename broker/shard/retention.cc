@@ -1,4 +1,5 @@
-// Retention by time and size: the leader finds out how much of a partition's oldest part may go and writes a Trim record.
+// Retention by time and size: the leader finds out how much of a partition's oldest part may go and
+// writes a Trim record.
 #include <algorithm>
 #include <utility>
 
@@ -7,8 +8,8 @@
 
 namespace tidemark::shard {
 
-// As many trims as may be under way at a time; the next round goes on behind the last partition looked at, so that every
-// partition has its turn.
+// As many trims as may be under way at a time; the next round goes on behind the last partition
+// looked at, so that every partition has its turn.
 void Shard::check_retention(const Now& now) {
   const auto& partitions = views_.partitions();
   auto it = partitions.upper_bound(retention_reached_);
@@ -32,7 +33,8 @@ void Shard::plan_trim(const partition::Partition& partition, const Now& now) {
   if (config.retention_ms >= 0) {
     goal.received_before_ms = log_time(now) - config.retention_ms;
   }
-  if (config.retention_bytes >= 0 && partition.bytes() > static_cast<uint64_t>(config.retention_bytes)) {
+  if (config.retention_bytes >= 0 &&
+      partition.bytes() > static_cast<uint64_t>(config.retention_bytes)) {
     goal.bytes_over = partition.bytes() - static_cast<uint64_t>(config.retention_bytes);
   }
   if (goal.received_before_ms == INT64_MIN && goal.bytes_over == 0) {
@@ -65,8 +67,8 @@ void Shard::propose_trim(PartitionId id, const TrimPlan& plan) {
     trims_in_flight_.erase(id);
     return;
   }
-  // A walk that ended without a batch that stays does not know where the next one lies. If there is none yet, it will lie
-  // behind everything applied so far: more may be applied before the trim is.
+  // A walk that ended without a batch that stays does not know where the next one lies. If there is
+  // none yet, it will lie behind everything applied so far: more may be applied before the trim is.
   const bool everything = plan.start == partition->end();
   LogPosition position = everything ? views_.applied().next_position : plan.position;
   if (!everything && position == LogPosition{0}) {

@@ -18,7 +18,8 @@ struct ReplyTo {
   protocol::FrameType type = protocol::FrameType::kError;
 };
 
-// Mail between shards of one broker. Delivery may be lost when a shard stops; the sender repeats until it is answered.
+// Mail between shards of one broker. Delivery may be lost when a shard stops; the sender repeats
+// until it is answered.
 struct ShardMail {
   enum class Kind : uint8_t {
     kPartitions,      // metadata shard -> shard: bring these partitions of a topic to this state
@@ -41,7 +42,8 @@ struct ShardMail {
 class Outbox {
  public:
   virtual ~Outbox() = default;
-  // The frame's correlation and type are already set from `to`. Dropped silently if the connection is gone.
+  // The frame's correlation and type are already set from `to`. Dropped silently if the connection
+  // is gone.
   virtual void reply(const ReplyTo& to, protocol::OutFrame frame) = 0;
   virtual void mail(ShardMail mail) = 0;
 };

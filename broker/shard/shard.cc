@@ -9,8 +9,8 @@ namespace tidemark::shard {
 
 namespace {
 
-// Below this many entries on their way to disk a turn's records are proposed at once (latency); above, they are gathered into larger
-// entries while the disk works (throughput).
+// Below this many entries on their way to disk a turn's records are proposed at once (latency);
+// above, they are gathered into larger entries while the disk works (throughput).
 constexpr size_t kEntriesInFlightForLatency = 2;
 constexpr size_t kGatheredBytesProposed = 512 * limits::kKiB;
 constexpr uint32_t kDiskFullRetryMs = 1000;
@@ -27,13 +27,15 @@ void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
   source_ = &source;
 }
 
-// --- requests -----------------------------------------------------------------------------------------------------------
+// --- requests
+// -----------------------------------------------------------------------------------------------------------
 
 void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   using protocol::FrameType;
   now_ = now;
   if (stopping_) {
-    return refuse(from, Status(ErrorCode::kShuttingDown, "the broker is stopping"), limits::kRetryAfterMsDefault);
+    return refuse(from, Status(ErrorCode::kShuttingDown, "the broker is stopping"),
+                  limits::kRetryAfterMsDefault);
   }
   switch (static_cast<FrameType>(frame.header.type)) {
     case FrameType::kProduce:
@@ -58,7 +60,8 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
     case FrameType::kError:
       break;
   }
-  refuse(from, Status(ErrorCode::kUnsupportedType, "frame type " + std::to_string(frame.header.type)));
+  refuse(from,
+         Status(ErrorCode::kUnsupportedType, "frame type " + std::to_string(frame.header.type)));
 }
 
 void Shard::receive_mail(const ShardMail& mail, const Now& now) {
@@ -89,7 +92,8 @@ Status Shard::may_write() const {
   return Status();
 }
 
-// --- records: gathered, proposed, applied -------------------------------------------------------------------------------
+// --- records: gathered, proposed, applied
+// -------------------------------------------------------------------------------
 
 int64_t Shard::log_time(const Now& now) {
   proposed_time_ms_ = std::max({proposed_time_ms_, views_.log_time_ms(), now.wall.ms});
@@ -97,12 +101,14 @@ int64_t Shard::log_time(const Now& now) {
 }
 
 void Shard::make_room_for(size_t body_bytes) {
-  if (!records_.empty() && records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget) {
+  if (!records_.empty() &&
+      records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget) {
     propose_gathered();
   }
 }
 
-void Shard::gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body, PendingRecord pending) {
+void Shard::gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body,
+                   PendingRecord pending) {
   const ByteView bytes = protocol::finished(body);
   make_room_for(bytes.size());
   records_.add(kind, bytes);
@@ -137,8 +143,8 @@ void Shard::propose_ready() {
 
 void Shard::flush(const Now& now) {
   now_ = now;
-  if (!records_.empty() &&
-      (pending_.size() < kEntriesInFlightForLatency || records_.bytes() >= kGatheredBytesProposed)) {
+  if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
+                            records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();
   } else {
     propose_ready();
@@ -173,7 +179,8 @@ void Shard::on_role(replica::Role role, Term /*term*/) {
   const bool was_leader = role_ == replica::Role::kLeader;
   role_ = role;
   if (was_leader && role != replica::Role::kLeader) {
-    fail_pending(Status(ErrorCode::kOutcomeUnknown, "leadership was lost before the entry was committed"));
+    fail_pending(
+        Status(ErrorCode::kOutcomeUnknown, "leadership was lost before the entry was committed"));
   }
 }
 
@@ -253,7 +260,8 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
   }
 }
 
-// --- time and end -------------------------------------------------------------------------------------------------------
+// --- time and end
+// -------------------------------------------------------------------------------------------------------
 
 void Shard::tick(const Now& now) {
   now_ = now;
@@ -293,7 +301,8 @@ void Shard::begin_stop() {
     finish_fetch(*op);
   }
   for (const auto& op : std::exchange(topic_waiters_, {})) {
-    reply_topic(*op, Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
+    reply_topic(*op,
+                Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
   }
   propose_gathered();
 }

@@ -1,12 +1,12 @@
-// Shard: requests in, log entries and replies out. The deterministic core of the broker: it owns the views and the requests
-// under way, and knows no socket, file, clock or thread.
+// Shard: requests in, log entries and replies out. The deterministic core of the broker: it owns
+// the views and the requests under way, and knows no socket, file, clock or thread.
 //
 //   request --check--> record gathered --flush--> proposed --committed--> applied --> reply
 //   fetch   --> from memory | cold find --> cold read --> reply, or parked until data or deadline
 //
 // Owner: ShardRuntime. Thread: the shard's loop. `now` is passed in with every call.
-// Bounds: gathered and unapplied bytes by ShardOptions::write_buffer_bytes, parked fetches by limits::kFetchWaitersPerShardMax, cold reads by
-// limits::kColdReadsInFlightPerShardMax.
+// Bounds: gathered and unapplied bytes by ShardOptions::write_buffer_bytes, parked fetches by
+// limits::kFetchWaitersPerShardMax, cold reads by limits::kColdReadsInFlightPerShardMax.
 #pragma once
 
 #include <cstdint>
@@ -76,7 +76,9 @@ class Shard final : public replica::StateMachine {
   void begin_stop();
 
   // Nothing accepted is waiting for the log.
-  [[nodiscard]] bool drained() const { return pending_.empty() && ready_.empty() && gathering_.empty(); }
+  [[nodiscard]] bool drained() const {
+    return pending_.empty() && ready_.empty() && gathering_.empty();
+  }
 
   // Log bytes and records applied since the process began, for the checkpoint's pace.
   [[nodiscard]] uint64_t records_applied() const { return records_applied_; }
@@ -90,7 +92,15 @@ class Shard final : public replica::StateMachine {
  private:
   // What a record's proposer wants to know when it is applied. At most one of the pointers is set.
   struct PendingRecord {
-    enum class Kind : uint8_t { kNobody, kProduce, kTopic, kInitProducer, kPartitions, kProgress, kTrim };
+    enum class Kind : uint8_t {
+      kNobody,
+      kProduce,
+      kTopic,
+      kInitProducer,
+      kPartitions,
+      kProgress,
+      kTrim
+    };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
     size_t part = 0;
@@ -117,7 +127,8 @@ class Shard final : public replica::StateMachine {
   // shard.cc: dispatch, proposing, applying
   void refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms = 0);
   [[nodiscard]] Status may_write() const;
-  void gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body, PendingRecord pending);
+  void gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body,
+              PendingRecord pending);
   void make_room_for(size_t body_bytes);
   void propose_gathered();
   void propose_ready();
@@ -171,7 +182,8 @@ class Shard final : public replica::StateMachine {
   void propose_trim(PartitionId id, const TrimPlan& plan);
 
   template <typename Table>
-  void send_reply(const ReplyTo& to, flatbuffers::Offset<Table> root, std::vector<SharedBytes> payload = {}) {
+  void send_reply(const ReplyTo& to, flatbuffers::Offset<Table> root,
+                  std::vector<SharedBytes> payload = {}) {
     builder_.Finish(root);
     outbox_.reply(to, protocol::make_frame(to.type, true, options_.shard.value(), to.correlation,
                                            protocol::finished(builder_), std::move(payload)));
@@ -197,9 +209,9 @@ class Shard final : public replica::StateMachine {
   flatbuffers::FlatBufferBuilder builder_;
 
   std::unordered_map<uint64_t, std::unique_ptr<FetchOp>> parked_;
-  std::multimap<int64_t, uint64_t> deadlines_;                   // monotonic ns -> parked fetch
+  std::multimap<int64_t, uint64_t> deadlines_;  // monotonic ns -> parked fetch
   std::unordered_map<PartitionId, std::vector<uint64_t>> waiting_on_;
-  std::vector<PartitionId> changed_;                             // since the last flush
+  std::vector<PartitionId> changed_;  // since the last flush
   std::deque<std::unique_ptr<FetchOp>> cold_queue_;
   size_t cold_in_flight_ = 0;
   uint64_t next_fetch_ = 1;

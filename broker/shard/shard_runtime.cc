@@ -20,11 +20,14 @@ constexpr int64_t kCheckpointRetryNs = 1'000'000'000;
 //
 //   idle --pace or stop--> committing (delta frozen, job on the worker) --ok--> idle, raft told
 //                                                     \--no space--> idle, again in a second
-//                                                      \--other error--> broken: no more checkpoints, the log keeps everything
+//                                                      \--other error--> broken: no more
+//                                                      checkpoints, the log keeps everything
 class ShardRuntime::Impl {
  public:
   Impl(Environment environment, ShardOptions options)
-      : environment_(std::move(environment)), options_(options), shard_(options, environment_.outbox) {}
+      : environment_(std::move(environment)),
+        options_(options),
+        shard_(options, environment_.outbox) {}
 
   Status open(log::RecoveryReport* report) {
     {
@@ -39,17 +42,20 @@ class ShardRuntime::Impl {
     log_options.segment_bytes = options_.segment_bytes;
     log_options.fsync = options_.fsync;
     log_options.tail_cache_bytes = options_.tail_cache_bytes;
-    ASSIGN_OR_RETURN(log_, log::Log::open(environment_.file_system, environment_.disk, environment_.clock,
-                                          log_options, covered.next_position, report));
+    ASSIGN_OR_RETURN(log_,
+                     log::Log::open(environment_.file_system, environment_.disk, environment_.clock,
+                                    log_options, covered.next_position, report));
     source_.emplace(*log_, *environment_.store, environment_.reads);
     replica::RaftOptions raft;
     raft.cluster_id = options_.cluster_id;
     raft.shard = options_.shard;
     raft.node = options_.node;
-    raft.initial_members = {{options_.node, options_.advertised_host + ":" + std::to_string(options_.advertised_port)}};
+    raft.initial_members = {
+        {options_.node, options_.advertised_host + ":" + std::to_string(options_.advertised_port)}};
     raft.random_seed = options_.random_seed;
-    ASSIGN_OR_RETURN(engine_, replica::RaftEngine::start(*log_, environment_.clock, environment_.deferrer, shard_, raft,
-                                                         covered.index, covered.next_position));
+    ASSIGN_OR_RETURN(
+        engine_, replica::RaftEngine::start(*log_, environment_.clock, environment_.deferrer,
+                                            shard_, raft, covered.index, covered.next_position));
     shard_.attach(*engine_, *source_);
     checkpoint_position_ = covered.next_position;
     checkpoint_index_ = covered.index;
@@ -120,7 +126,8 @@ class ShardRuntime::Impl {
 
    private:
     Status commit() {
-      // Chunks before the one that has the new start are no longer needed; which one that is only the store knows.
+      // Chunks before the one that has the new start are no longer needed; which one that is only
+      // the store knows.
       if (!delta_.trimmed.empty()) {
         ASSIGN_OR_RETURN(const auto view, owner_.environment_.store->read());
         for (const Views::Trimmed& trimmed : delta_.trimmed) {
@@ -140,7 +147,8 @@ class ShardRuntime::Impl {
 
   [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
     const Covered& applied = shard_.views().applied();
-    if (checkpointing_ || broken_ || applied.index == checkpoint_index_ || time < checkpoint_not_before_) {
+    if (checkpointing_ || broken_ || applied.index == checkpoint_index_ ||
+        time < checkpoint_not_before_) {
       return false;
     }
     return applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
@@ -152,7 +160,17 @@ class ShardRuntime::Impl {
     checkpointing_ = true;
     checkpoint_time_ = environment_.clock.monotonic();
     checkpoint_records_ = shard_.records_applied();
-    environment_.checkpoint.submit(std::make_unique<CheckpointJob>(*this, shard_.views().freeze()));
+    auto job = std::make_unique<CheckpointJob>(*this, shard_.views().freeze());
+    if (options_.fsync.mode == log::FsyncPolicy::Mode::kBatch) {
+      return environment_.checkpoint.submit(std::move(job));
+    }
+    // A checkpoint must never cover more than the log has on stable storage: entries that a power
+    // cut takes would be known to the views and to nobody else.
+    syncing_ = true;
+    log_->sync([this, job = std::move(job)]() mutable {
+      syncing_ = false;
+      environment_.checkpoint.submit(std::move(job));
+    });
   }
 
   void checkpoint_finished(const Views::Delta& delta, const Status& status) {
@@ -166,10 +184,11 @@ class ShardRuntime::Impl {
     } else {
       shard_.views().commit_failed();
       broken_ = status.code() != ErrorCode::kDiskFull;
-      checkpoint_not_before_ = MonotonicTime{environment_.clock.monotonic().ns + kCheckpointRetryNs};
+      checkpoint_not_before_ =
+          MonotonicTime{environment_.clock.monotonic().ns + kCheckpointRetryNs};
       log_line(broken_ ? LogLevel::kError : LogLevel::kWarning,
-               "checkpoint_failed shard=" + std::to_string(options_.shard.value()) + " error=\"" + status.to_string() +
-                   "\"");
+               "checkpoint_failed shard=" + std::to_string(options_.shard.value()) + " error=\"" +
+                   status.to_string() + "\"");
     }
     if (stop_done_) {
       advance_stop();
@@ -182,12 +201,14 @@ class ShardRuntime::Impl {
     return LogPosition{next > options_.tail_cache_bytes ? next - options_.tail_cache_bytes : 0};
   }
 
-  // Drained, then checkpointed once, then raft closed. Called again whenever one of these may have come about.
+  // Drained, then checkpointed once, then raft closed. Called again whenever one of these may have
+  // come about.
   void advance_stop() {
-    if (checkpointing_ || stopping_engine_) {
+    const bool failed = !engine_->failure().ok();
+    // A log that failed never calls back about its sync.
+    if (stopping_engine_ || (checkpointing_ && !(syncing_ && failed))) {
       return;
     }
-    const bool failed = !engine_->failure().ok();
     if (!shard_.drained() && !failed) {
       return;
     }
@@ -209,6 +230,7 @@ class ShardRuntime::Impl {
   std::unique_ptr<replica::RaftEngine> engine_;
 
   bool checkpointing_ = false;
+  bool syncing_ = false;  // the log, ahead of the checkpoint
   bool broken_ = false;
   bool final_checkpoint_tried_ = false;
   bool stopping_engine_ = false;
@@ -225,7 +247,8 @@ ShardRuntime::ShardRuntime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 
 ShardRuntime::~ShardRuntime() = default;
 
-Result<std::unique_ptr<ShardRuntime>> ShardRuntime::open(Environment environment, ShardOptions options,
+Result<std::unique_ptr<ShardRuntime>> ShardRuntime::open(Environment environment,
+                                                         ShardOptions options,
                                                          log::RecoveryReport* report) {
   auto impl = std::make_unique<Impl>(std::move(environment), std::move(options));
   RETURN_IF_ERROR(impl->open(report));
@@ -236,7 +259,9 @@ void ShardRuntime::receive(const ReplyTo& from, protocol::Frame frame) {
   impl_->shard().receive(from, frame, impl_->now());
 }
 
-void ShardRuntime::receive_mail(const ShardMail& mail) { impl_->shard().receive_mail(mail, impl_->now()); }
+void ShardRuntime::receive_mail(const ShardMail& mail) {
+  impl_->shard().receive_mail(mail, impl_->now());
+}
 
 void ShardRuntime::connection_closed(uint32_t loop, uint64_t connection) {
   impl_->shard().connection_closed(loop, connection);

@@ -1,9 +1,9 @@
-// ShardRuntime: one shard with everything it stands on (log, checkpoint store, consensus), built on seams, so that the server and the
-// simulator run the same code.
+// ShardRuntime: one shard with everything it stands on (log, checkpoint store, consensus), built on
+// seams, so that the server and the simulator run the same code.
 //
 // Thread: the shard's loop, for every call. open() and nothing else blocks.
-// Turn: the owner calls receive()/receive_mail() as things arrive, flush() at the end of each turn of its loop (what was gathered
-// becomes one log entry) and tick() about every 10 ms.
+// Turn: the owner calls receive()/receive_mail() as things arrive, flush() at the end of each turn
+// of its loop (what was gathered becomes one log entry) and tick() about every 10 ms.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,9 @@ namespace tidemark::shard {
 struct Environment {
   FileSystem& file_system;
   Clock& clock;
-  Executor& disk;         // ordered, one worker: the log's writes and syncs
-  Executor& checkpoint;   // ordered: commits to the store
-  Executor& reads;        // any order: cold reads of log and store
+  Executor& disk;        // ordered, one worker: the log's writes and syncs
+  Executor& checkpoint;  // ordered: commits to the store
+  Executor& reads;       // any order: cold reads of log and store
   replica::Deferrer& deferrer;
   Outbox& outbox;
   std::unique_ptr<kv::KeyValueStore> store;
@@ -55,7 +55,7 @@ struct ShardStats {
   bool leader = false;
   bool read_only = false;
   bool disk_full = false;
-  uint64_t topics = 0;      // metadata shard only
+  uint64_t topics = 0;  // metadata shard only
   uint64_t partitions = 0;
   uint64_t messages_in = 0;  // since start
   uint64_t bytes_in = 0;
@@ -85,16 +85,16 @@ struct ShardStats {
 
 class ShardRuntime {
  public:
-  // Opens the views from the store, the log from there on, replays the tail, starts consensus. With one voter the shard leads on
-  // return. Blocking. `report` gets what recovery found.
+  // Opens the views from the store, the log from there on, replays the tail, starts consensus. With
+  // one voter the shard leads on return. Blocking. `report` gets what recovery found.
   static Result<std::unique_ptr<ShardRuntime>> open(Environment environment, ShardOptions options,
                                                     log::RecoveryReport* report);
   ~ShardRuntime();  // after stop() is done, or in a simulated crash (executors dropped first)
   ShardRuntime(const ShardRuntime&) = delete;
   ShardRuntime& operator=(const ShardRuntime&) = delete;
 
-  // A request frame (any type but Hello). Answers through the outbox, at once or later, exactly once unless the
-  // connection is closed before.
+  // A request frame (any type but Hello). Answers through the outbox, at once or later, exactly
+  // once unless the connection is closed before.
   void receive(const ReplyTo& from, protocol::Frame frame);
   void receive_mail(const ShardMail& mail);
   // The connection is gone: its long polls are forgotten.
@@ -102,13 +102,15 @@ class ShardRuntime {
   void flush();
   void tick();
 
-  // Refuses new requests, answers long polls, lets what was accepted become durable, checkpoints, closes. `done` fires on the loop.
+  // Refuses new requests, answers long polls, lets what was accepted become durable, checkpoints,
+  // closes. `done` fires on the loop.
   void stop(MoveOnlyFunction<void(Status)> done);
 
   [[nodiscard]] ShardStats stats() const;
   // Leader and everything found in the log is applied.
   [[nodiscard]] bool ready() const;
-  // Over all views; equal after the same applied entries, whatever was checkpointed or restarted in between.
+  // Over all views; equal after the same applied entries, whatever was checkpointed or restarted in
+  // between.
   [[nodiscard]] uint64_t state_hash() const;
   [[nodiscard]] LogIndex applied_index() const;
 

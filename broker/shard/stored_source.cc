@@ -44,10 +44,11 @@ Result<SharedBytes> read_batch(const PlannedRead& planned) {
   const Result<format::BatchHeader> header = format::verify_batch(bytes.view());
   if (!header.ok() || header->record_count != planned.ref.count) {
     return Status(ErrorCode::kCorrupted,
-                  "record batch at log position " + std::to_string(planned.ref.position.value()) + " (offsets " +
-                      std::to_string(planned.ref.base.value()) + " to " +
+                  "record batch at log position " + std::to_string(planned.ref.position.value()) +
+                      " (offsets " + std::to_string(planned.ref.base.value()) + " to " +
                       std::to_string(planned.ref.end().value() - 1) + "): " +
-                      (header.ok() ? "record count differs from the index" : std::string(header.error().context())));
+                      (header.ok() ? "record count differs from the index"
+                                   : std::string(header.error().context())));
   }
   return SharedBytes(std::move(bytes));
 }
@@ -89,7 +90,8 @@ void StoredSource::find(PartitionId id, Offset from, size_t bytes_max, RefsFound
       std::move(done));
 }
 
-void StoredSource::find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) {
+void StoredSource::find_time(PartitionId id, Offset start, Offset end, int64_t time_ms,
+                             RefFound done) {
   using Ref = Result<std::optional<partition::BatchRef>>;
   submit<Ref>(
       reads_,
@@ -100,15 +102,17 @@ void StoredSource::find_time(PartitionId id, Offset start, Offset end, int64_t t
       std::move(done));
 }
 
-void StoredSource::plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal, TrimPlanned done) {
+void StoredSource::plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal,
+                             TrimPlanned done) {
   submit<Result<TrimPlan>>(
       reads_,
       [this, id, start, until, goal]() -> Result<TrimPlan> {
         ASSIGN_OR_RETURN(const auto view, store_.read());
         TrimPlan plan;
-        RETURN_IF_ERROR(partition::walk_stored(*view, id, start, [&](const partition::BatchRef& ref) {
-          return ref.base < until && plan.visit(ref, goal);
-        }));
+        RETURN_IF_ERROR(
+            partition::walk_stored(*view, id, start, [&](const partition::BatchRef& ref) {
+              return ref.base < until && plan.visit(ref, goal);
+            }));
         return plan;
       },
       std::move(done));

@@ -1,4 +1,5 @@
-// BatchSource over the shard's log and checkpoint store: memory at once, disk through the executor for reads.
+// BatchSource over the shard's log and checkpoint store: memory at once, disk through the executor
+// for reads.
 //
 // Thread: the shard's loop; jobs run on workers with their own read views and read plans.
 #pragma once
@@ -12,13 +13,15 @@ namespace tidemark::shard {
 
 class StoredSource final : public BatchSource {
  public:
-  StoredSource(log::Log& log, kv::KeyValueStore& store, Executor& reads) : log_(log), store_(store), reads_(reads) {}
+  StoredSource(log::Log& log, kv::KeyValueStore& store, Executor& reads)
+      : log_(log), store_(store), reads_(reads) {}
 
   [[nodiscard]] std::optional<SharedBytes> cached(const partition::BatchRef& ref) const override;
   void read(std::vector<partition::BatchRef> refs, BatchesRead done) override;
   void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) override;
   void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) override;
-  void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal, TrimPlanned done) override;
+  void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal,
+                 TrimPlanned done) override;
 
  private:
   log::Log& log_;

@@ -13,11 +13,14 @@
 
 namespace tidemark::shard {
 
-// The queue of finished jobs holds as many as may be under way, so a worker always has room to put one.
+// The queue of finished jobs holds as many as may be under way, so a worker always has room to put
+// one.
 class ThreadExecutor::Worker {
  public:
   Worker(const std::string& name, size_t jobs_max, MoveOnlyFunction<void()>& wake)
-      : todo_(jobs_max), done_(jobs_max), jobs_max_(jobs_max), wake_(wake), thread_([this] { work(); }) {
+      : todo_(jobs_max), done_(jobs_max), jobs_max_(jobs_max), wake_(wake), thread_([this] {
+          work();
+        }) {
     // A name that does not fit is a cosmetic loss.
     static_cast<void>(::pthread_setname_np(thread_.native_handle(), name.substr(0, 15).c_str()));
   }
@@ -79,11 +82,13 @@ class ThreadExecutor::Worker {
   std::thread thread_;  // last: starts when the rest is built
 };
 
-ThreadExecutor::ThreadExecutor(Options options, MoveOnlyFunction<void()> wake) : wake_(std::move(wake)) {
+ThreadExecutor::ThreadExecutor(Options options, MoveOnlyFunction<void()> wake)
+    : wake_(std::move(wake)) {
   TIDEMARK_CHECK(options.threads > 0 && options.jobs_in_flight_max > 0);
   workers_.reserve(options.threads);
   for (size_t i = 0; i < options.threads; ++i) {
-    const std::string name = options.threads == 1 ? options.name : options.name + "-" + std::to_string(i);
+    const std::string name =
+        options.threads == 1 ? options.name : options.name + "-" + std::to_string(i);
     workers_.push_back(std::make_unique<Worker>(name, options.jobs_in_flight_max, wake_));
   }
 }

@@ -1,9 +1,12 @@
-// ThreadExecutor: Executor on real threads. One worker makes it ordered (disk, checkpoint); several make a pool whose jobs finish
-// in any order (cold reads).
+// ThreadExecutor: Executor on real threads. One worker makes it ordered (disk, checkpoint); several
+// make a pool whose jobs finish in any order (cold reads).
 //
-// Thread: submit(), finish_completed() and the destructor belong to the owner (the loop). Each worker is joined to the owner by its own
-// pair of bounded queues and a semaphore; a finished job wakes the owner, who then calls finish_completed().
-// Bound: at most `jobs_in_flight_max` jobs are with the workers at a time; more than that wait on the owner's side.
+// Bound: at most `jobs_in_flight_max` jobs are with a worker at a time; more than that wait on the
+// owner's side.
+//
+// Thread: submit(), finish_completed() and the destructor belong to the owner (the loop). Each
+// worker is joined to the owner by its own pair of bounded queues and a semaphore; a finished job
+// wakes the owner, who then calls finish_completed().
 #pragma once
 
 #include <cstddef>
@@ -25,7 +28,8 @@ class ThreadExecutor final : public Executor {
     size_t jobs_in_flight_max = 256;  // per thread
   };
 
-  // `wake` is called from the workers after each job; it must be thread-safe and outlive the executor's threads.
+  // `wake` is called from the workers after each job; it must be thread-safe and outlive the
+  // executor's threads.
   ThreadExecutor(Options options, MoveOnlyFunction<void()> wake);
   // Runs what was submitted to its end, joins the threads, and drops the jobs without finish().
   ~ThreadExecutor() override;

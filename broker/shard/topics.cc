@@ -1,7 +1,8 @@
 // Topics: requests to the metadata shard, and the mail by which the other shards follow it.
 //
-// A change is first committed in the metadata shard's log, then mailed to every shard concerned until each has committed it in its
-// own log and said so. Both sides survive a crash at any point: mail is repeated from the catalog, and applying it twice changes nothing.
+// A change is first committed in the metadata shard's log, then mailed to every shard concerned
+// until each has committed it in its own log and said so. Both sides survive a crash at any point:
+// mail is repeated from the catalog, and applying it twice changes nothing.
 #include <algorithm>
 #include <utility>
 
@@ -35,7 +36,9 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   const std::string_view name = protocol::view((*request)->name());
   const auto* config = (*request)->config();
   const uint32_t partitions = (*request)->partitions();
-  Status status = options_.shard == ShardId{0} ? may_write() : Status(ErrorCode::kWrongShard, "topics are on shard 0");
+  Status status = options_.shard == ShardId{0}
+                      ? may_write()
+                      : Status(ErrorCode::kWrongShard, "topics are on shard 0");
   if (status.ok()) {
     status = meta::check_topic_name(name);
   }
@@ -43,8 +46,9 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
     status = check_config(config->retention_ms(), config->retention_bytes());
   }
   if (status.ok() && (partitions < 1 || partitions > limits::kPartitionsPerTopicMax)) {
-    status = Status(ErrorCode::kInvalidArgument, std::to_string(partitions) + " partitions; allowed are 1 to " +
-                                                     std::to_string(limits::kPartitionsPerTopicMax));
+    status = Status(ErrorCode::kInvalidArgument,
+                    std::to_string(partitions) + " partitions; allowed are 1 to " +
+                        std::to_string(limits::kPartitionsPerTopicMax));
   }
   if (status.ok() && views_.catalog().find(name) != nullptr) {
     status = Status(ErrorCode::kAlreadyExists, "topic " + std::string(name));
@@ -75,13 +79,16 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
 }
 
 void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
-  const Result<const fbs::TopicAlter*> request = protocol::read_table<fbs::TopicAlter>(frame.table(), "TopicAlter");
+  const Result<const fbs::TopicAlter*> request =
+      protocol::read_table<fbs::TopicAlter>(frame.table(), "TopicAlter");
   if (!request.ok()) {
     return refuse(from, request.error());
   }
   const std::string_view name = protocol::view((*request)->name());
   const meta::Topic* topic = views_.catalog().find(name);
-  Status status = options_.shard == ShardId{0} ? may_write() : Status(ErrorCode::kWrongShard, "topics are on shard 0");
+  Status status = options_.shard == ShardId{0}
+                      ? may_write()
+                      : Status(ErrorCode::kWrongShard, "topics are on shard 0");
   if (status.ok() && topic == nullptr) {
     status = Status(ErrorCode::kUnknownTopic, std::string(name));
   }
@@ -106,9 +113,11 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
     }
   }
   status = check_config(config.retention_ms, config.retention_bytes);
-  if (status.ok() && (partitions < topic->shards.size() || partitions > limits::kPartitionsPerTopicMax)) {
-    status = Status(ErrorCode::kInvalidArgument, "partitions can grow from " + std::to_string(topic->shards.size()) +
-                                                     " to at most " + std::to_string(limits::kPartitionsPerTopicMax));
+  if (status.ok() &&
+      (partitions < topic->shards.size() || partitions > limits::kPartitionsPerTopicMax)) {
+    status = Status(ErrorCode::kInvalidArgument,
+                    "partitions can grow from " + std::to_string(topic->shards.size()) +
+                        " to at most " + std::to_string(limits::kPartitionsPerTopicMax));
   }
   if (!status.ok()) {
     return refuse(from, status);
@@ -117,7 +126,8 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   for (const ShardId shard : topic->shards) {
     shards.push_back(shard.value());
   }
-  const auto more = views_.catalog().place(partitions - static_cast<uint32_t>(shards.size()), options_.shard_count);
+  const auto more = views_.catalog().place(partitions - static_cast<uint32_t>(shards.size()),
+                                           options_.shard_count);
   for (const ShardId shard : more) {
     shards.push_back(shard.value());
   }
@@ -146,7 +156,9 @@ void Shard::on_topic_delete(const ReplyTo& from, const protocol::Frame& frame, c
   }
   const std::string_view name = protocol::view((*request)->name());
   const meta::Topic* topic = views_.catalog().find(name);
-  Status status = options_.shard == ShardId{0} ? may_write() : Status(ErrorCode::kWrongShard, "topics are on shard 0");
+  Status status = options_.shard == ShardId{0}
+                      ? may_write()
+                      : Status(ErrorCode::kWrongShard, "topics are on shard 0");
   if (status.ok() && topic == nullptr) {
     status = Status(ErrorCode::kUnknownTopic, std::string(name));
   }
@@ -172,12 +184,15 @@ void Shard::settle_topic(PendingRecord& pending, const RecordOutcome& outcome) {
   op->version = outcome.version;
   if (outcome.error != ErrorCode::kOk) {
     const std::string what = outcome.error == ErrorCode::kLimitExceeded
-                                 ? "a cluster has at most " + std::to_string(limits::kTopicsMax) + " topics"
+                                 ? "a cluster has at most " + std::to_string(limits::kTopicsMax) +
+                                       " topics and " + std::to_string(limits::kPartitionsMax) +
+                                       " partitions"
                                  : "another request was faster";
     return reply_topic(*op, Status(outcome.error, what));
   }
   if (stopping_) {
-    return reply_topic(*op, Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
+    return reply_topic(
+        *op, Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
   }
   topic_waiters_.push_back(op);
   if (const meta::Topic* topic = views_.catalog().find(op->topic); topic != nullptr) {
@@ -189,11 +204,13 @@ void Shard::check_topic_waiters() {
   std::vector<std::shared_ptr<TopicOp>> waiting;
   for (const auto& op : std::exchange(topic_waiters_, {})) {
     const meta::Topic* topic = views_.catalog().find(op->topic);
-    const bool followed = topic == nullptr || (topic->version >= op->version && topic->unconfirmed.empty());
+    const bool followed =
+        topic == nullptr || (topic->version >= op->version && topic->unconfirmed.empty());
     if (followed) {
       reply_topic(*op, Status());
     } else if (now_.monotonic >= op->deadline) {
-      reply_topic(*op, Status(ErrorCode::kTimedOut, "the change is recorded, not all shards have followed yet"));
+      reply_topic(*op, Status(ErrorCode::kTimedOut,
+                              "the change is recorded, not all shards have followed yet"));
     } else {
       waiting.push_back(op);
     }
@@ -217,7 +234,8 @@ void Shard::reply_topic(const TopicOp& op, const Status& status) {
   send_reply(op.to, reply.Finish());
 }
 
-// --- metadata -----------------------------------------------------------------------------------------------------------
+// --- metadata
+// -----------------------------------------------------------------------------------------------------------
 
 flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic) {
   std::vector<flatbuffers::Offset<fbs::PartitionInfo>> partitions;
@@ -245,7 +263,8 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic)
 }
 
 flatbuffers::Offset<fbs::TopicInfo> Shard::build_unknown_topic(std::string_view name) {
-  const auto error = protocol::build_error(builder_, Status(ErrorCode::kUnknownTopic, std::string(name)));
+  const auto error =
+      protocol::build_error(builder_, Status(ErrorCode::kUnknownTopic, std::string(name)));
   const auto text = builder_.CreateString(name.data(), name.size());
   fbs::TopicInfoBuilder info(builder_);
   info.add_error(error);
@@ -254,7 +273,8 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_unknown_topic(std::string_view 
 }
 
 void Shard::on_metadata(const ReplyTo& from, const protocol::Frame& frame) {
-  const Result<const fbs::Metadata*> request = protocol::read_table<fbs::Metadata>(frame.table(), "Metadata");
+  const Result<const fbs::Metadata*> request =
+      protocol::read_table<fbs::Metadata>(frame.table(), "Metadata");
   if (!request.ok()) {
     return refuse(from, request.error());
   }
@@ -264,7 +284,8 @@ void Shard::on_metadata(const ReplyTo& from, const protocol::Frame& frame) {
   const auto* names = (*request)->topics();
   if (names != nullptr && names->size() > limits::kPartsPerRequestMax) {
     return refuse(from, Status(ErrorCode::kInvalidArgument,
-                               "at most " + std::to_string(limits::kPartsPerRequestMax) + " names, or none for all"));
+                               "at most " + std::to_string(limits::kPartsPerRequestMax) +
+                                   " names, or none for all"));
   }
   std::vector<flatbuffers::Offset<fbs::TopicInfo>> topics;
   if (names != nullptr && names->size() > 0) {
@@ -293,7 +314,8 @@ void Shard::on_metadata(const ReplyTo& from, const protocol::Frame& frame) {
   send_reply(from, reply.Finish());
 }
 
-// --- mail ---------------------------------------------------------------------------------------------------------------
+// --- mail
+// ---------------------------------------------------------------------------------------------------------------
 
 void Shard::mail_unconfirmed(const meta::Topic& topic) {
   for (const ShardId shard : topic.unconfirmed) {
@@ -303,7 +325,8 @@ void Shard::mail_unconfirmed(const meta::Topic& topic) {
     mail.to = shard;
     mail.topic = topic.id;
     mail.version = topic.version;
-    mail.state = topic.state == meta::TopicState::kDropping ? ShardMail::State::kDropped : ShardMail::State::kOpen;
+    mail.state = topic.state == meta::TopicState::kDropping ? ShardMail::State::kDropped
+                                                            : ShardMail::State::kOpen;
     mail.partitions = topic.partitions_on(shard);
     mail.retention_ms = topic.config.retention_ms;
     mail.retention_bytes = topic.config.retention_bytes;
@@ -354,8 +377,9 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
 void Shard::on_partitions_done(const ShardMail& mail) {
   const meta::Topic* topic = views_.catalog().find(mail.topic);
   const std::tuple key{mail.topic, mail.version, mail.from};
-  if (topic == nullptr || topic->version != mail.version || !topic->unconfirmed.contains(mail.from) ||
-      progress_in_flight_.contains(key) || !may_write().ok()) {
+  if (topic == nullptr || topic->version != mail.version ||
+      !topic->unconfirmed.contains(mail.from) || progress_in_flight_.contains(key) ||
+      !may_write().ok()) {
     return;
   }
   progress_in_flight_.insert(key);

@@ -25,7 +25,8 @@ namespace {
 template <typename T>
 const T& table(ByteView body) {
   flatbuffers::Verifier verifier(body.data(), body.size());
-  TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr), "control record does not verify");
+  TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr),
+                 "control record does not verify");
   return *flatbuffers::GetRoot<T>(body.data());
 }
 
@@ -54,12 +55,14 @@ void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteV
     apply_record(record, payload_position, outcome);
     outcomes.push_back(outcome);
   }
-  TIDEMARK_CHECK(reader.status().ok(), "record list of a committed entry: " + reader.status().to_string());
+  TIDEMARK_CHECK(reader.status().ok(),
+                 "record list of a committed entry: " + reader.status().to_string());
   const size_t padded = (payload.size() + 7) & ~size_t{7};
   applied_ = {index, term, payload_position + padded};
 }
 
-void Views::apply_record(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome) {
+void Views::apply_record(const format::LogRecord& record, LogPosition payload_position,
+                         RecordOutcome& outcome) {
   switch (record.kind) {
     case RecordKind::kProduce:
       return apply_produce(record, payload_position, outcome);
@@ -83,7 +86,8 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
   TIDEMARK_CHECK(false, "record kind " + std::to_string(static_cast<int>(record.kind)));
 }
 
-void Views::apply_produce(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome) {
+void Views::apply_produce(const format::LogRecord& record, LogPosition payload_position,
+                          RecordOutcome& outcome) {
   const Result<format::ProduceRecord> produce = format::decode_produce(record);
   TIDEMARK_CHECK(produce.ok(), produce.error().to_string());
   const Result<format::BatchHeader> header = format::decode_batch_header(produce->batch);
@@ -96,7 +100,8 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
     outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
     return;
   }
-  outcome.append = it->second.append(*header, payload_position + produce->batch_offset, log_time_ms_, records_applied_);
+  outcome.append = it->second.append(*header, payload_position + produce->batch_offset,
+                                     log_time_ms_, records_applied_);
   outcome.error = outcome.append.error;
 }
 
@@ -104,9 +109,11 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
   const auto& record = table<fbs::TopicCreate>(body);
   advance_time(record.time_ms());
   const std::string_view name =
-      record.name() ? std::string_view(record.name()->c_str(), record.name()->size()) : std::string_view();
-  const meta::TopicOutcome done = catalog_.create(name, {record.retention_ms(), record.retention_bytes()},
-                                                  shard_ids(record.shards()), log_time_ms_);
+      record.name() ? std::string_view(record.name()->c_str(), record.name()->size())
+                    : std::string_view();
+  const meta::TopicOutcome done =
+      catalog_.create(name, {record.retention_ms(), record.retention_bytes()},
+                      shard_ids(record.shards()), log_time_ms_);
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;
@@ -115,8 +122,9 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
 void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
   const auto& record = table<fbs::TopicAlter>(body);
   advance_time(record.time_ms());
-  const meta::TopicOutcome done = catalog_.alter(
-      TopicId{record.topic()}, {record.retention_ms(), record.retention_bytes()}, shard_ids(record.shards()));
+  const meta::TopicOutcome done =
+      catalog_.alter(TopicId{record.topic()}, {record.retention_ms(), record.retention_bytes()},
+                     shard_ids(record.shards()));
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;
@@ -152,7 +160,8 @@ void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
   if (dropped_.contains(topic) || record.partitions() == nullptr) {
     return;
   }
-  const partition::PartitionConfig config{record.version(), record.retention_ms(), record.retention_bytes()};
+  const partition::PartitionConfig config{record.version(), record.retention_ms(),
+                                          record.retention_bytes()};
   for (const uint32_t number : *record.partitions()) {
     const PartitionId id{topic, PartitionIndex{number}};
     const auto [it, inserted] = partitions_.try_emplace(id, id, config);
@@ -188,8 +197,8 @@ void Views::apply_trim(ByteView body, RecordOutcome& outcome) {
     outcome.error = ErrorCode::kUnknownPartition;
     return;
   }
-  const bool moved = it->second.trim({Offset{record.start_offset()}, LogPosition{record.position()}, record.bytes(),
-                                      record.batches()});
+  const bool moved = it->second.trim({Offset{record.start_offset()}, LogPosition{record.position()},
+                                      record.bytes(), record.batches()});
   outcome.error = moved ? ErrorCode::kOk : ErrorCode::kConflict;
 }
 
@@ -284,7 +293,8 @@ void Views::commit_failed() {
     }
   }
   frozen_partitions_.clear();
-  dropped_keys_.insert(dropped_keys_.end(), frozen_dropped_keys_.begin(), frozen_dropped_keys_.end());
+  dropped_keys_.insert(dropped_keys_.end(), frozen_dropped_keys_.begin(),
+                       frozen_dropped_keys_.end());
   frozen_dropped_keys_.clear();
   catalog_.commit_failed();
 }
@@ -328,7 +338,8 @@ Status Views::load(kv::ReadView& view) {
   }
   RETURN_IF_ERROR(load_meta(*head));
   ASSIGN_OR_RETURN(auto pair, view.seek(keys::topic_prefix()));
-  while (pair.has_value() && pair->key.substr(0, 1) == keys::topic_prefix() && pair->key.size() == 5) {
+  while (pair.has_value() && pair->key.substr(0, 1) == keys::topic_prefix() &&
+         pair->key.size() == 5) {
     const TopicId id{load_be<uint32_t>(as_bytes(pair->key).data() + 1)};
     RETURN_IF_ERROR(catalog_.load(id, pair->value));
     ASSIGN_OR_RETURN(pair, view.next());
@@ -342,7 +353,8 @@ Status Views::load_partitions(kv::ReadView& view) {
                        PartitionIndex{load_be<uint32_t>(as_bytes(key).data() + 5)}};
   };
   ASSIGN_OR_RETURN(auto pair, view.seek(keys::partition_prefix()));
-  while (pair.has_value() && pair->key.substr(0, 1) == keys::partition_prefix() && pair->key.size() == 9) {
+  while (pair.has_value() && pair->key.substr(0, 1) == keys::partition_prefix() &&
+         pair->key.size() == 9) {
     const PartitionId id = id_in(pair->key);
     ASSIGN_OR_RETURN(auto partition, partition::Partition::load(id, pair->value));
     partitions_.emplace(id, std::move(partition));

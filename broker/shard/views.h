@@ -2,9 +2,9 @@
 //
 //   entry -> records -> topic catalog (metadata shard), partitions, producer state, log time
 //
-// Deterministic: after the same entries two Views are equal, hash for hash, on any replica and across any checkpoint or restart.
-// No clock, no I/O, no randomness; a checkpoint is a delta (freeze) that somebody else commits.
-// Thread: the shard's loop.
+// Deterministic: after the same entries two Views are equal, hash for hash, on any replica and
+// across any checkpoint or restart. No clock, no I/O, no randomness; a checkpoint is a delta
+// (freeze) that somebody else commits. Thread: the shard's loop.
 #pragma once
 
 #include <algorithm>
@@ -27,11 +27,11 @@ namespace tidemark::shard {
 struct RecordOutcome {
   format::RecordKind kind = format::RecordKind::kProduce;
   ErrorCode error = ErrorCode::kOk;
-  PartitionId partition;              // kProduce, kTrim
-  partition::AppendOutcome append;    // kProduce
-  TopicId topic;                      // topic and partition records
+  PartitionId partition;            // kProduce, kTrim
+  partition::AppendOutcome append;  // kProduce
+  TopicId topic;                    // topic and partition records
   uint64_t version = 0;
-  uint64_t first_producer_id = 0;     // kProducerIds
+  uint64_t first_producer_id = 0;  // kProducerIds
 };
 
 // What a checkpoint covers: everything up to and including entry `index`.
@@ -48,11 +48,12 @@ class Views {
   Views(const Views&) = delete;
   Views& operator=(const Views&) = delete;
 
-  // Applies the records of a committed entry whose payload begins at `payload_position`; appends one outcome per record.
-  // Requires: index > applied().index (raft's own entries lie between). A record that cannot be decoded is damage that passed the entry's hash: our
-  // bug, hence a CHECK.
+  // Applies the records of a committed entry whose payload begins at `payload_position`; appends
+  // one outcome per record. Requires: index > applied().index (raft's own entries lie between). A
+  // record that cannot be decoded is damage that passed the entry's hash: our bug, hence a CHECK.
   void apply(LogIndex index, Term term, LogPosition payload_position, ByteView payload,
              std::vector<RecordOutcome>& outcomes);
+
   [[nodiscard]] const Covered& applied() const { return applied_; }
 
   // Largest leader time seen in an entry; never goes back.
@@ -65,15 +66,18 @@ class Views {
   // True if the topic was dropped here.
   [[nodiscard]] bool was_dropped(TopicId topic) const { return dropped_.contains(topic); }
 
-  [[nodiscard]] const std::map<PartitionId, partition::Partition>& partitions() const { return partitions_; }
+  [[nodiscard]] const std::map<PartitionId, partition::Partition>& partitions() const {
+    return partitions_;
+  }
 
   // First log position that any view still refers to; applied().next_position if none does.
   [[nodiscard]] LogPosition low_position() const;
 
   [[nodiscard]] uint64_t hash() const;
 
-  // --- checkpoint (one at a time) -----------------------------------------------------------------------------------
-  // Index chunks before `start` of these partitions are no longer needed.
+  // --- checkpoint (one at a time)
+  // ----------------------------------------------------------------------------------- Index
+  // chunks before `start` of these partitions are no longer needed.
   struct Trimmed {
     PartitionId id;
     Offset start;
@@ -92,12 +96,15 @@ class Views {
   void commit_done(LogPosition keep_from);
   // It is not; the next freeze takes it again.
   void commit_failed();
-  // Reads everything but old index chunks. Requires: nothing applied yet. An empty store leaves the views empty.
+  // Reads everything but old index chunks. Requires: nothing applied yet. An empty store leaves the
+  // views empty.
   Status load(kv::ReadView& view);
 
  private:
-  void apply_record(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome);
-  void apply_produce(const format::LogRecord& record, LogPosition payload_position, RecordOutcome& outcome);
+  void apply_record(const format::LogRecord& record, LogPosition payload_position,
+                    RecordOutcome& outcome);
+  void apply_produce(const format::LogRecord& record, LogPosition payload_position,
+                     RecordOutcome& outcome);
   void apply_topic_create(ByteView body, RecordOutcome& outcome);
   void apply_topic_alter(ByteView body, RecordOutcome& outcome);
   void apply_topic_delete(ByteView body, RecordOutcome& outcome);
@@ -106,7 +113,9 @@ class Views {
   void apply_partition_open(ByteView body, RecordOutcome& outcome);
   void apply_partition_drop(ByteView body, RecordOutcome& outcome);
   void apply_trim(ByteView body, RecordOutcome& outcome);
+
   void advance_time(int64_t time_ms) { log_time_ms_ = std::max(log_time_ms_, time_ms); }
+
   [[nodiscard]] std::string encode_meta() const;
   Status load_meta(std::string_view value);
   Status load_partitions(kv::ReadView& view);
@@ -118,8 +127,9 @@ class Views {
   uint64_t next_producer_id_ = 1;
   meta::TopicCatalog catalog_;
   std::map<PartitionId, partition::Partition> partitions_;
-  // Version at which a dropped topic went away here: late mail must not open it again. Ids are never reused.
-  std::map<TopicId, uint64_t> dropped_;  // newest limits::kTopicsMax
+  // Version at which a dropped topic went away here: late mail must not open it again. Ids are
+  // never reused.
+  std::map<TopicId, uint64_t> dropped_;    // newest limits::kTopicsMax
   std::vector<PartitionId> dropped_keys_;  // since the last freeze
   std::vector<PartitionId> frozen_dropped_keys_;
   std::vector<PartitionId> frozen_partitions_;

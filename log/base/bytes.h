@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tidemark {
@@ -29,6 +30,19 @@ class Buffer {
   Buffer() = default;
 
   explicit Buffer(size_t size) : data_(size ? new uint8_t[size] : nullptr), size_(size) {}
+
+  Buffer(Buffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+
+  Buffer& operator=(Buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
+
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() = default;
 
   static Buffer copy_of(ByteView bytes) {
     Buffer buffer(bytes.size());
@@ -54,7 +68,8 @@ class Buffer {
     return std::move(data_);
   }
 
-  // Keeps the first `size` bytes visible; the block stays as large as it was. Requires: size <= this->size().
+  // Keeps the first `size` bytes visible; the block stays as large as it was. Requires: size <=
+  // this->size().
   void shrink(size_t size) { size_ = size < size_ ? size : size_; }
 
  private:

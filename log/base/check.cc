@@ -14,7 +14,8 @@ CheckFailHook g_hook = nullptr;
 void set_check_fail_hook(CheckFailHook hook) { g_hook = hook; }
 
 void check_failed(const char* file, int line, const char* expression, std::string_view message) {
-  // Static: a hook that throws skips the destructors of this function, which is built without exceptions.
+  // Static: a hook that throws skips the destructors of this function, which is built without
+  // exceptions.
   thread_local std::string text;
   text = std::string("CHECK failed at ") + file + ":" + std::to_string(line) + ": " + expression;
   if (!message.empty()) {

@@ -1,6 +1,7 @@
-// TIDEMARK_CHECK: states what must hold if our own code is right. Always on, also in release builds.
-// A failure prints the expression, the message and the place, then calls the hook, then aborts: a broker
-// that goes on with a broken invariant destroys data. Conditions of the world are Statuses, not CHECKs.
+// TIDEMARK_CHECK: states what must hold if our own code is right. Always on, also in release
+// builds. A failure prints the expression, the message and the place, then calls the hook, then
+// aborts: a broker that goes on with a broken invariant destroys data. Conditions of the world are
+// Statuses, not CHECKs.
 #pragma once
 
 #include <string>
@@ -8,8 +9,9 @@
 
 namespace tidemark {
 
-// Replaces what happens on failure (tests, simulator). The hook may throw or longjmp; if it returns, the
-// process aborts. nullptr restores the default (message on stderr, abort). Not thread-safe: set it first.
+// Replaces what happens on failure (tests, simulator). The hook may throw or longjmp; if it
+// returns, the process aborts. nullptr restores the default (message on stderr, abort). Not
+// thread-safe: set it first.
 using CheckFailHook = void (*)(std::string_view message);
 void set_check_fail_hook(CheckFailHook hook);
 
@@ -20,11 +22,11 @@ void set_check_fail_hook(CheckFailHook hook);
 
 // TIDEMARK_CHECK(condition) or TIDEMARK_CHECK(condition, "message" + details); the message is only
 // built on failure.
-#define TIDEMARK_CHECK(condition, ...)                                                       \
-  do {                                                                                       \
-    if (!(condition)) [[unlikely]] {                                                         \
+#define TIDEMARK_CHECK(condition, ...)                                                      \
+  do {                                                                                      \
+    if (!(condition)) [[unlikely]] {                                                        \
       ::tidemark::check_failed(__FILE__, __LINE__, #condition, ::std::string{__VA_ARGS__}); \
-    }                                                                                        \
+    }                                                                                       \
   } while (false)
 
 // For checks that cost more than a comparison or two: only in builds without NDEBUG.

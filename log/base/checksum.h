@@ -8,8 +8,8 @@
 namespace tidemark {
 
 uint64_t xxh3(ByteView bytes, uint64_t seed = 0);
-// CRC-32C (Castagnoli) as in RecordBatch v2: initial value and final xor of all ones; of "123456789" it is
-// 0xE3069283.
+// CRC-32C (Castagnoli) as in RecordBatch v2: initial value and final xor of all ones; of
+// "123456789" it is 0xE3069283.
 uint32_t crc32c(ByteView bytes);
 
 // XXH3-64 over several parts, equal to xxh3() of their concatenation.

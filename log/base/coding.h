@@ -1,5 +1,5 @@
-// Little-endian fixed-width integers at unaligned addresses (our formats), big-endian ones (RecordBatch v2)
-// and varints. Readers never look past `end`; writers append to a byte vector.
+// Little-endian fixed-width integers at unaligned addresses (our formats), big-endian ones
+// (RecordBatch v2) and varints. Readers never look past `end`; writers append to a byte vector.
 #pragma once
 
 #include <bit>
@@ -84,8 +84,8 @@ class ByteWriter {
   std::vector<uint8_t>& out_;
 };
 
-// Reads what ByteWriter wrote. A read past the end or an overlong varint sets failed() and gives 0 or an
-// empty view; check once at the end.
+// Reads what ByteWriter wrote. A read past the end or an overlong varint sets failed() and gives 0
+// or an empty view; check once at the end.
 class ByteReader {
  public:
   explicit ByteReader(ByteView in) : in_(in) {}

@@ -1,8 +1,9 @@
-// Executor: the seam to another thread. Work that may block (write, sync, LMDB commit, cold read) is a Job:
-// run() happens on a worker, finish() afterwards on the thread that owns the executor (the shard's loop).
+// Executor: the seam to another thread. Work that may block (write, sync, LMDB commit, cold read)
+// is a Job: run() happens on a worker, finish() afterwards on the thread that owns the executor
+// (the shard's loop).
 //
-// Real: ThreadExecutor (broker/shard). Simulation: a seeded scheduler that runs both on one thread at
-// simulated times. Tests: InlineExecutor below.
+// Real: ThreadExecutor (broker/shard). Simulation: a seeded scheduler that runs both on one thread
+// at simulated times. Tests: InlineExecutor below.
 #pragma once
 
 #include <cstddef>
@@ -16,15 +17,16 @@ class Job {
   virtual ~Job() = default;
   // On the worker. Touches only what the job owns or what its comment says is safe to share.
   virtual void run() = 0;
-  // On the owner's thread, after run(); jobs of an ordered executor finish in the order of submission.
+  // On the owner's thread, after run(); jobs of an ordered executor finish in the order of
+  // submission.
   virtual void finish() = 0;
 };
 
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Never blocks and never runs anything inside the call. The number of jobs under way is bounded by the
-  // caller (each user has at most a few jobs out; see limits.h).
+  // Never blocks and never runs anything inside the call. The number of jobs under way is bounded
+  // by the caller (each user has at most a few jobs out; see limits.h).
   virtual void submit(std::unique_ptr<Job> job) = 0;
 };
 

@@ -1,8 +1,9 @@
-// FileSystem: the only way to reach files. The real one is posix_file_system.h; tests/support has one with a
-// crash model (each unsynced write kept, lost or torn; each unsynced name lost) and one that injects errors.
+// FileSystem: the only way to reach files. The real one is posix_file_system.h; tests/support has
+// one with a crash model (each unsynced write kept, lost or torn; each unsynced name lost) and one
+// that injects errors.
 //
-// Thread: a FileSystem may be used from several threads; a File may be read from several threads at once,
-// and is written, allocated, truncated and synced by one thread at a time.
+// Thread: a FileSystem may be used from several threads; a File may be read from several threads at
+// once, and is written, allocated, truncated and synced by one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +23,16 @@ class File {
  public:
   virtual ~File() = default;  // closes
 
-  // Reads exactly out.size() bytes; kOutOfRange never happens silently: a short file gives kCorrupted with
-  // the place. EINTR and short reads are dealt with inside.
+  // Reads exactly out.size() bytes; kOutOfRange never happens silently: a short file gives
+  // kCorrupted with the place. EINTR and short reads are dealt with inside.
   virtual Status read(uint64_t offset, MutableByteView out) = 0;
   // Writes all parts one after the other from `offset`. On error any prefix may have been written.
   virtual Status write(uint64_t offset, std::span<const ByteView> parts) = 0;
-  // fdatasync. After an error the file must not be synced or trusted again (see DESIGN: a failed sync is final).
+  // fdatasync. After an error the file must not be synced or trusted again (see DESIGN: a failed
+  // sync is final).
   virtual Status sync() = 0;
-  // Makes [0, size) backed by disk blocks, so that writes into it cannot fail for lack of space. Extends the
-  // file size. Contents of new parts read as zeros. Durable after the next sync().
+  // Makes [0, size) backed by disk blocks, so that writes into it cannot fail for lack of space.
+  // Extends the file size. Contents of new parts read as zeros. Durable after the next sync().
   virtual Status allocate(uint64_t size) = 0;
   // Cuts or extends to `size`.
   virtual Status truncate(uint64_t size) = 0;

@@ -1,4 +1,5 @@
-// MoveOnlyFunction: std::function for callables that can only be moved (std::move_only_function is C++23).
+// MoveOnlyFunction: std::function for callables that can only be moved (std::move_only_function is
+// C++23).
 #pragma once
 
 #include <memory>
@@ -18,8 +19,10 @@ class MoveOnlyFunction<R(Args...)> {
   MoveOnlyFunction(std::nullptr_t) {}  // NOLINT(google-explicit-constructor)
 
   template <typename F>
-    requires(!std::is_same_v<std::decay_t<F>, MoveOnlyFunction> && std::is_invocable_r_v<R, F&, Args...>)
-  MoveOnlyFunction(F&& callable)  // NOLINT(google-explicit-constructor)
+
+  requires(!std::is_same_v<std::decay_t<F>, MoveOnlyFunction> &&
+           std::is_invocable_r_v<R, F&, Args...>)
+      MoveOnlyFunction(F&& callable)  // NOLINT(google-explicit-constructor)
       : callable_(std::make_unique<Holder<std::decay_t<F>>>(std::forward<F>(callable))) {}
 
   R operator()(Args... args) { return callable_->call(std::forward<Args>(args)...); }

@@ -1,5 +1,5 @@
-// Strong types for the numbers that must not be mixed up. Conversion is explicit in both directions:
-// `Offset{5}` and `offset.value()`. Comparison works within one type only.
+// Strong types for the numbers that must not be mixed up. Conversion is explicit in both
+// directions: `Offset{5}` and `offset.value()`. Comparison works within one type only.
 #pragma once
 
 #include <compare>
@@ -23,9 +23,13 @@ class StrongId {
   friend constexpr bool operator==(StrongId, StrongId) = default;
 
   // Distance arithmetic: id + n is an id; id - id is a plain number.
-  friend constexpr StrongId operator+(StrongId a, Rep n) { return StrongId(static_cast<Rep>(a.value_ + n)); }
+  friend constexpr StrongId operator+(StrongId a, Rep n) {
+    return StrongId(static_cast<Rep>(a.value_ + n));
+  }
 
-  friend constexpr Rep operator-(StrongId a, StrongId b) { return static_cast<Rep>(a.value_ - b.value_); }
+  friend constexpr Rep operator-(StrongId a, StrongId b) {
+    return static_cast<Rep>(a.value_ - b.value_);
+  }
 
   constexpr StrongId& operator++() {
     ++value_;
@@ -38,8 +42,8 @@ class StrongId {
 
 // Place of a message in a partition, dense from 0, assigned when the log entry is applied.
 using Offset = StrongId<struct OffsetTag, uint64_t>;
-// Byte address in a shard's replicated log: counts replicated entries only (header and padding included), so
-// it is the same on every replica. Entry positions are multiples of 8.
+// Byte address in a shard's replicated log: counts replicated entries only (header and padding
+// included), so it is the same on every replica. Entry positions are multiples of 8.
 using LogPosition = StrongId<struct LogPositionTag, uint64_t>;
 // Raft log index, dense from 1; 0 means none.
 using LogIndex = StrongId<struct LogIndexTag, uint64_t>;

@@ -14,6 +14,8 @@ inline constexpr size_t kMiB = 1024 * kKiB;
 inline constexpr size_t kTopicNameBytesMax = 200;
 inline constexpr uint32_t kPartitionsPerTopicMax = 1024;
 inline constexpr uint32_t kTopicsMax = 10'000;
+// Of all topics of a cluster: a reply that lists them all fits in one frame.
+inline constexpr uint32_t kPartitionsMax = 50'000;
 inline constexpr uint16_t kShardsMax = 256;
 
 // One message: key, value and headers together.
@@ -25,8 +27,8 @@ inline constexpr uint32_t kRecordsPerBatchMax = 65'536;
 // What a compressed batch may inflate to.
 inline constexpr size_t kInflatedBatchBytesMax = 16 * kMiB;
 
-// A log entry (one raft proposal) carries the records gathered in one turn of the loop. Research on libraft: 64 KiB to
-// 1 MiB per entry is the best range.
+// A log entry (one raft proposal) carries the records gathered in one turn of the loop. Research on
+// libraft: 64 KiB to 1 MiB per entry is the best range.
 inline constexpr size_t kEntryPayloadBytesTarget = 1 * kMiB;
 inline constexpr size_t kEntryPayloadBytesMax = 2 * kMiB;
 // One write+sync of the disk worker; larger ones halve the throughput of a shared disk.
@@ -35,14 +37,15 @@ inline constexpr size_t kGroupCommitBytesMax = 2 * kMiB;
 inline constexpr uint64_t kSegmentBytesDefault = 256 * kMiB;
 inline constexpr uint64_t kSegmentBytesMin = 4 * kMiB;
 inline constexpr uint64_t kSegmentBytesMax = 2048 * kMiB;
-// Disk space is taken ahead of need in steps of this size, so that an accepted write cannot hit a full disk.
+// Disk space is taken ahead of need in steps of this size, so that an accepted write cannot hit a
+// full disk.
 inline constexpr uint64_t kAllocateStepBytesMin = 1 * kMiB;
 inline constexpr uint64_t kAllocateStepBytesMax = 32 * kMiB;
 // Kept free for what must always be writable: votes, snapshots, trims, ends of transactions.
 inline constexpr uint64_t kControlReserveBytes = 256 * kKiB;
 inline constexpr size_t kRecycledSegmentsMax = 2;
-// Rows of a segment's position table (one per run of local records) and of its term table; a segment that reaches this is
-// sealed early, so that its seal stays small.
+// Rows of a segment's position table (one per run of local records) and of its term table; a
+// segment that reaches this is sealed early, so that its seal stays small.
 inline constexpr size_t kSegmentRowsMax = 4096;
 // What libraft gives us to remember with a snapshot; repeated at the start of every segment.
 inline constexpr size_t kSnapshotManifestBytesMax = 512 * kKiB;
@@ -52,6 +55,8 @@ inline constexpr size_t kFrameBytesMax = 8 * kMiB;
 // Before the handshake a connection may only send small frames.
 inline constexpr size_t kFrameBytesMaxBeforeHello = 4 * kKiB;
 inline constexpr size_t kPartsPerRequestMax = 256;
+// FlatBuffers tables in one frame: the largest is a list of all topics and partitions.
+inline constexpr uint32_t kTablesPerFrameMax = 131'072;
 inline constexpr uint32_t kConnectionsMax = 10'000;
 inline constexpr uint32_t kRequestsInFlightPerConnectionMax = 256;
 // A connection whose unsent replies exceed this is not read from until they drain.
@@ -73,25 +78,33 @@ inline constexpr size_t kProducersPerPartitionMax = 10'000;
 // Batches remembered per producer and partition; a client keeps at most this many in flight.
 inline constexpr size_t kProducerBatchesRemembered = 5;
 
-// Jobs and messages between threads; a sender that finds the queue full keeps the work and tries again.
+// Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
+// again.
 inline constexpr size_t kMailboxMessagesMax = 4096;
 inline constexpr size_t kDiskJobsInFlightMax = 8;
 inline constexpr size_t kColdReadsInFlightPerShardMax = 64;
 
-// A checkpoint starts when this much log was applied since the last one, or after the time when there is anything new.
+// A checkpoint starts when this much log was applied since the last one, or after the time when
+// there is anything new.
 inline constexpr uint64_t kCheckpointLogBytes = 64 * kMiB;
 inline constexpr uint64_t kCheckpointRecordsMax = 1'000'000;
 inline constexpr int64_t kCheckpointIntervalMs = 60'000;
 
-// libraft forgets old entries after this many new ones: forgetting costs a few microseconds each time, remembering
-// about 110 bytes an entry.
+// libraft forgets old entries after this many new ones: forgetting costs a few microseconds each
+// time, remembering about 110 bytes an entry.
 inline constexpr uint32_t kRaftEntriesPerTrim = 4096;
-// Messages to peers that wait for a vote to become durable; beyond it new ones are lost, which raft bears.
+// Messages to peers that wait for a vote to become durable; beyond it new ones are lost, which raft
+// bears.
 inline constexpr size_t kHeldPeerMessagesMax = 1024;
 
-static_assert(kBatchBytesMax + 4 * kKiB < kEntryPayloadBytesMax, "a largest batch fits in one entry");
+static_assert(kBatchBytesMax + 4 * kKiB < kEntryPayloadBytesMax,
+              "a largest batch fits in one entry");
 static_assert(kEntryPayloadBytesMax < kFrameBytesMax, "an entry travels in one frame");
+static_assert(kPartitionsMax + 4 * kTopicsMax < kTablesPerFrameMax, "all topics can be listed");
+static_assert(kPartitionsMax * 48 + kTopicsMax * (kTopicNameBytesMax + 128) < kFrameBytesMax,
+              "all topics can be listed");
 static_assert(kBatchBytesMax <= kFetchBytesMax, "a fetch can always return one whole batch");
-static_assert(kEntryPayloadBytesMax + kMiB < kSegmentBytesMin, "an entry fits in the smallest segment");
+static_assert(kEntryPayloadBytesMax + kMiB < kSegmentBytesMin,
+              "an entry fits in the smallest segment");
 
 }  // namespace tidemark::limits

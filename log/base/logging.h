@@ -1,5 +1,5 @@
-// Log lines of the daemon and its parts: `level event key=value ...`. Libraries log through this seam; the daemon
-// installs a sink (spdlog), tests and the simulator another or none.
+// Log lines of the daemon and its parts: `level event key=value ...`. Libraries log through this
+// seam; the daemon installs a sink (spdlog), tests and the simulator another or none.
 #pragma once
 
 #include <string>

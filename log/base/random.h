@@ -1,5 +1,6 @@
-// Seeded generator (xoshiro256++, public domain algorithm by Blackman and Vigna). The same seed gives the same
-// sequence on every platform; nothing in Tidemark draws randomness from anywhere else.
+// Seeded generator (xoshiro256++, public domain algorithm by Blackman and Vigna). The same seed
+// gives the same sequence on every platform; nothing in Tidemark draws randomness from anywhere
+// else.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@ class Random {
   uint64_t next();
   // Uniform in [0, bound). Requires: bound > 0.
   uint64_t below(uint64_t bound);
+
   // Uniform in [low, high], both included.
   uint64_t between(uint64_t low, uint64_t high) { return low + below(high - low + 1); }
 

@@ -1,7 +1,8 @@
-// SpscQueue: a bounded queue between exactly two threads, one that pushes and one that pops. No lock, no allocation after
-// construction; what was written before a push is visible after the pop that returns it.
+// SpscQueue: a bounded queue between exactly two threads, one that pushes and one that pops. No
+// lock, no allocation after construction; what was written before a push is visible after the pop
+// that returns it.
 //
-// Memory: slots are touched only when used, so a large capacity costs nothing until traffic needs it.
+// Memory: slots are touched only when used, so a large capacity costs nothing until it is needed.
 #pragma once
 
 #include <atomic>

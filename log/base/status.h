@@ -1,7 +1,8 @@
 // Status: the outcome of an operation that can fail because of the world (disk, peer, user input).
 //
-// A Status is a code plus, for errors, one sentence of context added where the error was born. Our own
-// bugs are not Statuses: they are TIDEMARK_CHECK failures. Ok costs one word and never allocates.
+// A Status is a code plus, for errors, one sentence of context added where the error was born. Our
+// own bugs are not Statuses: they are TIDEMARK_CHECK failures. Ok costs one word and never
+// allocates.
 //
 // Thread: a value type; distinct objects may be used from distinct threads.
 #pragma once
@@ -55,15 +56,16 @@ class [[nodiscard]] Status {
     ErrorCode code;
     std::string context;
   };
+
   std::shared_ptr<const Detail> detail_;
 };
 
 }  // namespace tidemark
 
-#define RETURN_IF_ERROR(expression)                        \
-  do {                                                     \
+#define RETURN_IF_ERROR(expression)                           \
+  do {                                                        \
     ::tidemark::Status return_if_error_status = (expression); \
-    if (!return_if_error_status.ok()) {                    \
-      return return_if_error_status;                       \
-    }                                                      \
+    if (!return_if_error_status.ok()) {                       \
+      return return_if_error_status;                          \
+    }                                                         \
   } while (false)

@@ -1,14 +1,15 @@
-// Damaged files under the real daemon: a torn tail is cut and said; a flipped bit in an old segment is reported with its position and the rest
-// stays readable.
-#include <doctest/doctest.h>
-
+// Damaged files under the real daemon: a torn tail is cut and said; a flipped bit in an old segment
+// is reported with its position and the rest stays readable.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include <doctest/doctest.h>
+
 #include "tests/support/daemon_process.h"
+#include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
 #include "tidemark/tidemark.h"
 
@@ -68,7 +69,8 @@ Reading read_all(const client::Client& client) {
       next = batch->next_offset;
       continue;
     }
-    REQUIRE_MESSAGE(batch.status().code() == client::ErrorCode::kCorrupted, batch.status().to_string());
+    REQUIRE_MESSAGE(batch.status().code() == client::ErrorCode::kCorrupted,
+                    batch.status().to_string());
     if (reading.errors.empty() || reading.errors.back() != batch.status().to_string()) {
       reading.errors.push_back(batch.status().to_string());
     }
@@ -99,7 +101,8 @@ void change_byte(const std::filesystem::path& file, uint64_t offset) {
 // Offset behind the last byte of the file that is not zero: the end of what was written.
 uint64_t written_end(const std::filesystem::path& file) {
   std::ifstream stream(file, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const std::string bytes((std::istreambuf_iterator<char>(stream)),
+                          std::istreambuf_iterator<char>());
   return bytes.find_last_not_of('\0') + 1;
 }
 
@@ -123,7 +126,8 @@ TEST_CASE("a torn tail is cut and said, and everything before it is served") {
   }
   daemon.kill();
   const auto last = segments(daemon.data_dir()).back();
-  // The last entry as a power cut in the middle of its write would leave it: the second half never reached the disk.
+  // The last entry as a power cut in the middle of its write would leave it: the second half never
+  // reached the disk.
   {
     std::fstream out(last, std::ios::in | std::ios::out | std::ios::binary);
     out.seekp(static_cast<std::streamoff>(written_end(last) - 500));
@@ -142,7 +146,8 @@ TEST_CASE("a torn tail is cut and said, and everything before it is served") {
   CHECK_MESSAGE(after.exit_code == 0, after.output << after.errors);
 }
 
-TEST_CASE("a flipped bit in an old segment is reported with its position and the rest stays readable") {
+TEST_CASE(
+    "a flipped bit in an old segment is reported with its position and the rest stays readable") {
   const TempDirectory directory;
   DaemonProcess daemon(directory / "data", {"--shards", "1", "--segment-bytes", "4MiB"});
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());

@@ -1,7 +1,7 @@
-// A full disk: producing gets a named error, consuming goes on, and producing works again when there is space, without a restart.
+// A full disk: producing gets a named error, consuming goes on, and producing works again when
+// there is space, without a restart.
 //
 // On a 64 MiB ext4 in a loop device, which needs root; says so and ends where that cannot be had.
-#include <doctest/doctest.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -10,7 +10,10 @@
 #include <fstream>
 #include <string>
 
+#include <doctest/doctest.h>
+
 #include "tests/support/daemon_process.h"
+#include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
 #include "tidemark/tidemark.h"
 
@@ -23,7 +26,8 @@ constexpr int64_t kDeadlineMs = 60'000;
 // A small file system of its own, gone at the end.
 class LoopFileSystem {
  public:
-  LoopFileSystem(const TempDirectory& directory, uint64_t bytes) : image_(directory / "disk.img"), path_(directory / "disk") {
+  LoopFileSystem(const TempDirectory& directory, uint64_t bytes)
+      : image_(directory / "disk.img"), path_(directory / "disk") {
     std::filesystem::create_directory(path_);
     std::ofstream(image_).close();
     std::filesystem::resize_file(image_, bytes);
@@ -90,7 +94,8 @@ client::Status fill(client::Producer& producer, uint64_t& stored, uint64_t attem
 
 }  // namespace
 
-TEST_CASE("a full disk refuses produce by name, serves consumers, and recovers when space is freed") {
+TEST_CASE(
+    "a full disk refuses produce by name, serves consumers, and recovers when space is freed") {
   const TempDirectory directory;
   if (::geteuid() != 0) {
     MESSAGE("not run: mounting a loop file system needs root");
@@ -125,7 +130,8 @@ TEST_CASE("a full disk refuses produce by name, serves consumers, and recovers w
   CHECK(count_messages(client) == stored);
 
   std::filesystem::remove(ballast);
-  // The broker looks for space by itself a few times a second; a client that keeps trying is served.
+  // The broker looks for space by itself a few times a second; a client that keeps trying is
+  // served.
   client::ProducerOptions patient;
   patient.linger_ms = 0;
   patient.delivery_timeout_ms = kDeadlineMs;
@@ -135,7 +141,8 @@ TEST_CASE("a full disk refuses produce by name, serves consumers, and recovers w
   CHECK_MESSAGE(after.ok(), after.to_string());
   CHECK(count_messages(client) == stored);
   CHECK(daemon.terminate() == 0);
-  const CommandResult verify = run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
+  const CommandResult verify =
+      run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
   CHECK_MESSAGE(verify.exit_code == 0, verify.output << verify.errors);
 }
 

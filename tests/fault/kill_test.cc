@@ -1,8 +1,7 @@
-// kill -9 of the real daemon under load: nothing acknowledged is lost, nothing is stored twice, the log is clean.
+// kill -9 of the real daemon under load: nothing acknowledged is lost, nothing is stored twice, the
+// log is clean.
 //
 // TIDEMARK_KILL_ROUNDS=100 makes the long run; the default is short enough for every build.
-#include <doctest/doctest.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -14,8 +13,11 @@
 #include <thread>
 #include <vector>
 
+#include <doctest/doctest.h>
+
 #include "log/base/random.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
 #include "tidemark/tidemark.h"
 
@@ -30,7 +32,8 @@ constexpr uint32_t kPartitions = 4;
 constexpr int64_t kDeadlineMs = 60'000;
 
 int rounds() {
-  const char* text = std::getenv("TIDEMARK_KILL_ROUNDS");  // NOLINT(concurrency-mt-unsafe): set before the test
+  const char* text =
+      std::getenv("TIDEMARK_KILL_ROUNDS");  // NOLINT(concurrency-mt-unsafe): set before the test
   return text != nullptr ? std::atoi(text) : 12;
 }
 
@@ -53,10 +56,13 @@ class Acks {
   bool wait_for(size_t more) {
     std::unique_lock<std::mutex> lock(mutex_);
     const size_t until = acked_.size() + more;
-    return grown_.wait_for(lock, std::chrono::milliseconds(kDeadlineMs), [&] { return acked_.size() >= until; });
+    return grown_.wait_for(lock, std::chrono::milliseconds(kDeadlineMs),
+                           [&] { return acked_.size() >= until; });
   }
 
-  [[nodiscard]] const std::map<uint64_t, std::pair<uint32_t, uint64_t>>& acked() const { return acked_; }
+  [[nodiscard]] const std::map<uint64_t, std::pair<uint32_t, uint64_t>>& acked() const {
+    return acked_;
+  }
 
   [[nodiscard]] const std::set<uint64_t>& refused() const { return refused_; }
 
@@ -174,7 +180,8 @@ Stored drain(const client::Client& client) {
 
 TEST_CASE("kill -9 under load loses nothing acknowledged and stores nothing twice") {
   const TempDirectory directory;
-  DaemonProcess daemon(directory / "data", {"--shards", "2", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB"});
+  DaemonProcess daemon(directory / "data",
+                       {"--shards", "2", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB"});
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());
   const client::Client client = connect(daemon.address());
   client::Admin admin(client);
@@ -186,7 +193,8 @@ TEST_CASE("kill -9 under load loses nothing acknowledged and stores nothing twic
   Random random(20261122);
   for (int round = 0; round < rounds(); ++round) {
     CAPTURE(round);
-    // The kill falls after a random number of further acknowledgements: while requests, writes and syncs are under way.
+    // The kill falls after a random number of further acknowledgements: while requests, writes and
+    // syncs are under way.
     REQUIRE(acks.wait_for(random.between(1, 20'000)));
     daemon.kill();
     REQUIRE_MESSAGE(daemon.start(), daemon.errors());
@@ -208,14 +216,16 @@ TEST_CASE("kill -9 under load loses nothing acknowledged and stores nothing twic
     twice += times > 1 ? 1u : 0u;
     refused_but_stored += acks.refused().contains(uid) ? 1u : 0u;
   }
-  MESSAGE("rounds " << rounds() << ", acknowledged " << acks.acked().size() << ", stored " << stored.times.size());
+  MESSAGE("rounds " << rounds() << ", acknowledged " << acks.acked().size() << ", stored "
+                    << stored.times.size());
   CHECK(lost == 0);
   CHECK(twice == 0);
   CHECK(refused_but_stored == 0);
   CHECK(stored.in_order_per_key);
 
   CHECK(daemon.terminate() == 0);
-  const CommandResult verify = run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
+  const CommandResult verify =
+      run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
   CHECK_MESSAGE(verify.exit_code == 0, verify.output << verify.errors);
 }
 

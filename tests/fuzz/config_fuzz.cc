@@ -1,5 +1,5 @@
-// Configuration files, addresses and the identity file of a data directory. What is accepted says the same when it is printed and
-// read again; what is refused has a reason.
+// Configuration files, addresses and the identity file of a data directory. What is accepted says
+// the same when it is printed and read again; what is refused has a reason.
 #include <cstddef>
 #include <cstdint>
 #include <string>

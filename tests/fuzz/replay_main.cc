@@ -1,8 +1,9 @@
 // Runs a fuzz target over stored inputs, without a fuzzer: `replay FILE-OR-FOLDER...`.
 //
-// The empty input always comes first; a folder stands for the files in it, by name. Each input lies in a heap block
-// of exactly its size, so that a sanitizer build sees a read past the end. The last name printed is the input that
-// failed. Exits with 1 when an argument cannot be read or names no input at all.
+// The empty input always comes first; a folder stands for the files in it, by name. Each input lies
+// in a heap block of exactly its size, so that a sanitizer build sees a read past the end. The last
+// name printed is the input that failed. Exits with 1 when an argument cannot be read or names no
+// input at all.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>

@@ -13,6 +13,7 @@
 
 #include "log/base/random.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
 
 namespace tidemark {

@@ -1,8 +1,10 @@
-// The real daemon seen from its sockets, its signals and its exit codes, without the client library.
+// The real daemon seen from its sockets, its signals and its exit codes, without the client
+// library.
 #include <signal.h>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -55,7 +57,8 @@ bool serves(const DaemonProcess& daemon) {
   greet(client);
   REQUIRE(client.send(addressed(testing::metadata_request({}, 9), protocol::kNoShard)));
   const Frame reply = wait(client);
-  return reply.header.correlation == 9 && reply.header.type == static_cast<uint16_t>(FrameType::kMetadata);
+  return reply.header.correlation == 9 &&
+         reply.header.type == static_cast<uint16_t>(FrameType::kMetadata);
 }
 
 struct Started {
@@ -82,7 +85,8 @@ TEST_CASE("the ready line says where and what") {
 
 TEST_CASE("Hello tells the limits, on whichever loop the connection ends up") {
   Started started;
-  for (const uint16_t shard : {protocol::kNoShard, uint16_t{0}, uint16_t{1}, uint16_t{2}, uint16_t{3}}) {
+  for (const uint16_t shard :
+       {protocol::kNoShard, uint16_t{0}, uint16_t{1}, uint16_t{2}, uint16_t{3}}) {
     CAPTURE(shard);
     RawClient client(started.daemon.port());
     const Frame reply = greet(client, shard);
@@ -115,7 +119,8 @@ TEST_CASE("requests reach every shard from every loop, errors name what is allow
       CAPTURE(home);
       CAPTURE(shard);
       const uint64_t correlation = 100u + shard;
-      REQUIRE(client.send(addressed(testing::describe_request(TopicId{77}, {}, correlation), shard)));
+      REQUIRE(
+          client.send(addressed(testing::describe_request(TopicId{77}, {}, correlation), shard)));
       const Frame reply = wait(client);
       CHECK(reply.header.correlation == correlation);
       CHECK(reply.header.type == static_cast<uint16_t>(FrameType::kPartitionDescribe));
@@ -131,7 +136,8 @@ TEST_CASE("a topic is created, written and read over raw frames") {
   Started started;
   RawClient client(started.daemon.port());
   greet(client, 1);
-  REQUIRE(client.send(addressed(testing::topic_create_request({.name = "t", .partitions = 4}, 1), protocol::kNoShard)));
+  REQUIRE(client.send(addressed(testing::topic_create_request({.name = "t", .partitions = 4}, 1),
+                                protocol::kNoShard)));
   const Frame created = wait(client);
   const auto& topic = testing::read_reply<protocol::fbs::TopicReply>(created);
   REQUIRE(protocol::to_status(topic.error()).ok());
@@ -146,12 +152,43 @@ TEST_CASE("a topic is created, written and read over raw frames") {
     REQUIRE(produced.size() == 1);
     REQUIRE_MESSAGE(produced[0].status.ok(), produced[0].status.to_string());
     const testing::FetchInput fetch{where, Offset{0}};
-    REQUIRE(client.send(addressed(testing::fetch_request({&fetch, 1}, {.wait_ms = 5'000}, 3), partition->shard())));
+    REQUIRE(client.send(
+        addressed(testing::fetch_request({&fetch, 1}, {.wait_ms = 5'000}, 3), partition->shard())));
     const auto fetched = testing::read_fetch_reply(wait(client));
     REQUIRE(fetched.size() == 1);
     REQUIRE(fetched[0].messages.size() == 3);
     CHECK(fetched[0].messages[2].value == "three");
   }
+}
+
+TEST_CASE("more forwarded requests than a mailbox holds are all answered, in order") {
+  Started started;
+  constexpr size_t kClients = 40;
+  constexpr uint64_t kRequests = 600;
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (size_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<RawClient>(started.daemon.port()));
+    greet(*clients.back(), 1);
+  }
+  // Shard 0 is on the other loop.
+  std::vector<uint8_t> bytes;
+  for (uint64_t i = 1; i <= kRequests; ++i) {
+    const std::vector<uint8_t> more = addressed(testing::describe_request(TopicId{77}, {}, i), 0);
+    bytes.insert(bytes.end(), more.begin(), more.end());
+  }
+  for (const auto& client : clients) {
+    REQUIRE(client->send(bytes));
+  }
+  for (const auto& client : clients) {
+    for (uint64_t i = 1; i <= kRequests; ++i) {
+      REQUIRE(wait(*client).header.correlation == i);
+    }
+  }
+  const testing::HttpAnswer metrics = http_get(started.daemon.http_port(), "/metrics");
+  CHECK(metrics.body.find("tidemark_requests_forwarded_total{loop=\"1\"} " +
+                          std::to_string(kClients * kRequests) + "\n") != std::string::npos);
+  CHECK(metrics.body.find("tidemark_mailbox_overflow_messages{loop=\"1\"} 0\n") !=
+        std::string::npos);
 }
 
 TEST_CASE("unknown versions and types are answered, the socket lives") {
@@ -177,8 +214,9 @@ TEST_CASE("a malformed table is answered, the socket lives") {
   Started started;
   RawClient client(started.daemon.port());
   greet(client);
-  for (const FrameType type : {FrameType::kMetadata, FrameType::kProduce, FrameType::kFetch, FrameType::kTopicCreate,
-                               FrameType::kListOffsets, FrameType::kPartitionDescribe}) {
+  for (const FrameType type :
+       {FrameType::kMetadata, FrameType::kProduce, FrameType::kFetch, FrameType::kTopicCreate,
+        FrameType::kListOffsets, FrameType::kPartitionDescribe}) {
     const std::vector<uint8_t> junk(64, 0xFF);
     const auto frame = protocol::make_frame(type, /*reply=*/false, 0, 6, junk);
     REQUIRE(client.send(frame));
@@ -238,7 +276,8 @@ TEST_CASE("bad streams end in an error and a close, the daemon goes on") {
         }
         const auto type = static_cast<FrameType>(random.between(2, 20));
         const auto shard = static_cast<uint16_t>(random.below(5));
-        REQUIRE(client.send(protocol::make_frame(type, /*reply=*/false, shard, 1000u + static_cast<uint64_t>(i), table)));
+        REQUIRE(client.send(protocol::make_frame(type, /*reply=*/false, shard,
+                                                 1000u + static_cast<uint64_t>(i), table)));
         CHECK(wait(client).header.reply);
       }
     }
@@ -258,23 +297,25 @@ TEST_CASE("a second instance on the data directory is refused") {
   DaemonProcess second(started.daemon.data_dir());
   second.launch();
   CHECK(second.wait_exit() == 1);
-  CHECK(second.errors().find("in use by process " + std::to_string(started.daemon.pid())) != std::string::npos);
+  CHECK(second.errors().find("in use by process " + std::to_string(started.daemon.pid())) !=
+        std::string::npos);
   CHECK(serves(started.daemon));
 }
 
-TEST_CASE("a port that is taken is named") {
-  Started started;
+TEST_CASE("a configuration is checked without a start, a missing file is named") {
   testing::TempDirectory other;
-  DaemonProcess second(other / "data", {"--check-config"});
-  second.launch();
-  CHECK(second.wait_exit() == 0);
-  DaemonProcess third(other / "data", {"--config", "/nonexistent"});
-  third.launch();
-  CHECK(third.wait_exit() == 1);
-  CHECK(third.errors().find("/nonexistent") != std::string::npos);
+  DaemonProcess checked(other / "data", {"--check-config"});
+  checked.launch();
+  CHECK(checked.wait_exit() == 0);
+  DaemonProcess missing(other / "data", {"--config", "/nonexistent"});
+  missing.launch();
+  CHECK(missing.wait_exit() == 1);
+  CHECK(missing.errors().find("/nonexistent") != std::string::npos);
 }
 
-TEST_CASE("SIGTERM stops in order, a restart keeps identity and data, another number of shards is refused") {
+TEST_CASE(
+    "SIGTERM stops in order, a restart keeps identity and data, another number of shards is "
+    "refused") {
   Started started;
   DaemonProcess& daemon = started.daemon;
   uint64_t cluster = 0;
@@ -282,7 +323,8 @@ TEST_CASE("SIGTERM stops in order, a restart keeps identity and data, another nu
     RawClient client(daemon.port());
     const Frame hello = greet(client);
     cluster = testing::read_reply<protocol::fbs::HelloReply>(hello).cluster_id();
-    REQUIRE(client.send(addressed(testing::topic_create_request({.name = "kept"}, 1), protocol::kNoShard)));
+    REQUIRE(client.send(
+        addressed(testing::topic_create_request({.name = "kept"}, 1), protocol::kNoShard)));
     REQUIRE(testing::error_of(wait(client)).ok());
     // An open connection does not hold it up.
     CHECK(daemon.terminate() == 0);
@@ -339,7 +381,8 @@ TEST_CASE("health, readiness and metrics over HTTP") {
   const testing::HttpAnswer metrics = http_get(http, "/metrics");
   CHECK(metrics.status == 200);
   for (int shard = 0; shard < 4; ++shard) {
-    CHECK(metrics.body.find("tidemark_shard_ready{shard=\"" + std::to_string(shard) + "\"} 1\n") != std::string::npos);
+    CHECK(metrics.body.find("tidemark_shard_ready{shard=\"" + std::to_string(shard) + "\"} 1\n") !=
+          std::string::npos);
   }
   CHECK(metrics.body.find("tidemark_frames_in_total{loop=\"1\"}") != std::string::npos);
 }
@@ -351,14 +394,16 @@ TEST_CASE("an idle broker holds little memory") {
   const size_t at = metrics.body.find(name);
   REQUIRE(at != std::string::npos);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  CHECK(std::stod(metrics.body.substr(at + name.size())) <= 40.0 * static_cast<double>(limits::kMiB));
+  CHECK(std::stod(metrics.body.substr(at + name.size())) <=
+        40.0 * static_cast<double>(limits::kMiB));
 #endif
 }
 
 TEST_CASE("a shard that cannot open is named and the exit code says so") {
   Started started({"--shards", "2", "--loops", "2"});
   CHECK(started.daemon.terminate() == 0);
-  const std::filesystem::path log = std::filesystem::path(started.daemon.data_dir()) / "shard-1" / "log";
+  const std::filesystem::path log =
+      std::filesystem::path(started.daemon.data_dir()) / "shard-1" / "log";
   std::filesystem::path segment;
   for (const auto& entry : std::filesystem::directory_iterator(log)) {
     segment = entry.path();

@@ -40,7 +40,8 @@ void Admin::plan() {
     return;
   }
   PartitionId partition;
-  if (finishing_ || !options_.topic_changes || !random_.chance(1, 20) || !directory_.pick(random_, partition)) {
+  if (finishing_ || !options_.topic_changes || !random_.chance(1, 20) ||
+      !directory_.pick(random_, partition)) {
     return;
   }
   KnownTopic& topic = *directory_.find(partition.topic);
@@ -69,13 +70,16 @@ void Admin::send() {
   }
   switch (change_->kind) {
     case Change::Kind::kCreate:
-      return network_.send(connection_, testing::topic_create_request(change_->topic, correlation_));
+      return network_.send(connection_,
+                           testing::topic_create_request(change_->topic, correlation_));
     case Change::Kind::kAlter: {
       const std::vector<std::string> set = {"partitions"};
-      return network_.send(connection_, testing::topic_alter_request(change_->topic, set, correlation_));
+      return network_.send(connection_,
+                           testing::topic_alter_request(change_->topic, set, correlation_));
     }
     case Change::Kind::kDelete:
-      return network_.send(connection_, testing::topic_delete_request(change_->topic.name, correlation_));
+      return network_.send(connection_,
+                           testing::topic_delete_request(change_->topic.name, correlation_));
   }
 }
 
@@ -96,7 +100,8 @@ void Admin::on_reply(uint64_t connection, const protocol::Frame& frame) {
   require(topics != nullptr && topics->size() == 1, "metadata of one topic was asked for");
   const Status known = protocol::to_status(topics->Get(0)->error());
   if (change_->kind == Change::Kind::kDelete) {
-    require(known.code() == ErrorCode::kUnknownTopic, "a deleted topic is still there: " + known.to_string());
+    require(known.code() == ErrorCode::kUnknownTopic,
+            "a deleted topic is still there: " + known.to_string());
     change_->kind = Change::Kind::kCreate;  // the name is free: a new topic takes it
     change_->done = change_->unsure = false;
     change_->topic.partitions = static_cast<uint32_t>(random_.between(1, options_.partitions_max));
@@ -109,13 +114,16 @@ void Admin::on_reply(uint64_t connection, const protocol::Frame& frame) {
 
 void Admin::on_outcome(const Status& status) {
   using Kind = Change::Kind;
-  const bool done_before = change_->unsure && ((change_->kind == Kind::kCreate && status.code() == ErrorCode::kAlreadyExists) ||
-                                               (change_->kind == Kind::kDelete && status.code() == ErrorCode::kUnknownTopic));
+  const bool done_before =
+      change_->unsure &&
+      ((change_->kind == Kind::kCreate && status.code() == ErrorCode::kAlreadyExists) ||
+       (change_->kind == Kind::kDelete && status.code() == ErrorCode::kUnknownTopic));
   if (status.ok() || done_before) {
     change_->done = true;
     return;
   }
-  require(is_transient(status.code()), "a change of topic " + change_->topic.name + " was refused: " + status.to_string());
+  require(is_transient(status.code()),
+          "a change of topic " + change_->topic.name + " was refused: " + status.to_string());
   change_->unsure = true;
 }
 
@@ -131,10 +139,9 @@ void Admin::learn(const protocol::fbs::TopicInfo& info) {
     topic->retention = change_->topic.retention_bytes >= 0;
     ++created_;
   }
-  require(info.partitions()->size() == change_->topic.partitions, "topic " + topic->name + " has " +
-                                                                      std::to_string(info.partitions()->size()) +
-                                                                      " partitions, asked for were " +
-                                                                      std::to_string(change_->topic.partitions));
+  require(info.partitions()->size() == change_->topic.partitions,
+          "topic " + topic->name + " has " + std::to_string(info.partitions()->size()) +
+              " partitions, asked for were " + std::to_string(change_->topic.partitions));
   for (size_t i = 0; i < info.partitions()->size(); ++i) {
     const ShardId shard{info.partitions()->Get(static_cast<uint32_t>(i))->shard()};
     if (i < topic->shards.size()) {

@@ -1,4 +1,5 @@
-// Admin: creates the topics, later alters, deletes and creates some, and keeps the directory. One change at a time, repeated until its outcome is known.
+// Admin: creates the topics, later alters, deletes and creates some, and keeps the directory. One
+// change at a time, repeated until its outcome is known.
 #pragma once
 
 #include <optional>
@@ -13,7 +14,9 @@ class Admin final : public Client {
 
   void start();
 
-  [[nodiscard]] bool idle() const override { return !change_.has_value() && created_ >= options_.topics; }
+  [[nodiscard]] bool idle() const override {
+    return !change_.has_value() && created_ >= options_.topics;
+  }
 
   [[nodiscard]] std::string describe() const override;
   void on_reply(uint64_t connection, const protocol::Frame& frame) override;

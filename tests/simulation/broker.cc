@@ -39,9 +39,12 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   Loop(SimBroker& broker, size_t shard)
       : broker_(broker),
         shard_(shard),
-        disk_(broker.scheduler_, broker.random_.next(), broker.options_.disk_latency_us_max, true, [this] { turn(); }),
-        checkpoint_(broker.scheduler_, broker.random_.next(), 4 * broker.options_.disk_latency_us_max, true, [this] { turn(); }),
-        reads_(broker.scheduler_, broker.random_.next(), 2 * broker.options_.disk_latency_us_max, false, [this] { turn(); }) {}
+        disk_(broker.scheduler_, broker.random_.next(), broker.options_.disk_latency_us_max, true,
+              [this] { turn(); }),
+        checkpoint_(broker.scheduler_, broker.random_.next(),
+                    4 * broker.options_.disk_latency_us_max, true, [this] { turn(); }),
+        reads_(broker.scheduler_, broker.random_.next(), 2 * broker.options_.disk_latency_us_max,
+               false, [this] { turn(); }) {}
 
   Status open() {
     const Options& wanted = broker_.options_;
@@ -54,15 +57,21 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
     options.advertised_host = "127.0.0.1";
     options.advertised_port = 9470;
     options.segment_bytes = wanted.segment_bytes;
+    options.fsync.mode =
+        wanted.fsync ? log::FsyncPolicy::Mode::kBatch : log::FsyncPolicy::Mode::kNever;
     options.write_buffer_bytes = wanted.write_buffer_bytes;
     options.tail_cache_bytes = wanted.tail_cache_bytes;
     options.checkpoint_log_bytes = wanted.checkpoint_log_bytes;
     options.checkpoint_interval_ms = wanted.checkpoint_interval_ms;
     options.random_seed = broker_.random_.next();
-    shard::Environment environment{broker_.disk_, broker_.scheduler_.clock(), disk_, checkpoint_, reads_, *this, *this,
-                                   std::make_unique<SharedStore>(*broker_.stores_[shard_])};
+    shard::Environment environment{
+        broker_.disk_, broker_.scheduler_.clock(),
+        disk_,         checkpoint_,
+        reads_,        *this,
+        *this,         std::make_unique<SharedStore>(*broker_.stores_[shard_])};
     log::RecoveryReport report;
-    ASSIGN_OR_RETURN(runtime_, shard::ShardRuntime::open(std::move(environment), std::move(options), &report));
+    ASSIGN_OR_RETURN(
+        runtime_, shard::ShardRuntime::open(std::move(environment), std::move(options), &report));
     broker_.counters_.torn_bytes += report.torn_bytes_cut;
     return {};
   }
@@ -93,25 +102,29 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   void defer(MoveOnlyFunction<void()> callback) override {
     deferred_.push_back(std::move(callback));
     // At the latest in a turn of its own.
-    broker_.scheduler_.after_us(1, [&broker = broker_, shard = shard_, generation = broker_.generation_] {
-      if (generation == broker.generation_ && !broker.loops_.empty()) {
-        broker.loops_[shard]->turn();
-      }
-    });
+    broker_.scheduler_.after_us(
+        1, [&broker = broker_, shard = shard_, generation = broker_.generation_] {
+          if (generation == broker.generation_ && !broker.loops_.empty()) {
+            broker.loops_[shard]->turn();
+          }
+        });
   }
 
-  void reply(const shard::ReplyTo& to, protocol::OutFrame frame) override { broker_.network_.reply(to, frame); }
+  void reply(const shard::ReplyTo& to, protocol::OutFrame frame) override {
+    broker_.network_.reply(to, frame);
+  }
 
   void mail(shard::ShardMail mail) override {
-    broker_.scheduler_.after_us(5, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
-      if (generation == broker.generation_ && !broker.loops_.empty()) {
-        Loop& loop = *broker.loops_[mail.to.value()];
-        if (!loop.stopped_) {
-          loop.runtime_->receive_mail(mail);
-          loop.turn();
-        }
-      }
-    });
+    broker_.scheduler_.after_us(
+        5, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
+          if (generation == broker.generation_ && !broker.loops_.empty()) {
+            Loop& loop = *broker.loops_[mail.to.value()];
+            if (!loop.stopped_) {
+              loop.runtime_->receive_mail(mail);
+              loop.turn();
+            }
+          }
+        });
   }
 
  private:
@@ -125,7 +138,8 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   std::unique_ptr<shard::ShardRuntime> runtime_;  // first to go
 };
 
-SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& model, const Options& options)
+SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& model,
+                     const Options& options)
     : scheduler_(scheduler),
       network_(network),
       model_(model),
@@ -133,21 +147,24 @@ SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& mod
       random_(options.seed + 2),
       disk_(options.seed + 3) {
   for (size_t shard = 0; shard < options.shards; ++shard) {
-    require(disk_.create_directories(directory_of(shard)).ok(), "a simulated directory could not be made");
+    require(disk_.create_directories(directory_of(shard)).ok(),
+            "a simulated directory could not be made");
     stores_.push_back(std::make_unique<kv::MemoryStore>());
   }
 }
 
 SimBroker::~SimBroker() { end_process(); }
 
-// --- life ---------------------------------------------------------------------------------------------------------------
+// --- life
+// ---------------------------------------------------------------------------------------------------------------
 
 void SimBroker::start() {
   require(state_ == State::kDown, "started twice");
   ++generation_;
   const Status opened = open_all();
   if (!opened.ok()) {
-    const bool excused = opened.code() == ErrorCode::kDiskFull || opened.code() == ErrorCode::kIoError;
+    const bool excused =
+        opened.code() == ErrorCode::kDiskFull || opened.code() == ErrorCode::kIoError;
     require(excused, "the broker does not start: " + opened.to_string());
     ++counters_.failed_starts;
     end_process();
@@ -161,6 +178,7 @@ void SimBroker::start() {
   ++counters_.starts;
   state_ = State::kRunning;
   check_recovered();
+
   struct Ticker {
     SimBroker& broker;
     uint64_t generation;
@@ -175,6 +193,7 @@ void SimBroker::start() {
       broker.scheduler_.after_us(kTickUs, Ticker(*this));
     }
   };
+
   Ticker{*this, generation_}();
 }
 
@@ -264,16 +283,19 @@ std::string SimBroker::describe() const {
   std::string text;
   for (const auto& loop : loops_) {
     const shard::ShardStats stats = loop->runtime().stats();
-    text += " shard " + std::to_string(stats.shard) + ": leader " + std::to_string(stats.leader) + " read_only " +
-            std::to_string(stats.read_only) + " disk_full " + std::to_string(stats.disk_full) + " unsynced " +
-            std::to_string(stats.unsynced_bytes) + " applied " + std::to_string(stats.applied_index) + ";";
+    text += " shard " + std::to_string(stats.shard) + ": leader " + std::to_string(stats.leader) +
+            " read_only " + std::to_string(stats.read_only) + " disk_full " +
+            std::to_string(stats.disk_full) + " unsynced " + std::to_string(stats.unsynced_bytes) +
+            " applied " + std::to_string(stats.applied_index) + ";";
   }
   return text.empty() ? " no process" : text;
 }
 
-// --- service ------------------------------------------------------------------------------------------------------------
+// --- service
+// ------------------------------------------------------------------------------------------------------------
 
-void SimBroker::on_request(ShardId shard, const shard::ReplyTo& from, const protocol::Frame& frame) {
+void SimBroker::on_request(ShardId shard, const shard::ReplyTo& from,
+                           const protocol::Frame& frame) {
   loops_[shard.value()]->runtime().receive(from, frame);
   loops_[shard.value()]->turn();
 }
@@ -282,7 +304,8 @@ void SimBroker::on_connection_closed(ShardId shard, uint64_t connection) {
   loops_[shard.value()]->runtime().connection_closed(0, connection);
 }
 
-// --- what must hold after every start -----------------------------------------------------------------------------------
+// --- what must hold after every start
+// -----------------------------------------------------------------------------------
 
 void SimBroker::check_recovered() {
   for (size_t shard = 0; shard < loops_.size(); ++shard) {
@@ -291,7 +314,8 @@ void SimBroker::check_recovered() {
   }
 }
 
-// The same state comes from the log alone, as far as the log reaches back; else from the checkpoint and the log, again.
+// The same state comes from the log alone, as far as the log reaches back; else from the checkpoint
+// and the log, again.
 void SimBroker::check_replay(size_t shard) {
   shard::ShardRuntime& runtime = loops_[shard]->runtime();
   shard::Views views(ShardId{static_cast<uint16_t>(shard)});
@@ -301,7 +325,8 @@ void SimBroker::check_replay(size_t shard) {
     require(loaded.ok(), "a checkpoint cannot be loaded twice: " + loaded.to_string());
   }
   const Status replayed = shard::replay_log(disk_, directory_of(shard), views);
-  require(replayed.ok(), "the log of shard " + std::to_string(shard) + " cannot be replayed: " + replayed.to_string());
+  require(replayed.ok(), "the log of shard " + std::to_string(shard) +
+                             " cannot be replayed: " + replayed.to_string());
   require(views.applied().index == runtime.applied_index() && views.hash() == runtime.state_hash(),
           "shard " + std::to_string(shard) + " recovered to another state (entry " +
               std::to_string(runtime.applied_index().value()) + ") than its log gives (entry " +
@@ -310,8 +335,9 @@ void SimBroker::check_replay(size_t shard) {
   for (const auto& [id, partition] : views.partitions()) {
     require(partition.end() >= model_.end_of(id),
             "I1, I7: after a restart topic " + std::to_string(id.topic.value()) + " partition " +
-                std::to_string(id.index.value()) + " ends at " + std::to_string(partition.end().value()) +
-                ", but known is up to " + std::to_string(model_.end_of(id).value()));
+                std::to_string(id.index.value()) + " ends at " +
+                std::to_string(partition.end().value()) + ", but known is up to " +
+                std::to_string(model_.end_of(id).value()));
   }
 }
 

@@ -1,7 +1,8 @@
-// SimBroker: one broker process and its disk. The process dies and comes back; the disk, and the checkpoint stores on it, stay.
+// SimBroker: one broker process and its disk. The process dies and comes back; the disk, and the
+// checkpoint stores on it, stay.
 //
-// All shards share one simulated file system and clock; each has its own loop, workers and store. What the server does in a real broker
-// (turns, ticks, mail between loops) is done here by events.
+// All shards share one simulated file system and clock; each has its own loop, workers and store.
+// What the server does in a real broker (turns, ticks, mail between loops) is done here by events.
 #pragma once
 
 #include <memory>
@@ -25,14 +26,16 @@ class SimBroker final : public Service {
   SimBroker(const SimBroker&) = delete;
   SimBroker& operator=(const SimBroker&) = delete;
 
-  // Opens all shards and checks what came back against the model. A disk that is full or fails stops the start: it is tried again a second
-  // later, for ever.
+  // Opens all shards and checks what came back against the model. A disk that is full or fails
+  // stops the start: it is tried again a second later, for ever.
   void start();
   enum class Death { kKill, kPowerCut };
-  // The process ends here and now. A kill leaves what was written, a power cut what was synced and parts of the rest.
+  // The process ends here and now. A kill leaves what was written, a power cut what was synced and
+  // parts of the rest.
   void die(Death how);
-  // A disk error was prepared: from now on every death takes the machine with it. After a failed sync nobody knows what the system
-  // still holds in memory and takes for written.
+
+  // A disk error was prepared: from now on every death takes the machine with it. After a failed
+  // sync nobody knows what the system still holds in memory and takes for written.
   void distrust_disk() { disk_distrusted_ = true; }
 
   // Ends in order; then the process is gone.
@@ -65,7 +68,9 @@ class SimBroker final : public Service {
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
   // Service
-  [[nodiscard]] bool accepts() const override { return state_ == State::kRunning || state_ == State::kStopping; }
+  [[nodiscard]] bool accepts() const override {
+    return state_ == State::kRunning || state_ == State::kStopping;
+  }
 
   void on_request(ShardId shard, const shard::ReplyTo& from, const protocol::Frame& frame) override;
   void on_connection_closed(ShardId shard, uint64_t connection) override;

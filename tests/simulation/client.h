@@ -1,4 +1,5 @@
-// What all simulated clients share: the topics they know of, and connections by shard that are made when needed.
+// What all simulated clients share: the topics they know of, and connections by shard that are made
+// when needed.
 #pragma once
 
 #include <map>
@@ -42,7 +43,9 @@ class Directory {
     return topic != nullptr && !topic->deleting;
   }
 
-  ShardId shard_of(PartitionId partition) { return find(partition.topic)->shards[partition.index.value()]; }
+  ShardId shard_of(PartitionId partition) {
+    return find(partition.topic)->shards[partition.index.value()];
+  }
 
   // One of those that nobody deletes; nothing if there is none.
   bool pick(Random& random, PartitionId& partition) {
@@ -70,8 +73,14 @@ inline bool is_transient(ErrorCode code) {
 
 class Client : public Peer {
  public:
-  Client(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory, const Options& options, uint64_t seed)
-      : scheduler_(scheduler), network_(network), model_(model), directory_(directory), options_(options), random_(seed) {}
+  Client(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory,
+         const Options& options, uint64_t seed)
+      : scheduler_(scheduler),
+        network_(network),
+        model_(model),
+        directory_(directory),
+        options_(options),
+        random_(seed) {}
 
   // No new work; what is under way is finished.
   void finish() { finishing_ = true; }

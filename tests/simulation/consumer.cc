@@ -9,23 +9,25 @@ constexpr int64_t kRetryUs = 100'000;
 // Messages of whole batches; those before the asked offset are not new.
 void check_order(const testing::FetchPartResult& result, Offset asked) {
   Offset expected = result.messages.empty() ? asked : result.messages.front().offset;
-  require(expected <= asked, "I6: asked for offset " + std::to_string(asked.value()) + ", got the first one at " +
-                                 std::to_string(expected.value()));
+  require(expected <= asked, "I6: asked for offset " + std::to_string(asked.value()) +
+                                 ", got the first one at " + std::to_string(expected.value()));
   for (const testing::Message& message : result.messages) {
-    require(message.offset == expected, "I5, I6: expected offset " + std::to_string(expected.value()) + ", got " +
+    require(message.offset == expected, "I5, I6: expected offset " +
+                                            std::to_string(expected.value()) + ", got " +
                                             std::to_string(message.offset.value()));
     ++expected;
   }
   if (result.status.ok()) {
-    require(result.next == expected || result.messages.empty(), "a fetch that skips: next is " +
-                                                                    std::to_string(result.next.value()) + ", expected " +
-                                                                    std::to_string(expected.value()));
+    require(result.next == expected || result.messages.empty(),
+            "a fetch that skips: next is " + std::to_string(result.next.value()) + ", expected " +
+                std::to_string(expected.value()));
   }
 }
 
 }  // namespace
 
-// --- Consumer -----------------------------------------------------------------------------------------------------------
+// --- Consumer
+// -----------------------------------------------------------------------------------------------------------
 
 void Consumer::schedule(int64_t us) {
   scheduler_.after_us(us, [this] {
@@ -47,7 +49,8 @@ void Consumer::choose() {
     if (!directory_.pick(random_, partition)) {
       return;
     }
-    if (positions_.empty() || directory_.shard_of(partition) == directory_.shard_of(positions_[0].partition)) {
+    if (positions_.empty() ||
+        directory_.shard_of(partition) == directory_.shard_of(positions_[0].partition)) {
       const uint64_t end = model_.end_of(partition).value();
       positions_.push_back({partition, Offset{random_.chance(1, 3) ? 0 : random_.below(end + 1)}});
     }
@@ -55,7 +58,8 @@ void Consumer::choose() {
 }
 
 void Consumer::ask() {
-  std::erase_if(positions_, [&](const Position& position) { return !directory_.alive(position.partition); });
+  std::erase_if(positions_,
+                [&](const Position& position) { return !directory_.alive(position.partition); });
   if (positions_.empty()) {
     return;
   }
@@ -65,12 +69,14 @@ void Consumer::ask() {
   }
   std::vector<testing::FetchInput> parts;
   for (const Position& position : positions_) {
-    parts.push_back({position.partition, position.offset, static_cast<uint32_t>(random_.between(1, 100'000))});
+    parts.push_back(
+        {position.partition, position.offset, static_cast<uint32_t>(random_.between(1, 100'000))});
   }
   correlation_ = next_correlation();
-  const testing::FetchLimits bounds{static_cast<uint32_t>(random_.below(2'000)),
-                                    static_cast<uint32_t>(random_.chance(1, 2) ? 1 : random_.below(10'000)),
-                                    static_cast<uint32_t>(random_.between(1, 200'000))};
+  const testing::FetchLimits bounds{
+      static_cast<uint32_t>(random_.below(2'000)),
+      static_cast<uint32_t>(random_.chance(1, 2) ? 1 : random_.below(10'000)),
+      static_cast<uint32_t>(random_.between(1, 200'000))};
   network_.send(connection_, testing::fetch_request(parts, bounds, correlation_));
 }
 
@@ -84,7 +90,8 @@ void Consumer::on_reply(uint64_t connection, const protocol::Frame& frame) {
     return;
   }
   const auto results = testing::read_fetch_reply(frame);
-  require(results.size() == positions_.size(), "a fetch reply with another number of parts than its request");
+  require(results.size() == positions_.size(),
+          "a fetch reply with another number of parts than its request");
   for (size_t i = 0; i < results.size(); ++i) {
     if (directory_.alive(positions_[i].partition)) {
       on_part(positions_[i], results[i]);
@@ -93,9 +100,10 @@ void Consumer::on_reply(uint64_t connection, const protocol::Frame& frame) {
 }
 
 void Consumer::on_part(Position& position, const testing::FetchPartResult& result) {
-  const std::string where = "topic " + std::to_string(position.partition.topic.value()) + " partition " +
-                            std::to_string(position.partition.index.value()) + " offset " +
-                            std::to_string(position.offset.value()) + ": " + result.status.to_string();
+  const std::string where = "topic " + std::to_string(position.partition.topic.value()) +
+                            " partition " + std::to_string(position.partition.index.value()) +
+                            " offset " + std::to_string(position.offset.value()) + ": " +
+                            result.status.to_string();
   if (result.status.code() == ErrorCode::kOffsetOutOfRange) {
     const bool retention = directory_.find(position.partition.topic)->retention;
     require(retention && position.offset < result.start, "I7: what was known is gone: " + where);
@@ -107,8 +115,10 @@ void Consumer::on_part(Position& position, const testing::FetchPartResult& resul
     return;
   }
   if (result.status.code() == ErrorCode::kNotFound) {
-    // Retention dropped the segment between the look-up and the read; the next fetch says out of range.
-    require(directory_.find(position.partition.topic)->retention, "what was known cannot be read: " + where);
+    // Retention dropped the segment between the look-up and the read; the next fetch says out of
+    // range.
+    require(directory_.find(position.partition.topic)->retention,
+            "what was known cannot be read: " + where);
     return;
   }
   require(result.status.ok() || is_transient(result.status.code()), "a fetch failed: " + where);
@@ -128,7 +138,8 @@ void Consumer::on_lost(uint64_t connection) {
   }
 }
 
-// --- Drainer ------------------------------------------------------------------------------------------------------------
+// --- Drainer
+// ------------------------------------------------------------------------------------------------------------
 
 void Drainer::start() {
   for (const KnownTopic& topic : directory_.topics) {
@@ -140,24 +151,28 @@ void Drainer::start() {
 }
 
 std::string Drainer::describe() const {
-  return "drain: " + std::to_string(next_) + " of " + std::to_string(partitions_.size()) + " partitions, at offset " +
-         std::to_string(offset_.value());
+  return "drain: " + std::to_string(next_) + " of " + std::to_string(partitions_.size()) +
+         " partitions, at offset " + std::to_string(offset_.value());
 }
 
 void Drainer::ask() {
   if (idle()) {
     return;
   }
-  const uint64_t connection = connection_to(directory_.shard_of(partitions_[next_]));
-  if (connection == 0) {
+  connection_ = connection_to(directory_.shard_of(partitions_[next_]));
+  if (connection_ == 0) {
     scheduler_.after_us(kRetryUs, [this] { ask(); });
     return;
   }
   const testing::FetchInput part{partitions_[next_], offset_, 1 << 20};
-  network_.send(connection, testing::fetch_request({&part, 1}, {0, 1, 1 << 20}, next_correlation()));
+  correlation_ = next_correlation();
+  network_.send(connection_, testing::fetch_request({&part, 1}, {0, 1, 1 << 20}, correlation_));
 }
 
-void Drainer::on_reply(uint64_t /*connection*/, const protocol::Frame& frame) {
+void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
+  if (connection != connection_ || frame.header.correlation != correlation_) {
+    return;
+  }
   if (const Status error = testing::error_of(frame); !error.ok()) {
     require(is_transient(error.code()), "the drain was refused: " + error.to_string());
     scheduler_.after_us(kRetryUs, [this] { ask(); });
@@ -166,7 +181,8 @@ void Drainer::on_reply(uint64_t /*connection*/, const protocol::Frame& frame) {
   const testing::FetchPartResult result = testing::read_fetch_reply(frame).at(0);
   const PartitionId partition = partitions_[next_];
   const bool retention = directory_.find(partition.topic)->retention;
-  if (result.status.code() == ErrorCode::kOffsetOutOfRange || result.status.code() == ErrorCode::kNotFound) {
+  if (result.status.code() == ErrorCode::kOffsetOutOfRange ||
+      result.status.code() == ErrorCode::kNotFound) {
     require(retention, "I1: the drain is out of range: " + result.status.to_string());
     start_ = offset_ = result.start;
     messages_.clear();
@@ -190,7 +206,10 @@ void Drainer::on_reply(uint64_t /*connection*/, const protocol::Frame& frame) {
   ask();
 }
 
-void Drainer::on_lost(uint64_t /*connection*/) {
+void Drainer::on_lost(uint64_t connection) {
+  if (connection != connection_) {
+    return;
+  }
   scheduler_.after_us(kRetryUs, [this] { ask(); });
 }
 

@@ -1,4 +1,5 @@
-// Consumer: reads partitions by offset with long polls, now and then from another place, and tells the model what it saw.
+// Consumer: reads partitions by offset with long polls, now and then from another place, and tells
+// the model what it saw.
 #pragma once
 
 #include "tests/simulation/client.h"
@@ -54,6 +55,8 @@ class Drainer final : public Client {
 
   std::vector<PartitionId> partitions_;
   size_t next_ = 0;
+  uint64_t connection_ = 0;  // of the fetch under way; 0: none
+  uint64_t correlation_ = 0;
   Offset start_;
   Offset offset_;
   std::vector<Model::Stored> messages_;

@@ -16,15 +16,16 @@ constexpr size_t kValueHeadBytes = 16;
 constexpr size_t kChecksumBytes = 4;
 
 std::string place(PartitionId partition, Offset offset) {
-  return "topic " + std::to_string(partition.topic.value()) + " partition " + std::to_string(partition.index.value()) +
-         " offset " + std::to_string(offset.value());
+  return "topic " + std::to_string(partition.topic.value()) + " partition " +
+         std::to_string(partition.index.value()) + " offset " + std::to_string(offset.value());
 }
 
 }  // namespace
 
-uint64_t Model::sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes) {
-  messages_.push_back(
-      {partition, producer, sequence, pad_bytes, false, Offset{}, partitions_[partition].acknowledged_end});
+uint64_t Model::sent(PartitionId partition, uint64_t producer, uint64_t sequence,
+                     uint32_t pad_bytes) {
+  messages_.push_back({partition, producer, sequence, pad_bytes, false, Offset{},
+                       partitions_[partition].acknowledged_end});
   return messages_.size();
 }
 
@@ -48,13 +49,15 @@ void Model::acknowledged(uint64_t first_uid, size_t count, Offset base) {
     const uint64_t uid = first_uid + i;
     MessageState& message = messages_.at(uid - 1);
     const Offset offset = base + i;
-    const std::string what = "message " + std::to_string(uid) + ", " + place(message.partition, offset);
+    const std::string what =
+        "message " + std::to_string(uid) + ", " + place(message.partition, offset);
     if (message.acknowledged) {
       require(message.offset == offset, "I11: acknowledged again at another offset than " +
                                             std::to_string(message.offset.value()) + ": " + what);
       continue;
     }
-    require(offset >= message.floor, "I5: sent after offset " + std::to_string(message.floor.value()) +
+    require(offset >= message.floor, "I5: sent after offset " +
+                                         std::to_string(message.floor.value()) +
                                          " - 1 was acknowledged, but lies before it: " + what);
     message.acknowledged = true;
     message.offset = offset;
@@ -80,13 +83,15 @@ uint64_t Model::check_value(PartitionId partition, Offset offset, std::string_vi
   const std::string at = place(partition, offset);
   require(bytes.size() >= kValueHeadBytes + kChecksumBytes, "I3: value too short at " + at);
   const auto body = bytes.first(bytes.size() - kChecksumBytes);
-  require(load_le<uint32_t>(bytes.data() + body.size()) == crc32c(body), "I3: damaged value at " + at);
+  require(load_le<uint32_t>(bytes.data() + body.size()) == crc32c(body),
+          "I3: damaged value at " + at);
   const auto uid = load_le<uint64_t>(bytes.data());
   require(uid >= 1 && uid <= messages_.size(), "I2: a message that nobody sent at " + at);
   const MessageState& message = messages_[uid - 1];
-  require(message.partition == partition, "I3: message " + std::to_string(uid) + " of topic " +
-                                              std::to_string(message.partition.topic.value()) + " partition " +
-                                              std::to_string(message.partition.index.value()) + " at " + at);
+  require(message.partition == partition,
+          "I3: message " + std::to_string(uid) + " of topic " +
+              std::to_string(message.partition.topic.value()) + " partition " +
+              std::to_string(message.partition.index.value()) + " at " + at);
   require(value == value_of(uid), "I3: not the value that was sent at " + at);
   return uid;
 }
@@ -97,8 +102,9 @@ void Model::identify(PartitionId partition, Offset offset, uint64_t uid) {
     uids.resize(offset.value() + 1);
   }
   uint64_t& known = uids[offset.value()];
-  require(known == 0 || known == uid, "I4: was message " + std::to_string(known) + ", is now message " +
-                                          std::to_string(uid) + ": " + place(partition, offset));
+  require(known == 0 || known == uid, "I4: was message " + std::to_string(known) +
+                                          ", is now message " + std::to_string(uid) + ": " +
+                                          place(partition, offset));
   known = uid;
 }
 
@@ -123,25 +129,31 @@ bool Model::used(PartitionId partition) const { return end_of(partition) > Offse
 
 void Model::check_drained(PartitionId partition, Offset start, bool retention,
                           const std::vector<Stored>& messages) {
-  require(retention || start == Offset{0}, "I1: without retention, but begins at " + place(partition, start));
+  require(retention || start == Offset{0},
+          "I1: without retention, but begins at " + place(partition, start));
   std::set<uint64_t> seen;
   std::map<uint64_t, uint64_t> newest_sequence;  // by producer, + 1
   Offset expected = start;
   for (const Stored& stored : messages) {
     const std::string at = place(partition, stored.offset);
-    require(stored.offset == expected, "I6: expected offset " + std::to_string(expected.value()) + ", got " + at);
+    require(stored.offset == expected,
+            "I6: expected offset " + std::to_string(expected.value()) + ", got " + at);
     ++expected;
     read(partition, stored.offset, stored.value);
     const uint64_t uid = check_value(partition, stored.offset, stored.value);
-    require(seen.insert(uid).second, "I11: stored twice: message " + std::to_string(uid) + ", again at " + at);
+    require(seen.insert(uid).second,
+            "I11: stored twice: message " + std::to_string(uid) + ", again at " + at);
     const MessageState& message = messages_[uid - 1];
-    require(stored.offset >= message.floor, "I5: lies before what was acknowledged before it was sent: " + at);
+    require(stored.offset >= message.floor,
+            "I5: lies before what was acknowledged before it was sent: " + at);
     uint64_t& newest = newest_sequence[message.producer];
     require(message.sequence >= newest, "I5: out of the producer's order: " + at);
     newest = message.sequence + 1;
   }
-  // Whatever was acknowledged or read lies below `expected`; what lies there has been compared above.
-  require(end_of(partition) <= expected, "I1, I7: ends at " + place(partition, expected) + ", but known is up to " +
+  // Whatever was acknowledged or read lies below `expected`; what lies there has been compared
+  // above.
+  require(end_of(partition) <= expected, "I1, I7: ends at " + place(partition, expected) +
+                                             ", but known is up to " +
                                              std::to_string(end_of(partition).value()));
 }
 

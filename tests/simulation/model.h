@@ -1,13 +1,12 @@
-// Model: what clients did and saw, and the rules that must hold over it. Knows nothing of the broker.
+// Model: what clients did and saw, and the rules that must hold over it. Knows nothing of the
+// broker.
 //
-//   I1  an acknowledged message is never lost, and lies at exactly the offset of the acknowledgement
-//   I2  nothing is read that was not sent
-//   I3  what is read is what was sent, in the partition it was sent to
-//   I4  an offset of a partition means one message, for ever
-//   I5  messages of a producer keep their order in a partition; what was acknowledged before another was sent lies before it
-//   I6  between two offsets that exist none is missing
-//   I7  what was read once is there later, unless retention took it
-//   I11 a message that was sent several times is stored once
+//   I1  an acknowledged message is never lost, and lies at exactly the offset of the
+//   acknowledgement I2  nothing is read that was not sent I3  what is read is what was sent, in the
+//   partition it was sent to I4  an offset of a partition means one message, for ever I5  messages
+//   of a producer keep their order in a partition; what was acknowledged before another was sent
+//   lies before it I6  between two offsets that exist none is missing I7  what was read once is
+//   there later, unless retention took it I11 a message that was sent several times is stored once
 #pragma once
 
 #include <cstdint>
@@ -24,8 +23,8 @@ class Model {
  public:
   explicit Model(uint64_t seed) : seed_(seed) {}
 
-  // A message is about to be sent for the first time: its unique id, from 1 on. `sequence` counts the producer's messages to this
-  // partition from 0.
+  // A message is about to be sent for the first time: its unique id, from 1 on. `sequence` counts
+  // the producer's messages to this partition from 0.
   uint64_t sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes);
   // What it carries: id, partition, noise, checksum.
   [[nodiscard]] std::string value_of(uint64_t uid) const;
@@ -35,7 +34,8 @@ class Model {
   // The topic was deleted: nothing is promised of it any more.
   void forget(TopicId topic);
 
-  // Partitions that a client used. Offsets from `end_of` on are unknown to everybody; below it each was acknowledged or read.
+  // Partitions that a client used. Offsets from `end_of` on are unknown to everybody; below it each
+  // was acknowledged or read.
   [[nodiscard]] std::vector<PartitionId> partitions() const;
   [[nodiscard]] Offset end_of(PartitionId partition) const;
   [[nodiscard]] bool used(PartitionId partition) const;
@@ -46,7 +46,8 @@ class Model {
     std::string value;
   };
 
-  void check_drained(PartitionId partition, Offset start, bool retention, const std::vector<Stored>& messages);
+  void check_drained(PartitionId partition, Offset start, bool retention,
+                     const std::vector<Stored>& messages);
 
   [[nodiscard]] uint64_t messages_sent() const { return messages_.size(); }
 
@@ -66,8 +67,8 @@ class Model {
   };
 
   struct PartitionState {
-    std::vector<uint64_t> uids;       // by offset; 0: not known
-    Offset acknowledged_end;          // behind the largest offset acknowledged
+    std::vector<uint64_t> uids;  // by offset; 0: not known
+    Offset acknowledged_end;     // behind the largest offset acknowledged
   };
 
   // The id in a value that is intact and belongs to `partition`.

@@ -10,8 +10,13 @@ constexpr int64_t kMs = 1'000;  // in microseconds
 
 }  // namespace
 
-Nemesis::Nemesis(Scheduler& scheduler, SimNetwork& network, SimBroker& broker, const Options& options)
-    : scheduler_(scheduler), network_(network), broker_(broker), options_(options), random_(options.seed + 4) {}
+Nemesis::Nemesis(Scheduler& scheduler, SimNetwork& network, SimBroker& broker,
+                 const Options& options)
+    : scheduler_(scheduler),
+      network_(network),
+      broker_(broker),
+      options_(options),
+      random_(options.seed + 4) {}
 
 void Nemesis::start() {
   every(options_.power_cut_ms, [this] { cut_power(); });
@@ -36,14 +41,16 @@ void Nemesis::every(int64_t mean_ms, MoveOnlyFunction<void()> fault) {
   if (mean_ms == 0) {
     return;
   }
+
   struct Repeat {
     Nemesis& nemesis;
     int64_t mean_ms;
     std::shared_ptr<MoveOnlyFunction<void()>> fault;
 
     void again() const {
-      nemesis.scheduler_.after_us(static_cast<int64_t>(nemesis.random_.below(static_cast<uint64_t>(2 * mean_ms))) * kMs,
-                                  Repeat(*this));
+      nemesis.scheduler_.after_us(
+          static_cast<int64_t>(nemesis.random_.below(static_cast<uint64_t>(2 * mean_ms))) * kMs,
+          Repeat(*this));
     }
 
     void operator()() const {
@@ -54,16 +61,20 @@ void Nemesis::every(int64_t mean_ms, MoveOnlyFunction<void()> fault) {
       }
     }
   };
+
   Repeat{*this, mean_ms, std::make_shared<MoveOnlyFunction<void()>>(std::move(fault))}.again();
 }
 
 void Nemesis::die(SimBroker::Death how, bool lose_checkpoints) {
+  if (healed_) {
+    return;  // prepared before that
+  }
   broker_.die(how);
   if (lose_checkpoints) {
     broker_.lose_checkpoints();
   }
   scheduler_.after_us(static_cast<int64_t>(random_.below(1'000)) * kMs, [this] {
-    if (broker_.state() == SimBroker::State::kDown) {
+    if (!healed_ && broker_.state() == SimBroker::State::kDown) {
       broker_.start();
     }
   });
@@ -74,7 +85,8 @@ void Nemesis::cut_power() {
   if (random_.chance(1, 2) && broker_.state() == SimBroker::State::kRunning) {
     broker_.distrust_disk();
     broker_.disk().cut_power_at(random_.between(1, 12));
-    scheduler_.after_us(static_cast<int64_t>(random_.below(100)) * kMs, [this] { die(SimBroker::Death::kPowerCut); });
+    scheduler_.after_us(static_cast<int64_t>(random_.below(100)) * kMs,
+                        [this] { die(SimBroker::Death::kPowerCut); });
     return;
   }
   die(SimBroker::Death::kPowerCut);
@@ -85,10 +97,14 @@ void Nemesis::stop() {
     return;
   }
   broker_.stop();
+
   struct Waiter {
     Nemesis& nemesis;
 
     void operator()() const {
+      if (nemesis.healed_) {
+        return;
+      }
       if (nemesis.broker_.state() == SimBroker::State::kDown) {
         nemesis.broker_.start();
       } else if (nemesis.broker_.state() == SimBroker::State::kStopping) {
@@ -96,12 +112,14 @@ void Nemesis::stop() {
       }
     }
   };
+
   scheduler_.after_us(200 * kMs, Waiter{*this});
 }
 
 void Nemesis::fill_disk() {
   broker_.disk().set_capacity(broker_.disk().used_bytes() + random_.below(20'000));
-  scheduler_.after_us(static_cast<int64_t>(random_.below(4'000)) * kMs, [this] { broker_.disk().set_capacity(UINT64_MAX); });
+  scheduler_.after_us(static_cast<int64_t>(random_.below(4'000)) * kMs,
+                      [this] { broker_.disk().set_capacity(UINT64_MAX); });
 }
 
 // The shard concerned is read-only from then on, until the machine is restarted.
@@ -111,7 +129,8 @@ void Nemesis::fail(SimCall call) {
   }
   broker_.distrust_disk();
   broker_.disk().fail_at(call, random_.between(1, 10), random_.chance(1, 3));
-  scheduler_.after_us(static_cast<int64_t>(random_.below(3'000)) * kMs, [this] { die(SimBroker::Death::kPowerCut); });
+  scheduler_.after_us(static_cast<int64_t>(random_.below(3'000)) * kMs,
+                      [this] { die(SimBroker::Death::kPowerCut); });
 }
 
 void Nemesis::heal() {

@@ -10,7 +10,8 @@ class Nemesis {
   Nemesis(Scheduler& scheduler, SimNetwork& network, SimBroker& broker, const Options& options);
 
   void start();
-  // No more faults. If the process is broken or dying it ends now and starts again on a healthy machine.
+  // No more faults. If the process is broken or dying it ends now and starts again on a healthy
+  // machine.
   void heal();
 
   [[nodiscard]] uint64_t faults() const { return faults_; }

@@ -59,17 +59,21 @@ Options Options::from_seed(uint64_t seed) {
 
 std::string Options::to_string() const {
   std::ostringstream out;
-  out << "seed=" << seed << " chaos_ms=" << chaos_ms << " shards=" << shards << " segment_bytes=" << segment_bytes
-      << " tail_cache_bytes=" << tail_cache_bytes << " write_buffer_bytes=" << write_buffer_bytes
-      << " checkpoint_log_bytes=" << checkpoint_log_bytes << " checkpoint_interval_ms=" << checkpoint_interval_ms
+  out << "seed=" << seed << " chaos_ms=" << chaos_ms << " shards=" << shards
+      << " segment_bytes=" << segment_bytes << " tail_cache_bytes=" << tail_cache_bytes
+      << " write_buffer_bytes=" << write_buffer_bytes
+      << " checkpoint_log_bytes=" << checkpoint_log_bytes
+      << " checkpoint_interval_ms=" << checkpoint_interval_ms
       << " disk_latency_us_max=" << disk_latency_us_max << " topics=" << topics
-      << " partitions_max=" << partitions_max << " producers=" << producers << " consumers=" << consumers
-      << " batch_messages_max=" << batch_messages_max << " value_bytes_max=" << value_bytes_max
+      << " partitions_max=" << partitions_max << " producers=" << producers
+      << " consumers=" << consumers << " batch_messages_max=" << batch_messages_max
+      << " value_bytes_max=" << value_bytes_max
       << " batches_in_flight_max=" << batches_in_flight_max
       << " produce_interval_us_max=" << produce_interval_us_max
       << " network_delay_us_max=" << network_delay_us_max << " retention=" << retention
-      << " topic_changes=" << topic_changes << " power_cut_ms=" << power_cut_ms << " kill_ms=" << kill_ms
-      << " clean_stop_ms=" << clean_stop_ms << " disk_full_ms=" << disk_full_ms << " sync_error_ms=" << sync_error_ms
+      << " topic_changes=" << topic_changes << " power_cut_ms=" << power_cut_ms
+      << " kill_ms=" << kill_ms << " clean_stop_ms=" << clean_stop_ms
+      << " disk_full_ms=" << disk_full_ms << " sync_error_ms=" << sync_error_ms
       << " write_error_ms=" << write_error_ms << " checkpoint_error_ms=" << checkpoint_error_ms
       << " checkpoint_loss_ms=" << checkpoint_loss_ms << " clock_step_ms=" << clock_step_ms
       << " connection_reset_ms=" << connection_reset_ms;

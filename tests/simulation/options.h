@@ -1,5 +1,5 @@
-// What one simulated run is like. Everything is drawn from the seed; each seed draws its own limits, so that a hundred short runs see
-// more than one long one.
+// What one simulated run is like. Everything is drawn from the seed; each seed draws its own
+// limits, so that a hundred short runs see more than one long one.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,8 @@ struct Options {
   uint64_t segment_bytes = 0;
   size_t tail_cache_bytes = 0;
   size_t write_buffer_bytes = 0;
+  bool fsync =
+      true;  // false: acknowledged before it is durable, which a run with power cuts has to notice
   uint64_t checkpoint_log_bytes = 0;
   int64_t checkpoint_interval_ms = 0;
   int64_t disk_latency_us_max = 0;

@@ -11,12 +11,13 @@ constexpr size_t kWaitingBatchesMax = 20;  // per partition; then the applicatio
 
 }  // namespace
 
-Producer::Producer(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory, const Options& options,
-                   uint64_t seed)
+Producer::Producer(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory,
+                   const Options& options, uint64_t seed)
     : Client(scheduler, network, model, directory, options, seed) {}
 
 bool Producer::idle() const {
-  return std::all_of(streams_.begin(), streams_.end(), [](const auto& entry) { return entry.second.batches.empty(); });
+  return std::all_of(streams_.begin(), streams_.end(),
+                     [](const auto& entry) { return entry.second.batches.empty(); });
 }
 
 std::string Producer::describe() const {
@@ -24,8 +25,9 @@ std::string Producer::describe() const {
   for (const auto& [partition, stream] : streams_) {
     if (!stream.batches.empty()) {
       text += ", topic " + std::to_string(partition.topic.value()) + " partition " +
-              std::to_string(partition.index.value()) + ": " + std::to_string(stream.batches.size()) +
-              " batches from sequence " + std::to_string(stream.batches.front().sequence);
+              std::to_string(partition.index.value()) + ": " +
+              std::to_string(stream.batches.size()) + " batches from sequence " +
+              std::to_string(stream.batches.front().sequence);
     }
   }
   return text;
@@ -34,7 +36,9 @@ std::string Producer::describe() const {
 void Producer::schedule(int64_t us) {
   scheduler_.after_us(us, [this] {
     work();
-    schedule(static_cast<int64_t>(random_.below(static_cast<uint64_t>(options_.produce_interval_us_max))) + 1);
+    schedule(static_cast<int64_t>(
+                 random_.below(static_cast<uint64_t>(options_.produce_interval_us_max))) +
+             1);
   });
 }
 
@@ -64,7 +68,8 @@ void Producer::ask_for_id() {
   }
 }
 
-// The process ends and another takes its place, under another id: what has no answer stays without one.
+// The process ends and another takes its place, under another id: what has no answer stays without
+// one.
 void Producer::be_born_again() {
   producer_ = 0;
   streams_.clear();
@@ -92,7 +97,8 @@ void Producer::make_batch() {
     values.push_back(model_.value_of(uid));
   }
   batch.bytes = testing::build_batch(
-      values, {static_cast<int64_t>(producer_), 0, static_cast<int32_t>(batch.sequence)}, scheduler_.clock().wall().ms);
+      values, {static_cast<int64_t>(producer_), 0, static_cast<int32_t>(batch.sequence)},
+      scheduler_.clock().wall().ms);
   stream.batches.push_back(std::move(batch));
 }
 
@@ -101,15 +107,17 @@ void Producer::send_stream(PartitionId partition, Stream& stream) {
     stream.batches.clear();
     return;
   }
-  const auto in_flight = static_cast<size_t>(
-      std::count_if(stream.batches.begin(), stream.batches.end(), [](const Batch& batch) { return batch.in_flight; }));
+  const auto in_flight =
+      static_cast<size_t>(std::count_if(stream.batches.begin(), stream.batches.end(),
+                                        [](const Batch& batch) { return batch.in_flight; }));
   if (stream.resend) {
     if (in_flight > 0 || scheduler_.now_ns() < stream.not_before_ns) {
       return;
     }
     stream.resend = false;
   }
-  size_t room = options_.batches_in_flight_max - std::min<size_t>(in_flight, options_.batches_in_flight_max);
+  size_t room =
+      options_.batches_in_flight_max - std::min<size_t>(in_flight, options_.batches_in_flight_max);
   for (Batch& batch : stream.batches) {
     if (batch.in_flight) {
       continue;
@@ -146,23 +154,27 @@ void Producer::on_reply(uint64_t /*connection*/, const protocol::Frame& frame) {
   }
   const auto it = requests_.find(frame.header.correlation);
   if (it == requests_.end()) {
-    asking_ = asking_ && testing::error_of(frame).ok();  // refused: ask again; or of the process before
+    asking_ =
+        asking_ && testing::error_of(frame).ok();  // refused: ask again; or of the process before
     return;
   }
   const Request request = std::move(it->second);
   requests_.erase(it);
   const Status error = testing::error_of(frame);
-  std::vector<testing::ProducePartResult> results(request.parts.size(), {error, 0, Offset{}, 0, false});
+  std::vector<testing::ProducePartResult> results(request.parts.size(),
+                                                  {error, 0, Offset{}, 0, false});
   if (error.ok()) {
     results = testing::read_produce_reply(frame);
-    require(results.size() == request.parts.size(), "a produce reply with another number of parts than its request");
+    require(results.size() == request.parts.size(),
+            "a produce reply with another number of parts than its request");
   }
   for (size_t i = 0; i < results.size(); ++i) {
     on_part(request.parts[i].first, request.parts[i].second, results[i]);
   }
 }
 
-void Producer::on_part(PartitionId partition, uint64_t sequence, const testing::ProducePartResult& result) {
+void Producer::on_part(PartitionId partition, uint64_t sequence,
+                       const testing::ProducePartResult& result) {
   Stream& stream = streams_[partition];
   if (!directory_.alive(partition)) {
     return;
@@ -182,17 +194,21 @@ void Producer::on_acknowledged(PartitionId partition, Stream& stream, uint64_t s
   std::erase_if(stream.batches, [&](const Batch& waiting) { return waiting.sequence == sequence; });
 }
 
-void Producer::on_refused(PartitionId partition, Stream& stream, uint64_t sequence, const Status& status) {
-  const auto batch = std::find_if(stream.batches.begin(), stream.batches.end(),
-                                  [&](const Batch& waiting) { return waiting.sequence == sequence; });
+void Producer::on_refused(PartitionId partition, Stream& stream, uint64_t sequence,
+                          const Status& status) {
+  const auto batch =
+      std::find_if(stream.batches.begin(), stream.batches.end(),
+                   [&](const Batch& waiting) { return waiting.sequence == sequence; });
   if (batch == stream.batches.end()) {
     return;  // a copy; the other one was acknowledged
   }
   const bool first = batch == stream.batches.begin();
-  const std::string what = status.to_string() + ", sequence " + std::to_string(sequence) + " of producer " +
-                           std::to_string(producer_) + ", topic " + std::to_string(partition.topic.value()) +
-                           " partition " + std::to_string(partition.index.value());
-  if (status.code() == ErrorCode::kOutOfOrderSequence || status.code() == ErrorCode::kUnknownProducer) {
+  const std::string what = status.to_string() + ", sequence " + std::to_string(sequence) +
+                           " of producer " + std::to_string(producer_) + ", topic " +
+                           std::to_string(partition.topic.value()) + " partition " +
+                           std::to_string(partition.index.value());
+  if (status.code() == ErrorCode::kOutOfOrderSequence ||
+      status.code() == ErrorCode::kUnknownProducer) {
     // Only right behind a batch that did not get in before it.
     require(!first, "I1, I11: everything before it was acknowledged: " + what);
   } else if (status.code() == ErrorCode::kUnknownPartition) {

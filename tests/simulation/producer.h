@@ -1,9 +1,10 @@
-// Producer: an idempotent producer. Sends batches to several partitions, several in flight each, and sends again, in order and under the same
-// sequences, whatever it has no answer for.
+// Producer: an idempotent producer. Sends batches to several partitions, several in flight each,
+// and sends again, in order and under the same sequences, whatever it has no answer for.
 //
 //   batch:  unsent --send--> in flight --ok--> acknowledged (gone)
 //             ^                 |
-//             +-- lost, refused-+    (a stream sends again when none of its batches is in flight any more)
+//             +-- lost, refused-+    (a stream sends again when none of its batches is in flight
+//             any more)
 #pragma once
 
 #include <deque>
@@ -15,7 +16,8 @@ namespace tidemark::sim {
 
 class Producer final : public Client {
  public:
-  Producer(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory, const Options& options, uint64_t seed);
+  Producer(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory,
+           const Options& options, uint64_t seed);
 
   void start() { schedule(1'000); }
 
@@ -37,7 +39,8 @@ class Producer final : public Client {
   struct Stream {
     uint64_t next_sequence = 0;
     std::deque<Batch> batches;  // not acknowledged, in order
-    bool resend = false;        // something was refused or lost: wait until nothing is in flight, then begin anew
+    bool resend =
+        false;  // something was refused or lost: wait until nothing is in flight, then begin anew
     int64_t not_before_ns = 0;
     bool acknowledged_any = false;
   };
@@ -55,7 +58,8 @@ class Producer final : public Client {
   void send_stream(PartitionId partition, Stream& stream);
   void send(uint64_t connection, PartitionId partition, const Batch& batch);
   void on_part(PartitionId partition, uint64_t sequence, const testing::ProducePartResult& result);
-  void on_acknowledged(PartitionId partition, Stream& stream, uint64_t sequence, const testing::ProducePartResult& result);
+  void on_acknowledged(PartitionId partition, Stream& stream, uint64_t sequence,
+                       const testing::ProducePartResult& result);
   void on_refused(PartitionId partition, Stream& stream, uint64_t sequence, const Status& status);
   void be_born_again();
 
@@ -64,11 +68,14 @@ class Producer final : public Client {
   uint64_t asking_on_ = 0;
   std::map<PartitionId, Stream> streams_;
   std::map<uint64_t, Request> requests_;  // by correlation
+
   struct Answered {
     uint64_t first_uid;
     size_t count;
   };
-  std::map<std::pair<PartitionId, uint64_t>, Answered> answered_;  // by sequence: late answers must agree
+
+  std::map<std::pair<PartitionId, uint64_t>, Answered>
+      answered_;  // by sequence: late answers must agree
 };
 
 }  // namespace tidemark::sim

@@ -1,6 +1,8 @@
-// The simulated world's time: events in order of their time, one after the other in one thread. Everything that happens, happens in an event.
+// The simulated world's time: events in order of their time, one after the other in one thread.
+// Everything that happens, happens in an event.
 //
-// The trace hash covers every event's time and what note() was told: two runs of a seed that differ anywhere differ in it.
+// The trace hash covers every event's time and what note() was told: two runs of a seed that differ
+// anywhere differ in it.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +18,8 @@
 
 namespace tidemark::sim {
 
-// The system did what it must never do. Thrown at the level of events only, never through the code under test.
+// The system did what it must never do. Thrown at the level of events only, never through the code
+// under test.
 class WrongResult : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -36,7 +39,9 @@ inline void require(bool condition, const std::string& what) {
 
 class Scheduler {
  public:
-  void after_us(int64_t us, MoveOnlyFunction<void()> event) { at_ns(now_ns() + us * 1'000, std::move(event)); }
+  void after_us(int64_t us, MoveOnlyFunction<void()> event) {
+    at_ns(now_ns() + us * 1'000, std::move(event));
+  }
 
   void at_ns(int64_t ns, MoveOnlyFunction<void()> event) {
     events_.push({std::max(ns, now_ns()), next_sequence_++, std::move(event)});

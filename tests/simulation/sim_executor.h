@@ -1,5 +1,6 @@
-// SimExecutor: an Executor whose jobs run, and later finish, at simulated times. Destroying it drops what has not happened yet: the death of
-// a process, in which a job may have run without anybody hearing of it.
+// SimExecutor: an Executor whose jobs run, and later finish, at simulated times. Destroying it
+// drops what has not happened yet: the death of a process, in which a job may have run without
+// anybody hearing of it.
 #pragma once
 
 #include <algorithm>
@@ -15,10 +16,12 @@ namespace tidemark::sim {
 
 class SimExecutor final : public Executor {
  public:
-  // `ordered`: one worker, jobs run and finish in the order they came; else each takes its own time. `turn` is called after each
-  // finish(): the loop's turn ends there.
-  SimExecutor(Scheduler& scheduler, uint64_t seed, int64_t latency_us_max, bool ordered, MoveOnlyFunction<void()> turn)
-      : state_(std::make_shared<State>(State{scheduler, Random(seed), latency_us_max, ordered, std::move(turn), {}, 0, 0})) {}
+  // `ordered`: one worker, jobs run and finish in the order they came; else each takes its own
+  // time. `turn` is called after each finish(): the loop's turn ends there.
+  SimExecutor(Scheduler& scheduler, uint64_t seed, int64_t latency_us_max, bool ordered,
+              MoveOnlyFunction<void()> turn)
+      : state_(std::make_shared<State>(
+            State{scheduler, Random(seed), latency_us_max, ordered, std::move(turn), {}, 0, 0})) {}
 
   SimExecutor(const SimExecutor&) = delete;
   SimExecutor& operator=(const SimExecutor&) = delete;
@@ -27,7 +30,10 @@ class SimExecutor final : public Executor {
     State& state = *state_;
     const uint64_t id = state.next_id++;
     state.jobs.emplace(id, std::move(job));
-    const auto delay = [&] { return 1'000 * static_cast<int64_t>(state.random.below(static_cast<uint64_t>(state.latency_us_max)) + 1); };
+    const auto delay = [&] {
+      return 1'000 * static_cast<int64_t>(
+                         state.random.below(static_cast<uint64_t>(state.latency_us_max)) + 1);
+    };
     int64_t run_at = state.scheduler.now_ns() + delay();
     if (state.ordered) {
       run_at = std::max(run_at, state.free_at_ns + 1'000);

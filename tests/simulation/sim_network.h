@@ -1,5 +1,6 @@
-// SimNetwork: connections between clients and the shards of the broker. Frames of one connection arrive in order after random delays, those of
-// different connections in any order. A connection that breaks loses what was on its way, in both directions.
+// SimNetwork: connections between clients and the shards of the broker. Frames of one connection
+// arrive in order after random delays, those of different connections in any order. A connection
+// that breaks loses what was on its way, in both directions.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ class Service {
  public:
   virtual ~Service() = default;
   [[nodiscard]] virtual bool accepts() const = 0;
-  virtual void on_request(ShardId shard, const shard::ReplyTo& from, const protocol::Frame& frame) = 0;
+  virtual void on_request(ShardId shard, const shard::ReplyTo& from,
+                          const protocol::Frame& frame) = 0;
   virtual void on_connection_closed(ShardId shard, uint64_t connection) = 0;
 };
 
@@ -91,7 +93,8 @@ class SimNetwork {
     if (service_->accepts()) {
       service_->on_connection_closed(gone.shard, connection);
     }
-    scheduler_.after_us(random_delay_us(), [peer = gone.peer, connection] { peer->on_closed(connection); });
+    scheduler_.after_us(random_delay_us(),
+                        [peer = gone.peer, connection] { peer->on_closed(connection); });
   }
 
   void break_one() {
@@ -116,7 +119,9 @@ class SimNetwork {
     int64_t to_peer_ns = 0;
   };
 
-  int64_t random_delay_us() { return static_cast<int64_t>(random_.below(static_cast<uint64_t>(delay_us_max_)) + 1); }
+  int64_t random_delay_us() {
+    return static_cast<int64_t>(random_.below(static_cast<uint64_t>(delay_us_max_)) + 1);
+  }
 
   int64_t arrival(int64_t& newest_ns) {
     newest_ns = std::max(newest_ns + 1, scheduler_.now_ns() + 1'000 * random_delay_us());

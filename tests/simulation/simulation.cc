@@ -21,12 +21,12 @@ Simulation::Simulation(const Options& options)
       drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
   network_.attach(broker_);
   for (uint32_t i = 0; i < options.producers; ++i) {
-    producers_.push_back(
-        std::make_unique<Producer>(scheduler_, network_, model_, directory_, options_, options.seed + 100 + i));
+    producers_.push_back(std::make_unique<Producer>(scheduler_, network_, model_, directory_,
+                                                    options_, options.seed + 100 + i));
   }
   for (uint32_t i = 0; i < options.consumers; ++i) {
-    consumers_.push_back(
-        std::make_unique<Consumer>(scheduler_, network_, model_, directory_, options_, options.seed + 200 + i));
+    consumers_.push_back(std::make_unique<Consumer>(scheduler_, network_, model_, directory_,
+                                                    options_, options.seed + 200 + i));
   }
 }
 
@@ -61,8 +61,9 @@ void Simulation::run_until(const char* what, int64_t ms_max, Done done) {
     if (scheduler_.now_ms() < end_ms && scheduler_.run_one()) {
       continue;
     }
-    std::string waiting = std::string(what) + " is not over after " + std::to_string(ms_max) + " ms; " +
-                          admin_.describe() + "; " + drainer_.describe() + ";" + broker_.describe();
+    std::string waiting = std::string(what) + " is not over after " + std::to_string(ms_max) +
+                          " ms; " + admin_.describe() + "; " + drainer_.describe() + ";" +
+                          broker_.describe();
     for (const auto& producer : producers_) {
       waiting += producer->idle() ? "" : "; " + producer->describe();
     }
@@ -77,7 +78,8 @@ void Simulation::finish_clients() {
   }
   run_until("the work", kFinishMsMax, [this] {
     return broker_.healthy() && admin_.idle() &&
-           std::all_of(producers_.begin(), producers_.end(), [](const auto& producer) { return producer->idle(); });
+           std::all_of(producers_.begin(), producers_.end(),
+                       [](const auto& producer) { return producer->idle(); });
   });
   for (const auto& consumer : consumers_) {
     consumer->finish();
@@ -92,16 +94,21 @@ void Simulation::drain() {
 std::string Simulation::summary() {
   const SimBroker::Counters& counters = broker_.counters();
   return "simulated_ms=" + std::to_string(scheduler_.now_ms() - started_ms_) +
-         " events=" + std::to_string(scheduler_.events_run()) + " faults=" + std::to_string(nemesis_.faults()) +
+         " events=" + std::to_string(scheduler_.events_run()) +
+         " faults=" + std::to_string(nemesis_.faults()) +
          " sent=" + std::to_string(model_.messages_sent()) +
          " acknowledged=" + std::to_string(model_.messages_acknowledged()) +
-         " read=" + std::to_string(model_.messages_read()) + " drained=" + std::to_string(drainer_.drained()) +
-         " topics=" + std::to_string(directory_.topics.size()) + " starts=" + std::to_string(counters.starts) +
+         " read=" + std::to_string(model_.messages_read()) +
+         " drained=" + std::to_string(drainer_.drained()) +
+         " topics=" + std::to_string(directory_.topics.size()) +
+         " starts=" + std::to_string(counters.starts) +
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
          " torn_bytes=" + std::to_string(counters.torn_bytes) +
-         " checkpoints=" + std::to_string(counters.checkpoints) + " cold_reads=" + std::to_string(counters.cold_reads) +
-         " duplicates=" + std::to_string(counters.duplicates) + " prefix_dropped=" + std::to_string(counters.dropped_prefixes);
+         " checkpoints=" + std::to_string(counters.checkpoints) +
+         " cold_reads=" + std::to_string(counters.cold_reads) +
+         " duplicates=" + std::to_string(counters.duplicates) +
+         " prefix_dropped=" + std::to_string(counters.dropped_prefixes);
 }
 
 }  // namespace tidemark::sim

@@ -1,6 +1,7 @@
 // One run: a broker, clients and a nemesis from a seed.
 //
-//   chaos (faults, work) -> healed: no faults, clients finish -> power cut -> drain of everything from offset 0
+//   chaos (faults, work) -> healed: no faults, clients finish -> power cut -> drain of everything
+//   from offset 0
 #pragma once
 
 #include <cstdint>

@@ -27,7 +27,8 @@ std::string daemon_path() {
 
 uint16_t port_of(const std::string& address) {
   const size_t colon = address.rfind(':');
-  return colon == std::string::npos ? uint16_t{0} : static_cast<uint16_t>(std::stoi(address.substr(colon + 1)));
+  return colon == std::string::npos ? uint16_t{0}
+                                    : static_cast<uint16_t>(std::stoi(address.substr(colon + 1)));
 }
 
 bool readable(int fd, int ms_max) {
@@ -38,16 +39,21 @@ bool readable(int fd, int ms_max) {
 }  // namespace
 
 DaemonProcess::DaemonProcess(std::string data_dir, std::vector<std::string> flags)
-    : data_dir_(std::move(data_dir)), error_file_(data_dir_ + ".stderr"), flags_(std::move(flags)) {}
+    : data_dir_(std::move(data_dir)),
+      error_file_(data_dir_ + ".stderr"),
+      flags_(std::move(flags)) {}
 
 DaemonProcess::~DaemonProcess() { kill(); }
 
 void DaemonProcess::launch() {
   TIDEMARK_CHECK(!running());
   ready_line_.clear();
-  std::vector<std::string> arguments = {daemon_path(),  "--data-dir",
-                                        data_dir_,      "--listen",
-                                        address(),      "--http-listen",
+  std::vector<std::string> arguments = {daemon_path(),
+                                        "--data-dir",
+                                        data_dir_,
+                                        "--listen",
+                                        address(),
+                                        "--http-listen",
                                         "127.0.0.1:" + std::to_string(http_port_)};
   arguments.insert(arguments.end(), flags_.begin(), flags_.end());
   std::vector<char*> pointers;
@@ -65,7 +71,8 @@ void DaemonProcess::launch() {
   if (pid_ == 0) {
     // A test that crashes takes the daemon with it.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent || ::dup2(out[1], STDOUT_FILENO) < 0 || ::dup2(errors, STDERR_FILENO) < 0) {
+    if (::getppid() != parent || ::dup2(out[1], STDOUT_FILENO) < 0 ||
+        ::dup2(errors, STDERR_FILENO) < 0) {
       ::_exit(126);
     }
     ::execv(pointers[0], pointers.data());

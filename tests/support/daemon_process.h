@@ -1,7 +1,7 @@
 // The real daemon as a child process: started on free ports, waited for, killed, started again.
 //
-// Its binary is $TIDEMARKD. stderr goes to a file beside the data directory, errors() reads it. The child dies with the object (SIGKILL).
-// Every wait has a bound; nothing here sleeps.
+// Its binary is $TIDEMARKD. stderr goes to a file beside the data directory, errors() reads it. The
+// child dies with the object (SIGKILL). Every wait has a bound; nothing here sleeps.
 #pragma once
 
 #include <sys/types.h>
@@ -23,12 +23,13 @@ class DaemonProcess {
   DaemonProcess(const DaemonProcess&) = delete;
   DaemonProcess& operator=(const DaemonProcess&) = delete;
 
-  // Starts it and waits for the ready line; false if it exited or said nothing in time. The first start takes free ports, later
-  // ones keep them, so clients find it again.
+  // Starts it and waits for the ready line; false if it exited or said nothing in time. The first
+  // start takes free ports, later ones keep them, so clients find it again.
   bool start(int ms_max = kWaitMs);
   // Starts it without waiting: for starts that are expected to fail.
   void launch();
-  // Waits until it has exited; gives the exit code, or -signal if it was killed by one; nullopt if it is still running.
+  // Waits until it has exited; gives the exit code, or -signal if it was killed by one; nullopt if
+  // it is still running.
   std::optional<int> wait_exit(int ms_max = kWaitMs);
   // SIGKILL, and waits for the end.
   void kill();
@@ -75,6 +76,7 @@ struct HttpAnswer {
   int status = 0;
   std::string body;
 };
+
 HttpAnswer http_get(uint16_t port, const std::string& path);
 
 }  // namespace tidemark::testing

@@ -1,5 +1,5 @@
-// FakeBatchSource: the stored part of a shard for tests: batches come from a FakeConsensus' log, the index from a MemoryStore,
-// and both arrive when the test says so.
+// FakeBatchSource: the stored part of a shard for tests: batches come from a FakeConsensus' log,
+// the index from a MemoryStore, and both arrive when the test says so.
 #pragma once
 
 #include <deque>
@@ -59,18 +59,20 @@ class FakeBatchSource final : public shard::BatchSource {
     });
   }
 
-  void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) override {
+  void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms,
+                 RefFound done) override {
     jobs_.push_back([this, id, start, end, time_ms, done = std::move(done)]() mutable {
       done(partition::find_stored_time(*store_.read().value(), id, start, end, time_ms));
     });
   }
 
-  void plan_trim(PartitionId id, Offset start, Offset until, shard::TrimGoal goal, TrimPlanned done) override {
+  void plan_trim(PartitionId id, Offset start, Offset until, shard::TrimGoal goal,
+                 TrimPlanned done) override {
     trims_planned.push_back(id);
     jobs_.push_back([this, id, start, until, goal, done = std::move(done)]() mutable {
       shard::TrimPlan plan;
-      const Status walked =
-          partition::walk_stored(*store_.read().value(), id, start, [&](const partition::BatchRef& ref) {
+      const Status walked = partition::walk_stored(
+          *store_.read().value(), id, start, [&](const partition::BatchRef& ref) {
             return ref.base < until && plan.visit(ref, goal);
           });
       TIDEMARK_CHECK(walked.ok(), walked.to_string());

@@ -1,5 +1,6 @@
-// FakeConsensus: one voter without disk or raft. Keeps what was proposed as the log of the shard and commits when told, so that a test decides
-// what lies between acceptance and apply. The log outlives the state machine: replay() rebuilds one.
+// FakeConsensus: one voter without disk or raft. Keeps what was proposed as the log of the shard
+// and commits when told, so that a test decides what lies between acceptance and apply. The log
+// outlives the state machine: replay() rebuilds one.
 #pragma once
 
 #include <cstring>
@@ -94,7 +95,8 @@ class FakeConsensus final : public replica::Consensus {
   [[nodiscard]] SharedBytes bytes_at(LogPosition position, size_t size) const {
     for (const replica::CommittedEntry& entry : log) {
       const uint64_t payload = entry.position.value() + log::kEntryHeaderBytes;
-      if (position.value() >= payload && position.value() + size <= payload + entry.payload.size()) {
+      if (position.value() >= payload &&
+          position.value() + size <= payload + entry.payload.size()) {
         return entry.payload.slice(static_cast<size_t>(position.value() - payload), size);
       }
     }
@@ -106,7 +108,9 @@ class FakeConsensus final : public replica::Consensus {
 
   [[nodiscard]] Term term() const override { return term_; }
 
-  [[nodiscard]] LogIndex last_applied() const override { return log.empty() ? LogIndex{} : log.back().index; }
+  [[nodiscard]] LogIndex last_applied() const override {
+    return log.empty() ? LogIndex{} : log.back().index;
+  }
 
   void tick(MonotonicTime /*now*/) override {}
 

@@ -24,7 +24,8 @@ RawClient::RawClient(uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM | SO
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int connected = ::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int connected =
+      ::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address);
   TIDEMARK_CHECK(connected == 0, "connect to port " + std::to_string(port));
   TIDEMARK_CHECK(::fcntl(socket_, F_SETFL, O_NONBLOCK) == 0);
 }
@@ -83,7 +84,8 @@ std::optional<Frame> RawClient::next_frame() {
   if (received_.size() < header->frame_bytes) {
     return std::nullopt;
   }
-  Frame frame{*header, SharedBytes(Buffer::copy_of(ByteView(received_).first(header->frame_bytes)))};
+  Frame frame{*header,
+              SharedBytes(Buffer::copy_of(ByteView(received_).first(header->frame_bytes)))};
   received_.erase(received_.begin(), received_.begin() + header->frame_bytes);
   return frame;
 }
@@ -114,8 +116,8 @@ OutFrame hello_frame(uint16_t preferred_shard, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto client = builder.CreateString("raw test client");
   builder.Finish(protocol::fbs::CreateHello(builder, client, preferred_shard));
-  return protocol::make_frame(protocol::FrameType::kHello, /*reply=*/false, protocol::kNoShard, correlation,
-                              protocol::finished(builder));
+  return protocol::make_frame(protocol::FrameType::kHello, /*reply=*/false, protocol::kNoShard,
+                              correlation, protocol::finished(builder));
 }
 
 OutFrame bare_frame(protocol::FrameType type, uint64_t correlation, uint16_t shard) {

@@ -22,7 +22,8 @@ class RawClient {
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
 
-  // Sends all of it; false if the peer closed meanwhile. Blocks while the socket is full, at most `ms_max`.
+  // Sends all of it; false if the peer closed meanwhile. Blocks while the socket is full, at most
+  // `ms_max`.
   bool send(ByteView bytes, int ms_max = 10'000);
   bool send(const protocol::OutFrame& frame);
   // Sends what the socket takes at once; gives the bytes taken.
@@ -52,11 +53,13 @@ class RawClient {
   std::vector<uint8_t> received_;
 };
 
-// --- frames a test sends ------------------------------------------------------------------------------------------------
+// --- frames a test sends ---
 
-protocol::OutFrame hello_frame(uint16_t preferred_shard = protocol::kNoShard, uint64_t correlation = 1);
+protocol::OutFrame hello_frame(uint16_t preferred_shard = protocol::kNoShard,
+                               uint64_t correlation = 1);
 // A request with an empty table.
-protocol::OutFrame bare_frame(protocol::FrameType type, uint64_t correlation, uint16_t shard = protocol::kNoShard);
+protocol::OutFrame bare_frame(protocol::FrameType type, uint64_t correlation,
+                              uint16_t shard = protocol::kNoShard);
 // Header bytes alone, valid unless changed afterwards.
 std::vector<uint8_t> header_bytes(const protocol::FrameHeader& header);
 std::vector<uint8_t> to_bytes(const protocol::OutFrame& frame);

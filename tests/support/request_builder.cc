@@ -14,8 +14,9 @@ using protocol::FrameType;
 namespace {
 
 template <typename Table>
-protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Offset<Table> root, FrameType type,
-                       uint64_t correlation, std::vector<SharedBytes> payload = {}) {
+protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Offset<Table> root,
+                       FrameType type, uint64_t correlation,
+                       std::vector<SharedBytes> payload = {}) {
   builder.Finish(root);
   return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
                                        protocol::finished(builder), std::move(payload)));
@@ -23,8 +24,9 @@ protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Off
 
 void check_type(const protocol::Frame& reply, FrameType type) {
   TIDEMARK_CHECK(reply.header.reply, "a reply has the reply flag");
-  TIDEMARK_CHECK(reply.header.type == static_cast<uint16_t>(type),
-                 "reply of type " + std::to_string(reply.header.type) + ": " + error_of(reply).to_string());
+  TIDEMARK_CHECK(
+      reply.header.type == static_cast<uint16_t>(type),
+      "reply of type " + std::to_string(reply.header.type) + ": " + error_of(reply).to_string());
 }
 
 // Adds the messages of a part's batches to `out`.
@@ -50,8 +52,8 @@ void read_batches(ByteView bytes, FetchPartResult& out) {
 
 }  // namespace
 
-SharedBytes build_batch(std::span<const std::string> values, format::BatchBuilder::Producer producer,
-                        int64_t timestamp_ms) {
+SharedBytes build_batch(std::span<const std::string> values,
+                        format::BatchBuilder::Producer producer, int64_t timestamp_ms) {
   format::BatchBuilder builder;
   for (const std::string& value : values) {
     format::RecordInput record;
@@ -65,7 +67,8 @@ SharedBytes build_batch(std::span<const std::string> values, format::BatchBuilde
   return SharedBytes(std::move(*batch));
 }
 
-SharedBytes build_batch_of(size_t count, size_t value_bytes, format::BatchBuilder::Producer producer) {
+SharedBytes build_batch_of(size_t count, size_t value_bytes,
+                           format::BatchBuilder::Producer producer) {
   const std::vector<std::string> values(count, std::string(value_bytes, 'v'));
   return build_batch(values, producer);
 }
@@ -81,38 +84,44 @@ protocol::Frame to_frame(const protocol::OutFrame& out) {
     at += part.size();
   }
   protocol::Frame frame;
-  const Result<protocol::FrameHeader> header =
-      protocol::decode_frame_header(bytes.view().first(protocol::kFrameHeaderBytes), limits::kFrameBytesMax);
+  const Result<protocol::FrameHeader> header = protocol::decode_frame_header(
+      bytes.view().first(protocol::kFrameHeaderBytes), limits::kFrameBytesMax);
   TIDEMARK_CHECK(header.ok() && header->frame_bytes == at, "an outgoing frame is well formed");
   frame.header = *header;
   frame.bytes = SharedBytes(std::move(bytes));
   return frame;
 }
 
-// --- requests -----------------------------------------------------------------------------------------------------------
+// --- requests
+// -----------------------------------------------------------------------------------------------------------
 
 protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::ProducePart>> tables;
   std::vector<SharedBytes> payload;
   for (const ProduceInput& part : parts) {
-    tables.push_back(fbs::CreateProducePart(builder, part.partition.topic.value(), part.partition.index.value(),
+    tables.push_back(fbs::CreateProducePart(builder, part.partition.topic.value(),
+                                            part.partition.index.value(),
                                             static_cast<uint32_t>(part.batch.size())));
     payload.push_back(part.batch);
   }
   const auto all = builder.CreateVector(tables);
-  return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation, std::move(payload));
+  return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
+                std::move(payload));
 }
 
-protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds, uint64_t correlation) {
+protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds,
+                              uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::FetchPart>> tables;
   for (const FetchInput& part : parts) {
-    tables.push_back(fbs::CreateFetchPart(builder, part.partition.topic.value(), part.partition.index.value(),
-                                          part.offset.value(), part.bytes_max));
+    tables.push_back(fbs::CreateFetchPart(builder, part.partition.topic.value(),
+                                          part.partition.index.value(), part.offset.value(),
+                                          part.bytes_max));
   }
   const auto all = builder.CreateVector(tables);
-  return finish(builder, fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min, bounds.bytes_max),
+  return finish(builder,
+                fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min, bounds.bytes_max),
                 FrameType::kFetch, correlation);
 }
 
@@ -123,13 +132,15 @@ protocol::Frame init_producer_request(uint64_t correlation) {
 
 protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  const auto part =
-      fbs::CreateListOffsetsPart(builder, partition.topic.value(), partition.index.value(), time_ms);
+  const auto part = fbs::CreateListOffsetsPart(builder, partition.topic.value(),
+                                               partition.index.value(), time_ms);
   const auto all = builder.CreateVector(&part, 1);
-  return finish(builder, fbs::CreateListOffsets(builder, all), FrameType::kListOffsets, correlation);
+  return finish(builder, fbs::CreateListOffsets(builder, all), FrameType::kListOffsets,
+                correlation);
 }
 
-protocol::Frame describe_request(TopicId topic, std::span<const uint32_t> partitions, uint64_t correlation) {
+protocol::Frame describe_request(TopicId topic, std::span<const uint32_t> partitions,
+                                 uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto numbers = builder.CreateVector(partitions.data(), partitions.size());
   return finish(builder, fbs::CreatePartitionDescribe(builder, topic.value(), numbers),
@@ -146,11 +157,12 @@ protocol::Frame topic_create_request(const TopicInput& topic, uint64_t correlati
   flatbuffers::FlatBufferBuilder builder;
   const auto name = builder.CreateString(topic.name);
   const auto config = fbs::CreateTopicConfig(builder, topic.retention_ms, topic.retention_bytes);
-  return finish(builder, fbs::CreateTopicCreate(builder, name, topic.partitions, config), FrameType::kTopicCreate,
-                correlation);
+  return finish(builder, fbs::CreateTopicCreate(builder, name, topic.partitions, config),
+                FrameType::kTopicCreate, correlation);
 }
 
-protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set, uint64_t correlation) {
+protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set,
+                                    uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto name = builder.CreateString(topic.name);
   const auto config = fbs::CreateTopicConfig(builder, topic.retention_ms, topic.retention_bytes);
@@ -162,10 +174,12 @@ protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std
 protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto text = builder.CreateString(name.data(), name.size());
-  return finish(builder, fbs::CreateTopicDelete(builder, text), FrameType::kTopicDelete, correlation);
+  return finish(builder, fbs::CreateTopicDelete(builder, text), FrameType::kTopicDelete,
+                correlation);
 }
 
-// --- replies ------------------------------------------------------------------------------------------------------------
+// --- replies
+// ------------------------------------------------------------------------------------------------------------
 
 Status error_of(const protocol::Frame& reply) {
   if (reply.header.type != static_cast<uint16_t>(FrameType::kError)) {

@@ -1,4 +1,5 @@
-// Request frames and record batches for tests of the broker's core, and the reading of its replies: a client without sockets.
+// Request frames and record batches for tests of the broker's core, and the reading of its replies:
+// a client without sockets.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,11 @@
 namespace tidemark::testing {
 
 // One record batch with these values; without a producer unless one is given.
-SharedBytes build_batch(std::span<const std::string> values, format::BatchBuilder::Producer producer = {},
-                        int64_t timestamp_ms = 1000);
+SharedBytes build_batch(std::span<const std::string> values,
+                        format::BatchBuilder::Producer producer = {}, int64_t timestamp_ms = 1000);
 // `count` values of `value_bytes` bytes each.
-SharedBytes build_batch_of(size_t count, size_t value_bytes, format::BatchBuilder::Producer producer = {});
+SharedBytes build_batch_of(size_t count, size_t value_bytes,
+                           format::BatchBuilder::Producer producer = {});
 
 // What a connection would have parsed from the bytes of `out`.
 protocol::Frame to_frame(const protocol::OutFrame& out);
@@ -47,14 +49,18 @@ struct TopicInput {
 };
 
 protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t correlation = 0);
-protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds = {}, uint64_t correlation = 0);
+protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds = {},
+                              uint64_t correlation = 0);
 protocol::Frame init_producer_request(uint64_t correlation = 0);
-protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms, uint64_t correlation = 0);
-protocol::Frame describe_request(TopicId topic, std::span<const uint32_t> partitions, uint64_t correlation = 0);
+protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms,
+                                     uint64_t correlation = 0);
+protocol::Frame describe_request(TopicId topic, std::span<const uint32_t> partitions,
+                                 uint64_t correlation = 0);
 protocol::Frame metadata_request(std::span<const std::string> topics, uint64_t correlation = 0);
 protocol::Frame topic_create_request(const TopicInput& topic, uint64_t correlation = 0);
 // Sets the named fields of `topic` only.
-protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set, uint64_t correlation = 0);
+protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set,
+                                    uint64_t correlation = 0);
 protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation = 0);
 
 // Error of a reply that is an error frame; ok for any other reply.

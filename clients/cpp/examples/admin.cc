@@ -2,7 +2,8 @@
 //
 //   admin TOPIC [BROKERS]
 //
-// BROKERS defaults to $TIDEMARK_BROKERS. Exit code: 0 everything worked, 1 an error (the topic may be left), 2 wrong usage.
+// BROKERS defaults to $TIDEMARK_BROKERS. Exit code: 0 everything worked, 1 an error (the topic may
+// be left), 2 wrong usage.
 #include <iostream>
 
 #include "tidemark/tidemark.h"
@@ -25,7 +26,8 @@ int main(int argc, char** argv) {
   }
   const char* const name = argv[1];
   const auto client = mq::Client::create(
-      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(), .client_name = "example-admin"});
+      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(),
+       .client_name = "example-admin"});
   if (!client.ok()) {
     std::cerr << client.status().to_string() << "\n";
     return 2;
@@ -36,13 +38,15 @@ int main(int argc, char** argv) {
   if (!cluster.ok()) {
     return fail("cluster", cluster.status());
   }
-  std::cout << "broker " << cluster->version << ", " << cluster->shards << " shards, fsync " << cluster->fsync << "\n";
+  std::cout << "broker " << cluster->version << ", " << cluster->shards << " shards, fsync "
+            << cluster->fsync << "\n";
 
   const auto created = admin.create_topic(name, 2, {.retention_ms = 3'600'000});
   if (!created.ok()) {
     return fail("create", created.status());
   }
-  std::cout << "created " << created->name << " with " << created->partitions.size() << " partitions\n";
+  std::cout << "created " << created->name << " with " << created->partitions.size()
+            << " partitions\n";
 
   // Creating it twice is refused.
   const auto again = admin.create_topic(name, 2);
@@ -63,8 +67,8 @@ int main(int argc, char** argv) {
     return fail("describe", partitions.status());
   }
   for (const mq::PartitionDescription& partition : *partitions) {
-    std::cout << "partition " << partition.partition << ": offsets " << partition.start_offset << " to "
-              << partition.end_offset << ", " << partition.bytes << " bytes\n";
+    std::cout << "partition " << partition.partition << ": offsets " << partition.start_offset
+              << " to " << partition.end_offset << ", " << partition.bytes << " bytes\n";
   }
 
   const auto deleted = admin.delete_topic(name);

@@ -2,8 +2,8 @@
 //
 //   consume TOPIC [BROKERS]
 //
-// One line per message: partition, offset, key (or -), value, separated by tabs. BROKERS defaults to $TIDEMARK_BROKERS.
-// Exit code: 0 read to the end, 1 an error, 2 wrong usage.
+// One line per message: partition, offset, key (or -), value, separated by tabs. BROKERS defaults
+// to $TIDEMARK_BROKERS. Exit code: 0 read to the end, 1 an error, 2 wrong usage.
 #include <cstdint>
 #include <iostream>
 #include <map>
@@ -29,7 +29,8 @@ int main(int argc, char** argv) {
   }
   const char* const topic = argv[1];
   const auto client = mq::Client::create(
-      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(), .client_name = "example-consume"});
+      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(),
+       .client_name = "example-consume"});
   if (!client.ok()) {
     std::cerr << client.status().to_string() << "\n";
     return 2;
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
   for (const mq::PartitionDescription& partition : *partitions) {
     if (partition.end_offset > partition.start_offset) {
       unread[partition.partition] = partition.end_offset;
-      assignment.push_back({.topic = topic, .partition = partition.partition, .from = mq::Position::start()});
+      assignment.push_back(
+          {.topic = topic, .partition = partition.partition, .from = mq::Position::start()});
     }
   }
   if (unread.empty()) {
@@ -80,8 +82,8 @@ int main(int argc, char** argv) {
     }
     for (const mq::ReceivedMessage& message : batch->messages) {
       if (message.offset < end->second) {
-        std::cout << batch->partition << '\t' << message.offset << '\t' << message.key.value_or("-") << '\t'
-                  << message.value.value_or("") << '\n';
+        std::cout << batch->partition << '\t' << message.offset << '\t' << message.key.value_or("-")
+                  << '\t' << message.value.value_or("") << '\n';
       }
     }
     if (batch->next_offset >= end->second) {

@@ -18,7 +18,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   const auto client = mq::Client::create(
-      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(), .client_name = "example-produce"});
+      {.brokers = argc == 3 ? mq::split_brokers(argv[2]) : mq::brokers_from_environment(),
+       .client_name = "example-produce"});
   if (!client.ok()) {
     std::cerr << "client: " << client.status().to_string() << "\n";
     return 2;
@@ -34,7 +35,8 @@ int main(int argc, char** argv) {
       return;
     }
     failed += batch.opaques.size();
-    std::cerr << "lines from " << batch.opaques.front() + 1 << ": " << batch.status.to_string() << "\n";
+    std::cerr << "lines from " << batch.opaques.front() + 1 << ": " << batch.status.to_string()
+              << "\n";
   };
   auto producer = mq::Producer::create(*client, options);
   if (!producer.ok()) {

@@ -7,8 +7,8 @@ namespace tidemark::client_core {
 namespace {
 
 Status bad(std::string_view text, std::string_view why) {
-  return {ErrorCode::kInvalidArgument,
-          "broker address \"" + std::string(text) + "\": " + std::string(why) + "; expected host:port"};
+  return {ErrorCode::kInvalidArgument, "broker address \"" + std::string(text) +
+                                           "\": " + std::string(why) + "; expected host:port"};
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ int64_t now_ns() { return system_clock().monotonic().ns; }
 class Call {
  public:
   Call(const Client& client, int64_t deadline_ms)
-      : client_(client.impl()), until_ns_(now_ns() + std::max<int64_t>(deadline_ms, 1) * kNsPerMs) {}
+      : client_(client.impl()),
+        until_ns_(now_ns() + std::max<int64_t>(deadline_ms, 1) * kNsPerMs) {}
 
   // Ok unless the caller is on the I/O thread, where waiting would never end.
   [[nodiscard]] tidemark::Status check() const {
@@ -45,7 +46,8 @@ class Call {
   Reply ask(FrameType type, Buffer table, Cluster::Repeat repeat) {
     auto promise = std::make_shared<Promise<Reply>>();
     Runtime* const runtime = &client_->runtime();
-    runtime->post([promise, runtime, type, repeat, deadline = MonotonicTime{until_ns_}, table = std::move(table)] {
+    runtime->post([promise, runtime, type, repeat, deadline = MonotonicTime{until_ns_},
+                   table = std::move(table)] {
       runtime->cluster().call(type, table.view(), deadline, repeat,
                               [promise](Reply reply) { promise->set(std::move(reply)); });
     });
@@ -81,8 +83,9 @@ TopicDescription describe(const fbs::TopicInfo& info) {
   }
   if (info.partitions() != nullptr) {
     for (const fbs::PartitionInfo* partition : *info.partitions()) {
-      topic.partitions.push_back(
-          {.partition = partition->index(), .shard = partition->shard(), .leader = partition->leader()});
+      topic.partitions.push_back({.partition = partition->index(),
+                                  .shard = partition->shard(),
+                                  .leader = partition->leader()});
     }
   }
   return topic;
@@ -113,7 +116,8 @@ tidemark::Result<TopicDescription> find_topic(Call& call, std::string_view name)
   if (!reply.status.ok()) {
     return reply.status;
   }
-  const auto* table = *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
+  const auto* table =
+      *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
   if (table->topics() != nullptr) {
     for (const fbs::TopicInfo* topic : *table->topics()) {
       if (protocol::view(topic->name()) != name) {
@@ -123,7 +127,8 @@ tidemark::Result<TopicDescription> find_topic(Call& call, std::string_view name)
       return describe(*topic);
     }
   }
-  return tidemark::Status(tidemark::ErrorCode::kUnknownTopic, "topic \"" + std::string(name) + "\" does not exist");
+  return tidemark::Status(tidemark::ErrorCode::kUnknownTopic,
+                          "topic \"" + std::string(name) + "\" does not exist");
 }
 
 // --- requests to the shards of a topic ---
@@ -137,7 +142,8 @@ struct Gather {
   Promise<bool> done;
 };
 
-// Sends one table to each home and waits for all answers. Homes without a known leader answer kUnavailable.
+// Sends one table to each home and waits for all answers. Homes without a known leader answer
+// kUnavailable.
 std::map<Home, Reply> ask_homes(Call& call, FrameType type, std::map<Home, Buffer> tables) {
   auto gather = std::make_shared<Gather>();
   gather->missing = tables.size();
@@ -159,8 +165,9 @@ std::map<Home, Reply> ask_homes(Call& call, FrameType type, std::map<Home, Buffe
       Session* const session = cluster.session_of({.shard = home.second, .leader = home.first});
       if (session == nullptr) {
         Reply reply;
-        reply.status = tidemark::Status(tidemark::ErrorCode::kUnavailable,
-                                        "shard " + std::to_string(home.second) + " has no leader at the moment");
+        reply.status = tidemark::Status(
+            tidemark::ErrorCode::kUnavailable,
+            "shard " + std::to_string(home.second) + " has no leader at the moment");
         answer(home, std::move(reply));
         continue;
       }
@@ -174,12 +181,16 @@ std::map<Home, Reply> ask_homes(Call& call, FrameType type, std::map<Home, Buffe
 
 // What a status about one shard's answer means for a call that only reads.
 bool may_ask_again(const tidemark::Status& status) {
-  return error_is_retryable(status.code()) || status.code() == tidemark::ErrorCode::kUnknownPartition;
+  return error_is_retryable(status.code()) ||
+         status.code() == tidemark::ErrorCode::kUnknownPartition;
 }
 
-Buffer finished_copy(flatbuffers::FlatBufferBuilder& builder) { return Buffer::copy_of(protocol::finished(builder)); }
+Buffer finished_copy(flatbuffers::FlatBufferBuilder& builder) {
+  return Buffer::copy_of(protocol::finished(builder));
+}
 
-// The first failure among the answers; tables of the others verify and have no error of the whole request.
+// The first failure among the answers; tables of the others verify and have no error of the whole
+// request.
 tidemark::Status first_failure(const std::map<Home, Reply>& replies) {
   for (const auto& [home, reply] : replies) {
     RETURN_IF_ERROR(reply.status);
@@ -200,13 +211,14 @@ int64_t query_time(const OffsetQuery& query) {
   return -1;
 }
 
-tidemark::Result<std::vector<OffsetAnswer>> list_offsets_once(Call& call, const TopicDescription& topic,
-                                                              const std::vector<OffsetQuery>& queries) {
+tidemark::Result<std::vector<OffsetAnswer>> list_offsets_once(
+    Call& call, const TopicDescription& topic, const std::vector<OffsetQuery>& queries) {
   std::map<Home, std::vector<size_t>> by_home;
   for (size_t i = 0; i < queries.size(); ++i) {
     if (queries[i].partition >= topic.partitions.size()) {
       return tidemark::Status(tidemark::ErrorCode::kUnknownPartition,
-                              "topic \"" + topic.name + "\" has " + std::to_string(topic.partitions.size()) +
+                              "topic \"" + topic.name + "\" has " +
+                                  std::to_string(topic.partitions.size()) +
                                   " partitions, asked was " + std::to_string(queries[i].partition));
     }
     const PartitionPlace& place = topic.partitions[queries[i].partition];
@@ -217,8 +229,8 @@ tidemark::Result<std::vector<OffsetAnswer>> list_offsets_once(Call& call, const 
     flatbuffers::FlatBufferBuilder builder(256);
     std::vector<flatbuffers::Offset<fbs::ListOffsetsPart>> parts;
     for (const size_t i : places) {
-      parts.push_back(
-          fbs::CreateListOffsetsPart(builder, topic.id, queries[i].partition, query_time(queries[i])));
+      parts.push_back(fbs::CreateListOffsetsPart(builder, topic.id, queries[i].partition,
+                                                 query_time(queries[i])));
     }
     builder.Finish(fbs::CreateListOffsets(builder, builder.CreateVector(parts)));
     tables[home] = finished_copy(builder);
@@ -227,10 +239,12 @@ tidemark::Result<std::vector<OffsetAnswer>> list_offsets_once(Call& call, const 
   RETURN_IF_ERROR(first_failure(replies));
   std::vector<OffsetAnswer> answers(queries.size());
   for (const auto& [home, reply] : replies) {
-    const auto* table = *protocol::read_table<fbs::ListOffsetsReply>(reply.frame.table(), "ListOffsetsReply");
+    const auto* table =
+        *protocol::read_table<fbs::ListOffsetsReply>(reply.frame.table(), "ListOffsetsReply");
     const std::vector<size_t>& places = by_home[home];
     if (table->parts() == nullptr || table->parts()->size() != places.size()) {
-      return tidemark::Status(tidemark::ErrorCode::kMalformed, "ListOffsetsReply does not answer every part");
+      return tidemark::Status(tidemark::ErrorCode::kMalformed,
+                              "ListOffsetsReply does not answer every part");
     }
     for (size_t i = 0; i < places.size(); ++i) {
       const auto* part = table->parts()->Get(static_cast<flatbuffers::uoffset_t>(i));
@@ -247,8 +261,8 @@ tidemark::Result<std::vector<OffsetAnswer>> list_offsets_once(Call& call, const 
   return answers;
 }
 
-tidemark::Result<std::vector<PartitionDescription>> describe_partitions_once(Call& call,
-                                                                             const TopicDescription& topic) {
+tidemark::Result<std::vector<PartitionDescription>> describe_partitions_once(
+    Call& call, const TopicDescription& topic) {
   std::map<Home, std::vector<uint32_t>> by_home;
   for (const PartitionPlace& place : topic.partitions) {
     by_home[{place.leader, place.shard}].push_back(place.partition);
@@ -256,16 +270,18 @@ tidemark::Result<std::vector<PartitionDescription>> describe_partitions_once(Cal
   std::map<Home, Buffer> tables;
   for (const auto& [home, partitions] : by_home) {
     flatbuffers::FlatBufferBuilder builder(256);
-    builder.Finish(fbs::CreatePartitionDescribe(builder, topic.id, builder.CreateVector(partitions)));
+    builder.Finish(
+        fbs::CreatePartitionDescribe(builder, topic.id, builder.CreateVector(partitions)));
     tables[home] = finished_copy(builder);
   }
-  const std::map<Home, Reply> replies = ask_homes(call, FrameType::kPartitionDescribe, std::move(tables));
+  const std::map<Home, Reply> replies =
+      ask_homes(call, FrameType::kPartitionDescribe, std::move(tables));
   RETURN_IF_ERROR(first_failure(replies));
   std::vector<PartitionDescription> out(topic.partitions.size());
   std::vector<bool> answered(topic.partitions.size());
   for (const auto& [home, reply] : replies) {
-    const auto* table =
-        *protocol::read_table<fbs::PartitionDescribeReply>(reply.frame.table(), "PartitionDescribeReply");
+    const auto* table = *protocol::read_table<fbs::PartitionDescribeReply>(
+        reply.frame.table(), "PartitionDescribeReply");
     if (table->partitions() == nullptr) {
       continue;
     }
@@ -321,15 +337,15 @@ Result<T> until_answered(Call& call, std::string_view name, Once once) {
   }
 }
 
-flatbuffers::Offset<fbs::TopicConfig> build_config(flatbuffers::FlatBufferBuilder& builder, int64_t retention_ms,
-                                                   int64_t retention_bytes) {
+flatbuffers::Offset<fbs::TopicConfig> build_config(flatbuffers::FlatBufferBuilder& builder,
+                                                   int64_t retention_ms, int64_t retention_bytes) {
   return fbs::CreateTopicConfig(builder, retention_ms, retention_bytes);
 }
 
 }  // namespace
 
-Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t partitions, const TopicConfig& config,
-                                             int64_t deadline_ms) {
+Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t partitions,
+                                             const TopicConfig& config, int64_t deadline_ms) {
   Call call(client_, deadline_ms);
   const tidemark::Status status = call.check();
   if (!status.ok()) {
@@ -342,7 +358,8 @@ Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t par
   return topic_reply(call.ask(FrameType::kTopicCreate, builder, Cluster::Repeat::kIfRefused), name);
 }
 
-Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicChange& change, int64_t deadline_ms) {
+Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicChange& change,
+                                            int64_t deadline_ms) {
   Call call(client_, deadline_ms);
   const tidemark::Status status = call.check();
   if (!status.ok()) {
@@ -363,9 +380,11 @@ Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicCh
   }
   flatbuffers::FlatBufferBuilder builder(256);
   const auto text = builder.CreateString(name.data(), name.size());
-  const auto table = build_config(builder, change.retention_ms.value_or(-1), change.retention_bytes.value_or(-1));
+  const auto table =
+      build_config(builder, change.retention_ms.value_or(-1), change.retention_bytes.value_or(-1));
   const auto fields = builder.CreateVectorOfStrings(set);
-  builder.Finish(fbs::CreateTopicAlter(builder, text, table, fields, change.partitions.value_or(0)));
+  builder.Finish(
+      fbs::CreateTopicAlter(builder, text, table, fields, change.partitions.value_or(0)));
   // Setting the same values twice does no harm.
   return topic_reply(call.ask(FrameType::kTopicAlter, builder, Cluster::Repeat::kAlways), name);
 }
@@ -392,7 +411,8 @@ Result<std::vector<TopicDescription>> Admin::list_topics(int64_t deadline_ms) {
   if (!reply.status.ok()) {
     return to_public(reply.status);
   }
-  const auto* table = *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
+  const auto* table =
+      *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
   std::vector<TopicDescription> topics;
   if (table->topics() != nullptr) {
     for (const fbs::TopicInfo* topic : *table->topics()) {
@@ -401,7 +421,8 @@ Result<std::vector<TopicDescription>> Admin::list_topics(int64_t deadline_ms) {
       }
     }
   }
-  std::sort(topics.begin(), topics.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(topics.begin(), topics.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   return topics;
 }
 
@@ -418,7 +439,8 @@ Result<TopicDescription> Admin::describe_topic(std::string_view name, int64_t de
   return std::move(topic).value();
 }
 
-Result<std::vector<OffsetAnswer>> Admin::list_offsets(std::string_view topic, const std::vector<OffsetQuery>& queries,
+Result<std::vector<OffsetAnswer>> Admin::list_offsets(std::string_view topic,
+                                                      const std::vector<OffsetQuery>& queries,
                                                       int64_t deadline_ms) {
   Call call(client_, deadline_ms);
   return until_answered<std::vector<OffsetAnswer>>(
@@ -434,7 +456,8 @@ Result<std::vector<OffsetAnswer>> Admin::list_offsets(std::string_view topic, co
       });
 }
 
-Result<std::vector<PartitionDescription>> Admin::describe_partitions(std::string_view topic, int64_t deadline_ms) {
+Result<std::vector<PartitionDescription>> Admin::describe_partitions(std::string_view topic,
+                                                                     int64_t deadline_ms) {
   Call call(client_, deadline_ms);
   return until_answered<std::vector<PartitionDescription>>(call, topic, describe_partitions_once);
 }
@@ -462,11 +485,13 @@ Result<ClusterDescription> Admin::describe_cluster(int64_t deadline_ms) {
                               .frame_bytes_max = facts.frame_bytes_max,
                               .brokers = {}};
   });
-  const auto* table = *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
+  const auto* table =
+      *protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "MetadataReply");
   if (table->brokers() != nullptr) {
     for (const fbs::BrokerInfo* broker : *table->brokers()) {
-      out.brokers.push_back(
-          {.node = broker->id(), .host = std::string(protocol::view(broker->host())), .port = broker->port()});
+      out.brokers.push_back({.node = broker->id(),
+                             .host = std::string(protocol::view(broker->host())),
+                             .port = broker->port()});
     }
   }
   return out;

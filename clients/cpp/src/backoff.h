@@ -1,5 +1,5 @@
-// Pauses between attempts: doubling from min to max, each drawn from the upper half of its step so that many clients
-// do not come back at once.
+// Pauses between attempts: doubling from min to max, each drawn from the upper half of its step so
+// that many clients do not come back at once.
 #pragma once
 
 #include <algorithm>

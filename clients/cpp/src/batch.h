@@ -1,4 +1,5 @@
-// A batch of a producer on its way: open (records are appended), sealed (waits), encoded (has its wire bytes).
+// A batch of a producer on its way: open (records are appended), sealed (waits), encoded (has its
+// wire bytes).
 //
 // Owner: the Batcher while open or sealed, then the SendWindow of its partition.
 #pragma once
@@ -35,18 +36,19 @@ struct Batch {
   std::vector<uint64_t> opaques;
   // Empty, or one per record (null: none).
   std::vector<client::DeliveryCallback> callbacks;
-  // One per record in a topic whose partitions are not known yet (kAnyPartition: none was asked for); else empty.
+  // One per record in a topic whose partitions are not known yet (kAnyPartition: none was asked
+  // for); else empty.
   std::vector<uint32_t> asked_partitions;
 
   uint32_t records = 0;
-  size_t charged_bytes = 0;    // of the write buffer
-  uint64_t generation = 0;     // flush() waits for generations
-  MonotonicTime created{};     // of the first record
+  size_t charged_bytes = 0;  // of the write buffer
+  uint64_t generation = 0;   // flush() waits for generations
+  MonotonicTime created{};   // of the first record
 
   // From here on: I/O thread only.
   SharedBytes encoded;
   int32_t base_sequence = -1;
-  uint64_t serial = 0;         // names the batch in requests under way
+  uint64_t serial = 0;  // names the batch in requests under way
   bool in_flight = false;
   bool maybe_applied = false;  // an attempt ended without a known outcome
   uint32_t attempts = 0;

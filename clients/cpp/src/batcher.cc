@@ -18,7 +18,8 @@ constexpr size_t kHeaderOverheadBytes = 10;
 constexpr size_t kSpareBuildersMax = 8;
 
 size_t content_bytes(const format::RecordInput& record) {
-  size_t bytes = (record.has_key ? record.key.size() : 0) + (record.has_value ? record.value.size() : 0);
+  size_t bytes =
+      (record.has_key ? record.key.size() : 0) + (record.has_value ? record.value.size() : 0);
   for (const format::HeaderInput& header : record.headers) {
     bytes += header.key.size() + (header.has_value ? header.value.size() : 0);
   }
@@ -26,7 +27,8 @@ size_t content_bytes(const format::RecordInput& record) {
 }
 
 size_t charge_of(const format::RecordInput& record) {
-  return content_bytes(record) + kMessageOverheadBytes + record.headers.size() * kHeaderOverheadBytes;
+  return content_bytes(record) + kMessageOverheadBytes +
+         record.headers.size() * kHeaderOverheadBytes;
 }
 
 bool is_topic_name(std::string_view name) {
@@ -34,12 +36,13 @@ bool is_topic_name(std::string_view name) {
     return false;
   }
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 
-format::RecordInput to_input(const format::RecordView& record, std::vector<format::HeaderInput>& headers) {
+format::RecordInput to_input(const format::RecordView& record,
+                             std::vector<format::HeaderInput>& headers) {
   headers.clear();
   format::HeaderCursor cursor(record.headers, record.header_count);
   format::HeaderView header;
@@ -55,7 +58,8 @@ format::RecordInput to_input(const format::RecordView& record, std::vector<forma
 }
 
 client::DeliveryCallback take_callback(Batch& batch, size_t index) {
-  return index < batch.callbacks.size() ? std::move(batch.callbacks[index]) : client::DeliveryCallback();
+  return index < batch.callbacks.size() ? std::move(batch.callbacks[index])
+                                        : client::DeliveryCallback();
 }
 
 // Adds what goes beside the record that was just appended.
@@ -86,7 +90,8 @@ Result<TopicQueue*> Batcher::topic(std::string_view name) {
                       "\": allowed are 1 to 200 of [A-Za-z0-9._-], but not \".\" or \"..\"");
   }
   if (topics_.size() >= limits::kTopicsMax) {
-    return Status(ErrorCode::kLimitExceeded, "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
+    return Status(ErrorCode::kLimitExceeded,
+                  "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
   }
   auto queue = std::make_unique<TopicQueue>();
   queue->name = name;
@@ -104,15 +109,17 @@ Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64
                         .value = header.value ? as_bytes(*header.value) : ByteView(),
                         .has_value = header.value.has_value()});
   }
-  const format::RecordInput record{.timestamp_ms = message.timestamp_ms ? *message.timestamp_ms : clock_.wall().ms,
-                                   .has_key = message.key.has_value(),
-                                   .key = message.key ? as_bytes(*message.key) : ByteView(),
-                                   .has_value = message.value.has_value(),
-                                   .value = message.value ? as_bytes(*message.value) : ByteView(),
-                                   .headers = headers_};
+  const format::RecordInput record{
+      .timestamp_ms = message.timestamp_ms ? *message.timestamp_ms : clock_.wall().ms,
+      .has_key = message.key.has_value(),
+      .key = message.key ? as_bytes(*message.key) : ByteView(),
+      .has_value = message.value.has_value(),
+      .value = message.value ? as_bytes(*message.value) : ByteView(),
+      .headers = headers_};
   const size_t content = content_bytes(record);
   if (content > limits::kMessageBytesMax) {
-    return {ErrorCode::kTooLarge, "message of " + std::to_string(content) + " bytes; the limit is " +
+    return {ErrorCode::kTooLarge, "message of " + std::to_string(content) +
+                                      " bytes; the limit is " +
                                       std::to_string(limits::kMessageBytesMax)};
   }
   const size_t charge = charge_of(record);
@@ -132,12 +139,13 @@ Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64
       news = true;
     }
   } else {
-    ASSIGN_OR_RETURN(PartitionQueue* const queue, choose(topic, asked, record));
+    ASSIGN_OR_RETURN(PartitionQueue* const queue, choose(topic, asked, record, charge));
     ASSIGN_OR_RETURN(news, encode(queue->open, queue->sealed, record, charge, origin));
     batch = queue->open.get();
     announce(*queue);
   }
-  note_record(*batch, charge, opaque, callback != nullptr ? std::move(*callback) : client::DeliveryCallback());
+  note_record(*batch, charge, opaque,
+              callback != nullptr ? std::move(*callback) : client::DeliveryCallback());
   ++stats_.buffered_messages;
   stats_.buffered_bytes += charge;
   lock.unlock();
@@ -179,9 +187,10 @@ Status Batcher::make_room(Lock& lock, size_t bytes, bool may_block) {
     return {ErrorCode::kShuttingDown, "the producer is closed"};
   }
   if (!has_room()) {
-    return {ErrorCode::kOverloaded, "write buffer full: " + std::to_string(stats_.buffered_messages) + " messages, " +
-                                        std::to_string(stats_.buffered_bytes) + " of " +
-                                        std::to_string(options_.buffer_bytes_max) + " bytes"};
+    return {ErrorCode::kOverloaded,
+            "write buffer full: " + std::to_string(stats_.buffered_messages) + " messages, " +
+                std::to_string(stats_.buffered_bytes) + " of " +
+                std::to_string(options_.buffer_bytes_max) + " bytes"};
   }
   return {};
 }
@@ -225,18 +234,25 @@ bool Batcher::drop_oldest() {
   batch->builder.reset();  // a report needs no bytes, and they are not ours any more
   batch->encoded = {};
   failed_.push_back({topic->name, partition, std::move(batch),
-                     Status(ErrorCode::kOverloaded, "dropped: the write buffer was full and newer messages came")});
+                     Status(ErrorCode::kOverloaded,
+                            "dropped: the write buffer was full and newer messages came")});
   wake_();
   return true;
 }
 
+bool Batcher::is_full(const Batch& batch, size_t charge) const {
+  return batch.records == limits::kRecordsPerBatchMax ||
+         batch.builder->bytes() + charge > options_.batch_bytes;
+}
+
 Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partition,
-                                        const format::RecordInput& record) {
+                                        const format::RecordInput& record, size_t charge) {
   const size_t count = topic.partitions.size();
   if (asked_partition != kAnyPartition) {
     if (asked_partition >= count) {
-      return Status(ErrorCode::kInvalidArgument, "partition " + std::to_string(asked_partition) + " of topic \"" +
-                                                     topic.name + "\", which has " + std::to_string(count));
+      return Status(ErrorCode::kInvalidArgument, "partition " + std::to_string(asked_partition) +
+                                                     " of topic \"" + topic.name +
+                                                     "\", which has " + std::to_string(count));
     }
     return &topic.partitions[asked_partition];
   }
@@ -244,13 +260,19 @@ Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partit
     return &topic.partitions[static_cast<size_t>(xxh3(record.key) % count)];
   }
   // Without a key a partition gets a whole batch, then it is the next one's turn.
-  if (topic.partitions[topic.sticky % count].open == nullptr) {
+  PartitionQueue& now = topic.partitions[topic.sticky % count];
+  if (now.open != nullptr && is_full(*now.open, charge)) {
+    now.sealed.push_back(std::move(now.open));
+    announce(now);
+  }
+  if (now.open == nullptr) {
     topic.sticky = static_cast<uint32_t>((topic.sticky + 1) % count);
   }
   return &topic.partitions[topic.sticky % count];
 }
 
-Result<bool> Batcher::encode(std::unique_ptr<Batch>& open, std::deque<std::unique_ptr<Batch>>& sealed,
+Result<bool> Batcher::encode(std::unique_ptr<Batch>& open,
+                             std::deque<std::unique_ptr<Batch>>& sealed,
                              const format::RecordInput& record, size_t charge, Origin origin) {
   bool news = false;
   const auto begin = [&] {
@@ -260,8 +282,7 @@ Result<bool> Batcher::encode(std::unique_ptr<Batch>& open, std::deque<std::uniqu
     open = new_batch(origin);
     news = true;
   };
-  if (open == nullptr || open->generation != origin.generation || open->records == limits::kRecordsPerBatchMax ||
-      open->builder->bytes() + charge > options_.batch_bytes) {
+  if (open == nullptr || open->generation != origin.generation || is_full(*open, charge)) {
     begin();
   }
   Status status = open->builder->append(record);
@@ -376,7 +397,8 @@ void Batcher::resolve(TopicQueue& topic, uint32_t partitions) {
 
 void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
   const Status encoded = encode_plain(*from);
-  TIDEMARK_CHECK(encoded.ok(), "plain encoding of accepted records cannot fail: " + encoded.to_string());
+  TIDEMARK_CHECK(encoded.ok(),
+                 "plain encoding of accepted records cannot fail: " + encoded.to_string());
   Result<format::BatchReader> reader = format::BatchReader::open(from->encoded.view());
   TIDEMARK_CHECK(reader.ok(), "a batch that was just encoded can be read");
   const Origin origin{from->generation, from->created};
@@ -384,14 +406,14 @@ void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
   for (size_t i = 0; reader->next(view); ++i) {
     const format::RecordInput record = to_input(view, headers_);
     const uint32_t asked = from->asked_partitions[i];
-    const Result<PartitionQueue*> queue = choose(topic, asked, record);
+    const size_t charge = charge_of(record);
+    const Result<PartitionQueue*> queue = choose(topic, asked, record, charge);
     if (!queue.ok()) {
       fail_record(topic, asked, record, *from, i,
                   Status(ErrorCode::kUnknownPartition, std::string(queue.error().context())));
       continue;
     }
     PartitionQueue& to = **queue;
-    const size_t charge = charge_of(record);
     const Result<bool> news = encode(to.open, to.sealed, record, charge, origin);
     TIDEMARK_CHECK(news.ok(), "a record that was accepted once fits an empty batch");
     note_record(*to.open, charge, from->opaques[i], take_callback(*from, i));
@@ -400,8 +422,8 @@ void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
   discard(std::move(from));
 }
 
-void Batcher::fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record, Batch& from,
-                          size_t index, Status why) {
+void Batcher::fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record,
+                          Batch& from, size_t index, Status why) {
   std::unique_ptr<Batch> single = new_batch({from.generation, from.created});
   const Status status = single->builder->append(record);
   TIDEMARK_CHECK(status.ok(), "a record that was accepted once fits an empty batch");
@@ -499,7 +521,8 @@ void Batcher::release(const Batch& batch, const Status& outcome) {
 
 void Batcher::leave_generation(uint64_t generation) {
   const auto found = generations_.find(generation);
-  TIDEMARK_CHECK(found != generations_.end() && found->second > 0, "a batch leaves its generation once");
+  TIDEMARK_CHECK(found != generations_.end() && found->second > 0,
+                 "a batch leaves its generation once");
   if (--found->second == 0) {
     generations_.erase(found);
     released_.notify_all();
@@ -563,7 +586,8 @@ Status copy_messages(Batch& batch, const std::string& topic, std::optional<uint3
     client::OwnedMessage message;
     message.topic = topic;
     message.partition = partition;
-    if (!partition && i < batch.asked_partitions.size() && batch.asked_partitions[i] != kAnyPartition) {
+    if (!partition && i < batch.asked_partitions.size() &&
+        batch.asked_partitions[i] != kAnyPartition) {
       message.partition = batch.asked_partitions[i];
     }
     if (record.has_key) {
@@ -575,8 +599,9 @@ Status copy_messages(Batch& batch, const std::string& topic, std::optional<uint3
     format::HeaderCursor headers(record.headers, record.header_count);
     format::HeaderView header;
     while (headers.next(header)) {
-      message.headers.emplace_back(std::string(header.key),
-                                   header.has_value ? std::optional(std::string(as_text(header.value))) : std::nullopt);
+      message.headers.emplace_back(
+          std::string(header.key),
+          header.has_value ? std::optional(std::string(as_text(header.value))) : std::nullopt);
     }
     message.timestamp_ms = record.timestamp_ms;
     message.opaque = i < batch.opaques.size() ? batch.opaques[i] : 0;

@@ -1,10 +1,13 @@
-// The write buffer of a producer: encodes messages into the open batch of their partition, within a hard budget.
+// The write buffer of a producer: encodes messages into the open batch of their partition, within a
+// hard budget.
 //
-// Thread: append(), flush points and waiting come from application threads; what is marked "I/O" from the I/O thread. One mutex guards
-// all of it; it is held for the time of one record's encoding, never while callbacks or system calls run (except waking).
+// Thread: append(), flush points and waiting come from application threads; what is marked "I/O"
+// from the I/O thread. One mutex guards all of it; it is held for the time of one record's
+// encoding, never while callbacks or system calls run (except waking).
 //
-// A partition's batches leave in order: first the sealed ones, then the open one. A batch is sealed when it is full, when a flush point
-// passes, or when its first message has waited for long. Taken batches still count against the budget until free_room().
+// A partition's batches leave in order: first the sealed ones, then the open one. A batch is sealed
+// when it is full, when a flush point passes, or when its first message has waited for long. Taken
+// batches still count against the budget until free_room().
 #pragma once
 
 #include <condition_variable>
@@ -63,7 +66,8 @@ struct BatcherOptions {
   client::Overflow overflow = client::Overflow::block_for(60'000);
   size_t batch_bytes = size_t{256} << 10;
   int64_t linger_ns = 5'000'000;
-  int64_t batch_age_ns_max = 2'000'000'000;  // an open batch that cannot leave is sealed at this age
+  int64_t batch_age_ns_max =
+      2'000'000'000;  // an open batch that cannot leave is sealed at this age
 };
 
 class Batcher {
@@ -76,7 +80,8 @@ class Batcher {
   // --- application threads ---
   // Lives as long as the batcher.
   Result<TopicQueue*> topic(std::string_view name);
-  // `callback` is moved from when the message is accepted; may be null. `may_block`: false on the I/O thread.
+  // `callback` is moved from when the message is accepted; may be null. `may_block`: false on the
+  // I/O thread.
   Status append(TopicQueue& topic, const client::Message& message, uint64_t opaque,
                 client::DeliveryCallback* callback, bool may_block);
   // Seals what is open; the generation up to which everything accepted so far belongs.
@@ -98,8 +103,8 @@ class Batcher {
   // --- I/O ---
   // Topics that wait for metadata and partitions that have something new, since the last call.
   void take_news(std::vector<TopicQueue*>& unresolved, std::vector<PartitionQueue*>& ready);
-  // Gives an unresolved topic its partitions and moves what waits into them; a resolved one may grow. Messages for a partition that
-  // does not exist go to the failed ones.
+  // Gives an unresolved topic its partitions and moves what waits into them; a resolved one may
+  // grow. Messages for a partition that does not exist go to the failed ones.
   void resolve(TopicQueue& topic, uint32_t partitions);
   // Gives up everything of a topic that waits for metadata, or what of it is older.
   void fail_unresolved(TopicQueue& topic, const Status& why, MonotonicTime created_until);
@@ -109,17 +114,21 @@ class Batcher {
     MonotonicTime ready_at;        // with no batch: when there will be one (kNever: nothing there)
   };
 
-  // The next batch to send, if it is sealed or its linger is over. A queue that turns out empty is no longer announced.
+  // The next batch to send, if it is sealed or its linger is over. A queue that turns out empty is
+  // no longer announced.
   Next take(PartitionQueue& queue, MonotonicTime now);
   // Takes batches that were created at or before this time, whether they are due or not.
-  void take_older(PartitionQueue& queue, MonotonicTime created_until, std::vector<std::unique_ptr<Batch>>& out);
+  void take_older(PartitionQueue& queue, MonotonicTime created_until,
+                  std::vector<std::unique_ptr<Batch>>& out);
   // Seals an open batch that is older than batch_age_ns_max; when to look again.
   MonotonicTime seal_aged(PartitionQueue& queue, MonotonicTime now);
   // Batches dropped by the overflow policy or failed by resolve().
   std::vector<FailedBatch> take_failed();
-  // Returns a batch's share of the budget: before its report, so that a callback finds room to send.
+  // Returns a batch's share of the budget: before its report, so that a callback finds room to
+  // send.
   void free_room(Batch& batch);
-  // After its report: the outcome is counted and flush() need not wait for it any more. Once per batch.
+  // After its report: the outcome is counted and flush() need not wait for it any more. Once per
+  // batch.
   void release(const Batch& batch, const Status& outcome);
   // An emptied builder goes back to be used again.
   void recycle(std::unique_ptr<format::BatchBuilder> builder);
@@ -127,7 +136,9 @@ class Batcher {
   void count_duplicate();
 
   // Calls `visit` with every waiting batch (sealed first), with the lock held.
-  void for_each_waiting(const std::function<void(const std::string& topic, std::optional<uint32_t> partition, Batch&)>& visit);
+  void for_each_waiting(
+      const std::function<void(const std::string& topic, std::optional<uint32_t> partition,
+                               Batch&)>& visit);
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -140,16 +151,19 @@ class Batcher {
 
   Status make_room(Lock& lock, size_t bytes, bool may_block);
   bool drop_oldest();
-  Result<PartitionQueue*> choose(TopicQueue& topic, uint32_t asked_partition, const format::RecordInput& record);
-  // Appends to `open`, sealing it first when it is full. True: a batch was begun or sealed, so the engine should look.
+  [[nodiscard]] bool is_full(const Batch& batch, size_t charge) const;
+  Result<PartitionQueue*> choose(TopicQueue& topic, uint32_t asked_partition,
+                                 const format::RecordInput& record, size_t charge);
+  // Appends to `open`, sealing it first when it is full. True: a batch was begun or sealed, so the
+  // engine should look.
   Result<bool> encode(std::unique_ptr<Batch>& open, std::deque<std::unique_ptr<Batch>>& sealed,
                       const format::RecordInput& record, size_t charge, Origin origin);
   std::unique_ptr<Batch> new_batch(Origin origin);
   void discard(std::unique_ptr<Batch> batch);
   void announce(PartitionQueue& queue);
   void move_batch(TopicQueue& topic, std::unique_ptr<Batch> from);
-  void fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record, Batch& from,
-                   size_t index, Status why);
+  void fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record,
+                   Batch& from, size_t index, Status why);
   void leave_generation(uint64_t generation);
 
   BatcherOptions options_;

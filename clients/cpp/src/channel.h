@@ -1,7 +1,8 @@
-// The seam to the network: a channel carries frames to one broker. The library has one over TCP (connection.h); tests
-// have one that a script plays.
+// The seam to the network: a channel carries frames to one broker. The library has one over TCP
+// (connection.h); tests have one that a script plays.
 //
-// Thread: one, the owner's. No event is raised inside a call of open() or send(); an event may come during any later turn.
+// Thread: one, the owner's. No event is raised inside a call of open() or send(); an event may come
+// during any later turn.
 #pragma once
 
 #include <limits>
@@ -20,7 +21,8 @@ class ChannelEvents {
   // The channel may be sent to.
   virtual void on_open() = 0;
   virtual void on_frame(protocol::Frame frame) = 0;
-  // Could not be opened, was lost, or the peer broke the protocol; the text names the peer. Nothing follows.
+  // Could not be opened, was lost, or the peer broke the protocol; the text names the peer. Nothing
+  // follows.
   virtual void on_closed(Status why) = 0;
 
  protected:

@@ -23,8 +23,9 @@ Status ChunkReader::read(size_t enough) {
     if (!size.ok()) {
       status = size.error();
     } else if (*size > rest.size()) {
-      status = Status(ErrorCode::kMalformed, "a batch of " + std::to_string(*size) + " bytes, only " +
-                                                 std::to_string(rest.size()) + " were sent");
+      status =
+          Status(ErrorCode::kMalformed, "a batch of " + std::to_string(*size) + " bytes, only " +
+                                            std::to_string(rest.size()) + " were sent");
     } else {
       status = read_batch(rest.first(*size));
       at_ += *size;
@@ -82,8 +83,9 @@ Status ChunkReader::read_batch(ByteView batch) {
     format::HeaderCursor cursor(record.headers, record.header_count);
     format::HeaderView header;
     while (cursor.next(header)) {
-      headers_.push_back({.key = header.key,
-                          .value = header.has_value ? std::optional(as_text(header.value)) : std::nullopt});
+      headers_.push_back(
+          {.key = header.key,
+           .value = header.has_value ? std::optional(as_text(header.value)) : std::nullopt});
     }
     if (cursor.failed()) {
       ranges_.pop_back();

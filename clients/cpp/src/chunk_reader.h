@@ -1,6 +1,7 @@
 // Turns fetched bytes into messages: verifies and decodes some record batches at a time.
 //
-// Thread: one at a time. The messages are views into the chunk and into inflated blocks held here: valid until the next read().
+// Thread: one at a time. The messages are views into the chunk and into inflated blocks held here:
+// valid until the next read().
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,9 @@ class ChunkReader {
   // Nothing left.
   [[nodiscard]] bool done() const { return at_ == bytes_.size(); }
 
-  // Decodes whole batches until at least `enough` messages are there or the chunk ends. An error concerns the batch at next_offset();
-  // messages() before it are good; the rest of the chunk is dropped.
+  // Decodes whole batches until at least `enough` messages are there or the chunk ends. An error
+  // concerns the batch at next_offset(); messages() before it are good; the rest of the chunk is
+  // dropped.
   Status read(size_t enough);
 
   // What was not decoded yet.
@@ -42,12 +44,14 @@ class ChunkReader {
   std::vector<format::BatchReader> readers_;  // hold inflated blocks
   std::vector<client::ReceivedMessage> messages_;
   std::vector<client::Header> headers_;
+
   // Headers of a message as a range of headers_, set as spans when headers_ grows no more.
   struct HeaderRange {
     size_t message = 0;
     size_t first = 0;
     size_t count = 0;
   };
+
   std::vector<HeaderRange> ranges_;
 };
 

@@ -39,16 +39,18 @@ Status check_range(std::string_view name, int64_t value) {
 
 Status check(const ClientOptions& options) {
   if (options.brokers.empty() || options.brokers.size() > kBrokersMax) {
-    return bad_option("brokers has " + std::to_string(options.brokers.size()) + " entries; allowed are 1 to " +
-                      std::to_string(kBrokersMax));
+    return bad_option("brokers has " + std::to_string(options.brokers.size()) +
+                      " entries; allowed are 1 to " + std::to_string(kBrokersMax));
   }
   if (options.client_name.size() > kClientNameBytesMax) {
-    return bad_option("client_name is longer than " + std::to_string(kClientNameBytesMax) + " bytes");
+    return bad_option("client_name is longer than " + std::to_string(kClientNameBytesMax) +
+                      " bytes");
   }
-  for (const auto& [name, value] : {std::pair{"connect_timeout_ms", options.connect_timeout_ms},
-                                    std::pair{"request_timeout_ms", options.request_timeout_ms},
-                                    std::pair{"reconnect_backoff_min_ms", options.reconnect_backoff_min_ms},
-                                    std::pair{"reconnect_backoff_max_ms", options.reconnect_backoff_max_ms}}) {
+  for (const auto& [name, value] :
+       {std::pair{"connect_timeout_ms", options.connect_timeout_ms},
+        std::pair{"request_timeout_ms", options.request_timeout_ms},
+        std::pair{"reconnect_backoff_min_ms", options.reconnect_backoff_min_ms},
+        std::pair{"reconnect_backoff_max_ms", options.reconnect_backoff_max_ms}}) {
     Status status = check_range(name, value);
     if (!status.ok()) {
       return status;
@@ -109,7 +111,8 @@ std::vector<std::string> split_brokers(std::string_view text) {
 }
 
 std::vector<std::string> brokers_from_environment() {
-  const char* const value = std::getenv("TIDEMARK_BROKERS");  // NOLINT(concurrency-mt-unsafe): nobody sets it
+  const char* const value =
+      std::getenv("TIDEMARK_BROKERS");  // NOLINT(concurrency-mt-unsafe): nobody sets it
   std::vector<std::string> brokers = split_brokers(value != nullptr ? value : "");
   return brokers.empty() ? ClientOptions().brokers : brokers;
 }

@@ -31,7 +31,8 @@ class Promise {
   // nullopt: not given within the time. Once only.
   std::optional<T> wait_ms(int64_t timeout_ms) {
     std::unique_lock lock(mutex_);
-    given_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [this] { return value_.has_value(); });
+    given_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                    [this] { return value_.has_value(); });
     return std::exchange(value_, std::nullopt);
   }
 
@@ -63,7 +64,9 @@ class ClientImpl {
 
   [[nodiscard]] client_core::Runtime& runtime() { return *runtime_; }
 
-  [[nodiscard]] const std::shared_ptr<client_core::Runtime>& shared_runtime() const { return runtime_; }
+  [[nodiscard]] const std::shared_ptr<client_core::Runtime>& shared_runtime() const {
+    return runtime_;
+  }
 
   [[nodiscard]] const ClientOptions& options() const { return options_; }
 
@@ -72,7 +75,8 @@ class ClientImpl {
   T on_io_thread(MoveOnlyFunction<T(client_core::Runtime&)> task) {
     auto promise = std::make_shared<client_core::Promise<T>>();
     client_core::Runtime* const runtime = runtime_.get();
-    runtime_->post([promise, runtime, task = std::move(task)]() mutable { promise->set(task(*runtime)); });
+    runtime_->post(
+        [promise, runtime, task = std::move(task)]() mutable { promise->set(task(*runtime)); });
     return promise->wait();
   }
 

@@ -18,8 +18,8 @@ constexpr size_t kTopicsPerMetadataMax = 1000;
 
 template <typename T>
 ReplyError error_of_table(const protocol::Frame& reply) {
-  const auto table =
-      protocol::read_table<T>(reply.table(), protocol::frame_type_name(static_cast<FrameType>(reply.header.type)));
+  const auto table = protocol::read_table<T>(
+      reply.table(), protocol::frame_type_name(static_cast<FrameType>(reply.header.type)));
   if (!table.ok()) {
     return {table.error(), 0};
   }
@@ -27,7 +27,9 @@ ReplyError error_of_table(const protocol::Frame& reply) {
   return {protocol::to_status(error), protocol::retry_after_ms(error)};
 }
 
-bool is_any_host(std::string_view host) { return host.empty() || host == "0.0.0.0" || host == "::"; }
+bool is_any_host(std::string_view host) {
+  return host.empty() || host == "0.0.0.0" || host == "::";
+}
 
 }  // namespace
 
@@ -54,11 +56,17 @@ ReplyError error_of(const protocol::Frame& reply) {
     case FrameType::kError:
       return error_of_table<fbs::ErrorReply>(reply);
   }
-  return {Status(ErrorCode::kMalformed, "reply of unknown type " + std::to_string(reply.header.type)), 0};
+  return {
+      Status(ErrorCode::kMalformed, "reply of unknown type " + std::to_string(reply.header.type)),
+      0};
 }
 
 Cluster::Cluster(ClusterOptions options, ChannelFactory& factory, Clock& clock, uint64_t seed)
-    : options_(std::move(options)), factory_(factory), clock_(clock), random_(seed), candidates_(options_.brokers) {
+    : options_(std::move(options)),
+      factory_(factory),
+      clock_(clock),
+      random_(seed),
+      candidates_(options_.brokers) {
   TIDEMARK_CHECK(!candidates_.empty(), "the options are checked before");
 }
 
@@ -93,7 +101,8 @@ Session* Cluster::session_of(const PartitionHome& home) {
 Session& Cluster::session(const Address& address, uint16_t shard) {
   std::unique_ptr<Session>& place = sessions_[{address.text(), shard}];
   if (place == nullptr) {
-    place = std::make_unique<Session>(address, shard, options_.session, factory_, clock_, random_.next(),
+    place = std::make_unique<Session>(address, shard, options_.session, factory_, clock_,
+                                      random_.next(),
                                       [this](const BrokerFacts& facts) { return on_hello(facts); });
   }
   return *place;
@@ -102,13 +111,15 @@ Session& Cluster::session(const Address& address, uint16_t shard) {
 Status Cluster::on_hello(const BrokerFacts& facts) {
   if (facts_.cluster_id != 0 && facts.cluster_id != facts_.cluster_id) {
     return {ErrorCode::kConflict, "belongs to cluster " + std::to_string(facts.cluster_id) +
-                                      ", this client talks to cluster " + std::to_string(facts_.cluster_id)};
+                                      ", this client talks to cluster " +
+                                      std::to_string(facts_.cluster_id)};
   }
   facts_ = facts;
   return {};
 }
 
-void Cluster::call(FrameType type, ByteView table, MonotonicTime deadline, Repeat repeat, ReplyHandler handler) {
+void Cluster::call(FrameType type, ByteView table, MonotonicTime deadline, Repeat repeat,
+                   ReplyHandler handler) {
   start(std::make_shared<Call>(Call{.type = type,
                                     .table = SharedBytes(Buffer::copy_of(table)),
                                     .deadline = deadline,
@@ -127,8 +138,9 @@ void Cluster::start(std::shared_ptr<Call> call) {
   const SharedBytes table = call->table;
   // Before `call` is moved: arguments are evaluated in any order.
   const FrameType type = call->type;
-  to.request(type, protocol::kNoShard, table.view(), {}, deadline,
-             [this, call = std::move(call)](Reply reply) { on_call_reply(call, std::move(reply)); });
+  to.request(
+      type, protocol::kNoShard, table.view(), {}, deadline,
+      [this, call = std::move(call)](Reply reply) { on_call_reply(call, std::move(reply)); });
 }
 
 void Cluster::on_call_reply(const std::shared_ptr<Call>& call, Reply reply) {
@@ -137,16 +149,19 @@ void Cluster::on_call_reply(const std::shared_ptr<Call>& call, Reply reply) {
     reply.status = std::move(error.status);
     reply.retry_after_ms = error.retry_after_ms;
     if (reply.status.ok() && call->type == FrameType::kMetadata) {
-      learn_brokers(**protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata"), call->sent_to);
+      learn_brokers(**protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata"),
+                    call->sent_to);
     }
   }
   const ErrorCode code = reply.status.code();
-  const bool again = error_is_retryable(code) && (call->repeat == Repeat::kAlways || !error_outcome_unknown(code));
+  const bool again =
+      error_is_retryable(code) && (call->repeat == Repeat::kAlways || !error_outcome_unknown(code));
   if (!again) {
     call->handler(std::move(reply));
     return;
   }
-  if (code == ErrorCode::kUnavailable || code == ErrorCode::kShuttingDown || error_outcome_unknown(code)) {
+  if (code == ErrorCode::kUnavailable || code == ErrorCode::kShuttingDown ||
+      error_outcome_unknown(code)) {
     // Several calls may fail together: only the first moves on to the next broker.
     if (candidates_[candidate_ % candidates_.size()] == call->sent_to) {
       ++candidate_;
@@ -215,21 +230,21 @@ void Cluster::ask_for_wanted(MonotonicTime now) {
   asking_ = true;
   // One attempt per call: failures come back here at once, so that metadata_error() is up to date.
   Session& to = session(candidates_[candidate_ % candidates_.size()], 0);
-  to.request(FrameType::kMetadata, protocol::kNoShard, protocol::finished(builder), {},
-             {now.ns + options_.request_timeout_ns},
-             [this, &to, names = std::move(names)](Reply reply) {
-               asking_ = false;
-               if (reply.status.ok()) {
-                 reply.status = error_of(reply.frame).status;
-               }
-               if (reply.status.ok()) {
-                 learn_brokers(**protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata"),
-                               to.address());
-               } else if (candidates_[candidate_ % candidates_.size()] == to.address()) {
-                 ++candidate_;
-               }
-               on_metadata(std::move(reply), names);
-             });
+  to.request(
+      FrameType::kMetadata, protocol::kNoShard, protocol::finished(builder), {},
+      {now.ns + options_.request_timeout_ns}, [this, &to, names = std::move(names)](Reply reply) {
+        asking_ = false;
+        if (reply.status.ok()) {
+          reply.status = error_of(reply.frame).status;
+        }
+        if (reply.status.ok()) {
+          learn_brokers(**protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata"),
+                        to.address());
+        } else if (candidates_[candidate_ % candidates_.size()] == to.address()) {
+          ++candidate_;
+        }
+        on_metadata(std::move(reply), names);
+      });
 }
 
 void Cluster::learn_brokers(const fbs::MetadataReply& reply, const Address& from) {
@@ -244,7 +259,8 @@ void Cluster::learn_brokers(const fbs::MetadataReply& reply, const Address& from
     if (address.port == 0) {
       address.port = from.port;
     }
-    if (std::find(candidates_.begin(), candidates_.end(), address) == candidates_.end() && candidates_.size() < 1000) {
+    if (std::find(candidates_.begin(), candidates_.end(), address) == candidates_.end() &&
+        candidates_.size() < 1000) {
       candidates_.push_back(address);
     }
     Address& known = nodes_[broker->id()];
@@ -263,7 +279,8 @@ void Cluster::on_metadata(Reply reply, const std::vector<std::string>& asked) {
     }
     return;
   }
-  const fbs::MetadataReply& table = **protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata");
+  const fbs::MetadataReply& table =
+      **protocol::read_table<fbs::MetadataReply>(reply.frame.table(), "Metadata");
   ++metadata_version_;
   for (const std::string& name : asked) {
     Watched& watched = topics_[name];
@@ -290,15 +307,18 @@ void Cluster::on_metadata(Reply reply, const std::vector<std::string>& asked) {
       }
       continue;
     }
-    std::vector<PartitionHome> homes(topic->partitions() != nullptr ? topic->partitions()->size() : 0);
+    std::vector<PartitionHome> homes(topic->partitions() != nullptr ? topic->partitions()->size()
+                                                                    : 0);
     bool dense = !homes.empty();
     for (size_t i = 0; i < homes.size(); ++i) {
-      const fbs::PartitionInfo* info = topic->partitions()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const fbs::PartitionInfo* info =
+          topic->partitions()->Get(static_cast<flatbuffers::uoffset_t>(i));
       dense = dense && info->index() == i;
       homes[i] = {.shard = info->shard(), .leader = info->leader()};
     }
     if (!dense) {
-      meta.status = Status(ErrorCode::kMalformed, "metadata of \"" + found->first + "\": partitions are not 0 to n-1");
+      meta.status = Status(ErrorCode::kMalformed,
+                           "metadata of \"" + found->first + "\": partitions are not 0 to n-1");
       continue;
     }
     meta.status = Status();

@@ -1,8 +1,10 @@
-// The cluster as the client knows it: brokers, topics, and one session per (broker, shard) that is talked to.
+// The cluster as the client knows it: brokers, topics, and one session per (broker, shard) that is
+// talked to.
 //
 // Thread: the I/O thread. No libuv.
-// Metadata is pulled: who needs a topic calls want() and looks again in its next run(); `version` tells whether what it sees is newer
-// than what failed. Topics that somebody wanted are refreshed every minute, so that added partitions are found.
+// Metadata is pulled: who needs a topic calls want() and looks again in its next run(); `version`
+// tells whether what it sees is newer than what failed. Topics that somebody wanted are refreshed
+// every minute, so that added partitions are found.
 #pragma once
 
 #include <cstdint>
@@ -63,9 +65,11 @@ class Cluster final : public Component {
   // Whether a request may be sent again when it is not known if it took effect.
   enum class Repeat { kIfRefused, kAlways };
 
-  // A request that any broker can answer (about topics and the cluster: the metadata shard). Tried again on passing failures, at
-  // other brokers too, until the deadline. The reply's table is verified and its error field is ok when Reply::status is.
-  void call(protocol::FrameType type, ByteView table, MonotonicTime deadline, Repeat repeat, ReplyHandler handler);
+  // A request that any broker can answer (about topics and the cluster: the metadata shard). Tried
+  // again on passing failures, at other brokers too, until the deadline. The reply's table is
+  // verified and its error field is ok when Reply::status is.
+  void call(protocol::FrameType type, ByteView table, MonotonicTime deadline, Repeat repeat,
+            ReplyHandler handler);
 
   // Facts of the broker that answered last.
   [[nodiscard]] const BrokerFacts& facts() const { return facts_; }
@@ -121,7 +125,8 @@ class Cluster final : public Component {
   Status metadata_error_;
 };
 
-// The error field of a reply frame whose table verifies; kMalformed if it does not. With retry_after_ms if the broker gave it.
+// The error field of a reply frame whose table verifies; kMalformed if it does not. With
+// retry_after_ms if the broker gave it.
 struct ReplyError {
   Status status;
   uint32_t retry_after_ms = 0;

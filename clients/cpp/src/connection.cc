@@ -34,7 +34,10 @@ struct WriteRequest {
 class UvChannel final : public Channel {
  public:
   UvChannel(uv_loop_t& loop, Address address, ChannelEvents& events)
-      : loop_(loop), address_(std::move(address)), events_(events), parser_(limits::kFrameBytesMax) {}
+      : loop_(loop),
+        address_(std::move(address)),
+        events_(events),
+        parser_(limits::kFrameBytesMax) {}
 
   ~UvChannel() override;
   UvChannel(const UvChannel&) = delete;
@@ -85,13 +88,16 @@ UvChannel::~UvChannel() {
 }
 
 Status UvChannel::unavailable(std::string_view what, int code) const {
-  return {ErrorCode::kUnavailable, address_.text() + ": " + std::string(what) + ": " + uv_strerror(code)};
+  return {ErrorCode::kUnavailable,
+          address_.text() + ": " + std::string(what) + ": " + uv_strerror(code)};
 }
 
 Status UvChannel::start() {
   sockaddr_storage numeric{};
-  if (uv_ip4_addr(address_.host.c_str(), address_.port, reinterpret_cast<sockaddr_in*>(&numeric)) == 0 ||
-      uv_ip6_addr(address_.host.c_str(), address_.port, reinterpret_cast<sockaddr_in6*>(&numeric)) == 0) {
+  if (uv_ip4_addr(address_.host.c_str(), address_.port, reinterpret_cast<sockaddr_in*>(&numeric)) ==
+          0 ||
+      uv_ip6_addr(address_.host.c_str(), address_.port,
+                  reinterpret_cast<sockaddr_in6*>(&numeric)) == 0) {
     candidates_.push_back(numeric);
     return connect_next({});
   }
@@ -101,8 +107,8 @@ Status UvChannel::start() {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   const std::string port = std::to_string(address_.port);
-  const int code =
-      uv_getaddrinfo(&loop_, &lookup->request, on_resolved, address_.host.c_str(), port.c_str(), &hints);
+  const int code = uv_getaddrinfo(&loop_, &lookup->request, on_resolved, address_.host.c_str(),
+                                  port.c_str(), &hints);
   if (code != 0) {
     return unavailable("look-up of the name", code);
   }
@@ -118,7 +124,8 @@ void UvChannel::on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* lis
     if (status == 0) {
       self->take_addresses(list);
     }
-    Status started = status == 0 ? self->connect_next({}) : self->unavailable("look-up of the name", status);
+    Status started =
+        status == 0 ? self->connect_next({}) : self->unavailable("look-up of the name", status);
     if (!started.ok()) {
       self->lose(std::move(started));
     }
@@ -127,7 +134,8 @@ void UvChannel::on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* lis
 }
 
 void UvChannel::take_addresses(const addrinfo* list) {
-  for (const addrinfo* at = list; at != nullptr && candidates_.size() < kAddressesMax; at = at->ai_next) {
+  for (const addrinfo* at = list; at != nullptr && candidates_.size() < kAddressesMax;
+       at = at->ai_next) {
     if (at->ai_addrlen <= sizeof(sockaddr_storage)) {
       sockaddr_storage& candidate = candidates_.emplace_back();
       std::memcpy(&candidate, at->ai_addr, at->ai_addrlen);
@@ -147,15 +155,16 @@ Status UvChannel::connect_next(Status last) {
     socket_ = UvHandle<uv_tcp_t>(raw);
     socket_->data = this;
     auto request = std::make_unique<uv_connect_t>();
-    const int code =
-        uv_tcp_connect(request.get(), socket_.get(), reinterpret_cast<const sockaddr*>(&address), on_connected);
+    const int code = uv_tcp_connect(request.get(), socket_.get(),
+                                    reinterpret_cast<const sockaddr*>(&address), on_connected);
     if (code == 0) {
       request.release();  // NOLINT(bugprone-unused-return-value): on_connected frees it
       return {};
     }
     last = unavailable("connect", code);
   }
-  return last.ok() ? Status(ErrorCode::kUnavailable, address_.text() + ": the name has no address") : last;
+  return last.ok() ? Status(ErrorCode::kUnavailable, address_.text() + ": the name has no address")
+                   : last;
 }
 
 void UvChannel::on_connected(uv_connect_t* raw, int status) {
@@ -177,7 +186,8 @@ void UvChannel::on_connected(uv_connect_t* raw, int status) {
 void UvChannel::opened() {
   uv_tcp_nodelay(socket_.get(), 1);
   uv_tcp_keepalive(socket_.get(), 1, kKeepAliveSeconds);
-  const int code = uv_read_start(reinterpret_cast<uv_stream_t*>(socket_.get()), on_allocate, on_read);
+  const int code =
+      uv_read_start(reinterpret_cast<uv_stream_t*>(socket_.get()), on_allocate, on_read);
   if (code != 0) {
     lose(unavailable("read", code));
     return;
@@ -202,7 +212,8 @@ void UvChannel::on_read(uv_stream_t* stream, ssize_t bytes, const uv_buf_t* /*bu
   }
   if (bytes < 0) {
     self->lose(bytes == UV_EOF
-                   ? Status(ErrorCode::kUnavailable, self->address_.text() + ": the broker closed the connection")
+                   ? Status(ErrorCode::kUnavailable,
+                            self->address_.text() + ": the broker closed the connection")
                    : self->unavailable("read", static_cast<int>(bytes)));
     return;
   }
@@ -220,8 +231,9 @@ void UvChannel::received(size_t bytes) {
     events_.on_frame(std::move(frame));
   }
   if (!status.ok() && *alive) {
-    lose(Status(ErrorCode::kUnavailable, address_.text() + ": is not a broker or sent damaged data: " +
-                                             std::string(status.context())));
+    lose(Status(ErrorCode::kUnavailable,
+                address_.text() +
+                    ": is not a broker or sent damaged data: " + std::string(status.context())));
   }
 }
 
@@ -232,7 +244,8 @@ void UvChannel::send(protocol::OutFrame frame) {
   auto write = std::make_unique<WriteRequest>();
   write->frame = std::move(frame);
   write->request.data = write.get();
-  TIDEMARK_CHECK(write->frame.payload.size() < kBuffersMax, "a frame has a bounded number of parts");
+  TIDEMARK_CHECK(write->frame.payload.size() < kBuffersMax,
+                 "a frame has a bounded number of parts");
   std::vector<uv_buf_t> buffers;
   buffers.reserve(write->frame.payload.size() + 1);
   const auto add = [&](const uint8_t* data, size_t size) {
@@ -244,8 +257,8 @@ void UvChannel::send(protocol::OutFrame frame) {
   for (const SharedBytes& part : write->frame.payload) {
     add(part.data(), part.size());
   }
-  const int code = uv_write(&write->request, reinterpret_cast<uv_stream_t*>(socket_.get()), buffers.data(),
-                            static_cast<unsigned>(buffers.size()), on_written);
+  const int code = uv_write(&write->request, reinterpret_cast<uv_stream_t*>(socket_.get()),
+                            buffers.data(), static_cast<unsigned>(buffers.size()), on_written);
   // A write that cannot even be queued means a dead socket, which reading reports as well.
   if (code == 0) {
     write.release();  // NOLINT(bugprone-unused-return-value): on_written frees it

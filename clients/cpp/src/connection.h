@@ -1,6 +1,7 @@
 // Channels over TCP with libuv.
 //
-// Thread: the I/O thread. Names are looked up on libuv's pool; every address of a name is tried in turn.
+// Thread: the I/O thread. Names are looked up on libuv's pool; every address of a name is tried in
+// turn.
 #pragma once
 
 #include <memory>

@@ -16,15 +16,17 @@ using client_core::to_public;
 
 namespace {
 
-// A batch given to the program has about this many messages: few enough to stay in the cache, many enough to be cheap each.
+// A batch given to the program has about this many messages: few enough to stay in the cache, many
+// enough to be cheap each.
 constexpr size_t kMessagesPerBatch = 512;
 // Batches given to the callback before the I/O thread looks after its connections again.
 constexpr size_t kBatchesPerTurn = 16;
 
 Status check(const ConsumerOptions& options) {
   const auto bad = [](std::string_view name, int64_t value, int64_t low, int64_t high) {
-    return Status(ErrorCode::kInvalidArgument, std::string(name) + " is " + std::to_string(value) + "; allowed are " +
-                                                   std::to_string(low) + " to " + std::to_string(high));
+    return Status(ErrorCode::kInvalidArgument, std::string(name) + " is " + std::to_string(value) +
+                                                   "; allowed are " + std::to_string(low) + " to " +
+                                                   std::to_string(high));
   };
   const auto prefetch = static_cast<int64_t>(options.prefetch_bytes_max);
   if (prefetch < (64 << 10) || prefetch > (1 << 30)) {
@@ -59,11 +61,13 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl> {
         }
       };
     }
-    const client_core::FetcherOptions fetch{.prefetch_bytes_max = options_.prefetch_bytes_max,
-                                            .fetch_bytes_per_partition = options_.fetch_bytes_per_partition,
-                                            .fetch_wait_ms = options_.fetch_wait_ms,
-                                            .out_of_range = options_.out_of_range};
-    // The executor may run a delivery after the client is gone, so the wake-up must not outlive the runtime.
+    const client_core::FetcherOptions fetch{
+        .prefetch_bytes_max = options_.prefetch_bytes_max,
+        .fetch_bytes_per_partition = options_.fetch_bytes_per_partition,
+        .fetch_wait_ms = options_.fetch_wait_ms,
+        .out_of_range = options_.out_of_range};
+    // The executor may run a delivery after the client is gone, so the wake-up must not outlive the
+    // runtime.
     fetcher_ = std::make_shared<Fetcher>(
         fetch, client_->runtime().cluster(),
         [weak = std::weak_ptr(client_->shared_runtime())] {
@@ -72,7 +76,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl> {
           }
         },
         std::move(arrived), tidemark::seed_from_system());
-    client_->runtime().post([fetcher = fetcher_, &runtime = client_->runtime()] { runtime.add(fetcher); });
+    client_->runtime().post(
+        [fetcher = fetcher_, &runtime = client_->runtime()] { runtime.add(fetcher); });
   }
 
   [[nodiscard]] Fetcher& fetcher() { return *fetcher_; }
@@ -89,11 +94,13 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl> {
 
   void close() {
     fetcher_->close();
-    client_->runtime().post([fetcher = fetcher_, &runtime = client_->runtime()] { runtime.remove(fetcher.get()); });
+    client_->runtime().post(
+        [fetcher = fetcher_, &runtime = client_->runtime()] { runtime.remove(fetcher.get()); });
     // Wait for a callback that is running elsewhere.
     std::unique_lock lock(delivery_mutex_);
     closed_ = true;
-    delivery_ended_.wait(lock, [this] { return !delivering_ || delivering_thread_ == std::this_thread::get_id(); });
+    delivery_ended_.wait(
+        lock, [this] { return !delivering_ || delivering_thread_ == std::this_thread::get_id(); });
   }
 
  private:
@@ -156,10 +163,11 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl> {
       }
     }
     if (!status.ok()) {
-      const tidemark::Status error(
-          status.code(), "topic \"" + current_->topic + "\" partition " + std::to_string(current_->partition) +
-                             " at offset " + std::to_string(reader_.next_offset()) + ": " +
-                             std::string(status.context()));
+      const tidemark::Status error(status.code(), "topic \"" + current_->topic + "\" partition " +
+                                                      std::to_string(current_->partition) +
+                                                      " at offset " +
+                                                      std::to_string(reader_.next_offset()) + ": " +
+                                                      std::string(status.context()));
       fetcher_->stop(*current_);
       current_.reset();
       return to_public(error);

@@ -9,8 +9,9 @@ namespace {
 
 tidemark::ErrorCode internal(ErrorCode code) { return static_cast<tidemark::ErrorCode>(code); }
 
-#define TIDEMARK_ERROR(name, number, retryable, unknown, text) \
-  static_assert(static_cast<uint16_t>(ErrorCode::name) == (number), "the public list equals the table");
+#define TIDEMARK_ERROR(name, number, retryable, unknown, text)      \
+  static_assert(static_cast<uint16_t>(ErrorCode::name) == (number), \
+                "the public list equals the table");
 #include "log/base/error_codes.def"
 #undef TIDEMARK_ERROR
 

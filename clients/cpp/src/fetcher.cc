@@ -22,8 +22,8 @@ std::string place_text(std::string_view topic, uint32_t partition) {
 }
 
 bool is_about_place(ErrorCode code) {
-  return code == ErrorCode::kNotLeader || code == ErrorCode::kWrongShard || code == ErrorCode::kUnknownTopic ||
-         code == ErrorCode::kUnknownPartition;
+  return code == ErrorCode::kNotLeader || code == ErrorCode::kWrongShard ||
+         code == ErrorCode::kUnknownTopic || code == ErrorCode::kUnknownPartition;
 }
 
 int64_t query_of(const client::Position& position) {
@@ -43,7 +43,11 @@ int64_t query_of(const client::Position& position) {
 
 Fetcher::Fetcher(const FetcherOptions& options, Cluster& cluster, std::function<void()> wake,
                  std::function<void()> arrived, uint64_t seed)
-    : options_(options), cluster_(cluster), wake_(std::move(wake)), arrived_(std::move(arrived)), random_(seed) {}
+    : options_(options),
+      cluster_(cluster),
+      wake_(std::move(wake)),
+      arrived_(std::move(arrived)),
+      random_(seed) {}
 
 // --- I/O thread ---
 
@@ -75,13 +79,15 @@ MonotonicTime Fetcher::run(MonotonicTime now) {
   return next;
 }
 
-void Fetcher::plan(const PartitionPtr& partition, MonotonicTime now, size_t share, std::vector<Group>& groups) {
+void Fetcher::plan(const PartitionPtr& partition, MonotonicTime now, size_t share,
+                   std::vector<Group>& groups) {
   Partition& p = *partition;
   const bool locate = p.state == State::kLocating;
   if (p.busy || p.state == State::kStopped || now < p.retry_at || (p.paused && !locate)) {
     return;
   }
-  const size_t bytes = locate ? 0 : std::min(options_.fetch_bytes_per_partition, std::max(share, kFetchBytesMin));
+  const size_t bytes =
+      locate ? 0 : std::min(options_.fetch_bytes_per_partition, std::max(share, kFetchBytesMin));
   if (!locate && p.buffered_bytes != 0 && p.buffered_bytes + bytes > share) {
     return;
   }
@@ -90,7 +96,8 @@ void Fetcher::plan(const PartitionPtr& partition, MonotonicTime now, size_t shar
     return;
   }
   auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
-    return g.session == session && g.locate == locate && g.parts.size() < limits::kPartsPerRequestMax &&
+    return g.session == session && g.locate == locate &&
+           g.parts.size() < limits::kPartsPerRequestMax &&
            g.bytes + bytes <= limits::kFetchBytesMax;
   });
   if (group == groups.end()) {
@@ -98,11 +105,15 @@ void Fetcher::plan(const PartitionPtr& partition, MonotonicTime now, size_t shar
       return;  // an answer will come first
     }
     ++requests_of(session);
-    group = groups.insert(groups.end(), Group{.session = session, .locate = locate, .parts = {}, .bytes = 0});
+    group = groups.insert(groups.end(),
+                          Group{.session = session, .locate = locate, .parts = {}, .bytes = 0});
   }
   group->bytes += bytes;
-  group->parts.push_back(
-      {.partition = partition, .generation = p.generation, .offset = p.offset, .bytes = bytes, .locate = p.locate});
+  group->parts.push_back({.partition = partition,
+                          .generation = p.generation,
+                          .offset = p.offset,
+                          .bytes = bytes,
+                          .locate = p.locate});
   p.busy = true;
 }
 
@@ -133,7 +144,8 @@ Session* Fetcher::route(Partition& p) {
     return nullptr;
   }
   if (p.topic_id != 0 && p.topic_id != meta->id && p.located) {
-    on_out_of_range(p, Status(ErrorCode::kUnknownTopic, "topic \"" + p.topic + "\" was deleted and created again"));
+    on_out_of_range(p, Status(ErrorCode::kUnknownTopic,
+                              "topic \"" + p.topic + "\" was deleted and created again"));
     return nullptr;
   }
   p.topic_id = meta->id;
@@ -149,19 +161,20 @@ void Fetcher::send_fetch(Group& group) {
   std::vector<flatbuffers::Offset<fbs::FetchPart>> parts;
   parts.reserve(group.parts.size());
   for (const Asked& asked : group.parts) {
-    parts.push_back(fbs::CreateFetchPart(builder, asked.partition->topic_id, asked.partition->partition, asked.offset,
+    parts.push_back(fbs::CreateFetchPart(builder, asked.partition->topic_id,
+                                         asked.partition->partition, asked.offset,
                                          static_cast<uint32_t>(asked.bytes)));
   }
   const auto list = builder.CreateVector(parts);
-  builder.Finish(fbs::CreateFetch(builder, list, static_cast<uint32_t>(options_.fetch_wait_ms), /*bytes_min=*/1,
-                                  static_cast<uint32_t>(group.bytes)));
-  const MonotonicTime deadline{cluster_.clock().monotonic().ns + cluster_.options().request_timeout_ns +
+  builder.Finish(fbs::CreateFetch(builder, list, static_cast<uint32_t>(options_.fetch_wait_ms),
+                                  /*bytes_min=*/1, static_cast<uint32_t>(group.bytes)));
+  const MonotonicTime deadline{cluster_.clock().monotonic().ns +
+                               cluster_.options().request_timeout_ns +
                                options_.fetch_wait_ms * kNsPerMs};
-  group.session->request(FrameType::kFetch, group.session->shard(), protocol::finished(builder), {}, deadline,
-                         [self = shared_from_this(), session = group.session,
-                          asked = std::move(group.parts)](Reply reply) {
-                           self->on_fetch(session, asked, std::move(reply));
-                         });
+  group.session->request(
+      FrameType::kFetch, group.session->shard(), protocol::finished(builder), {}, deadline,
+      [self = shared_from_this(), session = group.session, asked = std::move(group.parts)](
+          Reply reply) { self->on_fetch(session, asked, std::move(reply)); });
 }
 
 void Fetcher::send_locate(Group& group) {
@@ -169,17 +182,17 @@ void Fetcher::send_locate(Group& group) {
   std::vector<flatbuffers::Offset<fbs::ListOffsetsPart>> parts;
   parts.reserve(group.parts.size());
   for (const Asked& asked : group.parts) {
-    parts.push_back(fbs::CreateListOffsetsPart(builder, asked.partition->topic_id, asked.partition->partition,
-                                               query_of(asked.locate)));
+    parts.push_back(fbs::CreateListOffsetsPart(builder, asked.partition->topic_id,
+                                               asked.partition->partition, query_of(asked.locate)));
   }
   const auto list = builder.CreateVector(parts);
   builder.Finish(fbs::CreateListOffsets(builder, list));
-  const MonotonicTime deadline{cluster_.clock().monotonic().ns + cluster_.options().request_timeout_ns};
-  group.session->request(FrameType::kListOffsets, group.session->shard(), protocol::finished(builder), {}, deadline,
-                         [self = shared_from_this(), session = group.session,
-                          asked = std::move(group.parts)](Reply reply) {
-                           self->on_locate(session, asked, std::move(reply));
-                         });
+  const MonotonicTime deadline{cluster_.clock().monotonic().ns +
+                               cluster_.options().request_timeout_ns};
+  group.session->request(
+      FrameType::kListOffsets, group.session->shard(), protocol::finished(builder), {}, deadline,
+      [self = shared_from_this(), session = group.session, asked = std::move(group.parts)](
+          Reply reply) { self->on_locate(session, asked, std::move(reply)); });
 }
 
 void Fetcher::on_fetch(Session* session, const std::vector<Asked>& asked, Reply reply) {
@@ -199,11 +212,13 @@ void Fetcher::on_fetch(Session* session, const std::vector<Asked>& asked, Reply 
       total += table->parts()->Get(static_cast<flatbuffers::uoffset_t>(i))->bytes();
     }
     if (count != asked.size() || total != reply.frame.payload().size()) {
-      reply.status = Status(ErrorCode::kMalformed, session->address().text() + ": FetchReply does not fit its payload");
+      reply.status = Status(ErrorCode::kMalformed,
+                            session->address().text() + ": FetchReply does not fit its payload");
     }
   }
   const ByteView payload = reply.status.ok() ? reply.frame.payload() : ByteView();
-  size_t at = reply.status.ok() ? static_cast<size_t>(payload.data() - reply.frame.bytes.data()) : 0;
+  size_t at =
+      reply.status.ok() ? static_cast<size_t>(payload.data() - reply.frame.bytes.data()) : 0;
   for (size_t i = 0; i < asked.size(); ++i) {
     Partition& p = *asked[i].partition;
     const fbs::FetchPartReply* part =
@@ -222,13 +237,17 @@ void Fetcher::on_fetch(Session* session, const std::vector<Asked>& asked, Reply 
   unlock_and_tell(lock);
 }
 
-void Fetcher::on_fetch_part(const Asked& asked, const fbs::FetchPartReply& part, SharedBytes bytes) {
+void Fetcher::on_fetch_part(const Asked& asked, const fbs::FetchPartReply& part,
+                            SharedBytes bytes) {
   Partition& p = *asked.partition;
   const Status status = protocol::to_status(part.error());
   if (status.code() == ErrorCode::kCorrupted && part.next_offset() > asked.offset) {
-    on_error(p, Status(status.code(), "offset " + std::to_string(asked.offset) + ": " + std::string(status.context()) +
-                                          "; what follows begins at offset " + std::to_string(part.next_offset())),
-             0);
+    on_error(
+        p,
+        Status(status.code(),
+               "offset " + std::to_string(asked.offset) + ": " + std::string(status.context()) +
+                   "; what follows begins at offset " + std::to_string(part.next_offset())),
+        0);
     return;
   }
   if (!status.ok()) {
@@ -239,10 +258,11 @@ void Fetcher::on_fetch_part(const Asked& asked, const fbs::FetchPartReply& part,
   p.backoff.reset();
   p.need_version = 0;
   if (part.next_offset() < asked.offset || (part.next_offset() == asked.offset && !bytes.empty())) {
-    stop_with(p, Status(ErrorCode::kMalformed, place_text(p.topic, p.partition) + ": the broker sent " +
-                                                   std::to_string(bytes.size()) + " bytes for offset " +
-                                                   std::to_string(asked.offset) + " and names " +
-                                                   std::to_string(part.next_offset()) + " as the next"));
+    stop_with(
+        p, Status(ErrorCode::kMalformed, place_text(p.topic, p.partition) + ": the broker sent " +
+                                             std::to_string(bytes.size()) + " bytes for offset " +
+                                             std::to_string(asked.offset) + " and names " +
+                                             std::to_string(part.next_offset()) + " as the next"));
     return;
   }
   if (part.next_offset() == asked.offset) {
@@ -265,7 +285,8 @@ void Fetcher::on_locate(Session* session, const std::vector<Asked>& asked, Reply
   --requests_of(session);
   const fbs::ListOffsetsReply* table = nullptr;
   if (reply.status.ok()) {
-    const auto read = protocol::read_table<fbs::ListOffsetsReply>(reply.frame.table(), "ListOffsetsReply");
+    const auto read =
+        protocol::read_table<fbs::ListOffsetsReply>(reply.frame.table(), "ListOffsetsReply");
     reply.status = read.ok() ? protocol::to_status((*read)->error()) : read.error();
     table = read.ok() ? *read : nullptr;
     reply.retry_after_ms = table != nullptr ? protocol::retry_after_ms(table->error()) : 0;
@@ -304,12 +325,14 @@ void Fetcher::on_locate(Session* session, const std::vector<Asked>& asked, Reply
 void Fetcher::on_error(Partition& p, const Status& status, uint32_t retry_after_ms) {
   const ErrorCode code = status.code();
   if (code == ErrorCode::kOffsetOutOfRange) {
-    on_out_of_range(p, Status(code, place_text(p.topic, p.partition) + " at offset " + std::to_string(p.offset) +
-                                        ": " + std::string(status.context())));
+    on_out_of_range(
+        p, Status(code, place_text(p.topic, p.partition) + " at offset " +
+                            std::to_string(p.offset) + ": " + std::string(status.context())));
     return;
   }
   if (!is_about_place(code) && !error_is_retryable(code)) {
-    stop_with(p, Status(code, place_text(p.topic, p.partition) + ": " + std::string(status.context())));
+    stop_with(
+        p, Status(code, place_text(p.topic, p.partition) + ": " + std::string(status.context())));
     return;
   }
   last_error_ = status;
@@ -385,7 +408,8 @@ Status Fetcher::assign(const std::vector<client::Assignment>& assignment) {
       return {ErrorCode::kInvalidArgument, "a topic name has 1 to 200 bytes"};
     }
     if (!seen.emplace(each.topic, each.partition).second) {
-      return {ErrorCode::kInvalidArgument, place_text(each.topic, each.partition) + " is assigned twice"};
+      return {ErrorCode::kInvalidArgument,
+              place_text(each.topic, each.partition) + " is assigned twice"};
     }
   }
   std::unique_lock lock(mutex_);
@@ -473,7 +497,8 @@ Result<uint64_t> Fetcher::position(std::string_view topic, uint32_t partition) c
     return Status(ErrorCode::kNotFound, place_text(topic, partition) + " is not assigned");
   }
   if (!found->located) {
-    return Status(ErrorCode::kUnavailable, place_text(topic, partition) + ": the broker has not told the offset yet");
+    return Status(ErrorCode::kUnavailable,
+                  place_text(topic, partition) + ": the broker has not told the offset yet");
   }
   return found->shown;
 }
@@ -498,9 +523,10 @@ Result<std::optional<Chunk>> Fetcher::next_chunk(int64_t timeout_ms) {
   std::optional<Chunk> taken;
   const auto take = [&] {
     const auto at = std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& chunk) {
-      return std::any_of(partitions_.begin(), partitions_.end(), [&](const PartitionPtr& partition) {
-        return partition->number == chunk.assignment && !partition->paused;
-      });
+      return std::any_of(partitions_.begin(), partitions_.end(),
+                         [&](const PartitionPtr& partition) {
+                           return partition->number == chunk.assignment && !partition->paused;
+                         });
     });
     if (at != chunks_.end()) {
       taken = std::move(*at);

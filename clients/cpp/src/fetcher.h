@@ -1,16 +1,19 @@
-// Reads ahead: keeps Fetch requests under way for the assigned partitions and hands out what came, chunk by chunk.
+// Reads ahead: keeps Fetch requests under way for the assigned partitions and hands out what came,
+// chunk by chunk.
 //
 // A partition:
 //   kLocating --ListOffsets answered--> kReading --error that waits--> kReading (after a pause)
 //       ^                                  |
-//       +---- offset out of range (policy start, end), seek ----+      an error for the program --> kStopped --seek--> ...
+//       +---- offset out of range (policy start, end), seek ----+      an error for the program -->
+//       kStopped --seek--> ...
 //
-// Budget: each partition has an equal share of prefetch_bytes_max for what was fetched and not yet used up plus what is asked for.
-// The broker may exceed what was asked by one batch.
-// A partition is in at most one request at a time, so chunks come in order. Long polls are per (session, set of partitions that were free): a
-// partition that becomes free does not wait for another's long poll.
+// Budget: each partition has an equal share of prefetch_bytes_max for what was fetched and not yet
+// used up plus what is asked for. The broker may exceed what was asked by one batch. A partition is
+// in at most one request at a time, so chunks come in order. Long polls are per (session, set of
+// partitions that were free): a partition that becomes free does not wait for another's long poll.
 //
-// Thread: run() and answers on the I/O thread, the rest from any thread: one mutex guards everything, held only for bookkeeping.
+// Thread: run() and answers on the I/O thread, the rest from any thread: one mutex guards
+// everything, held only for bookkeeping.
 #pragma once
 
 #include <condition_variable>
@@ -45,7 +48,7 @@ struct Chunk {
   uint32_t partition = 0;
   SharedBytes bytes;
   size_t charged_bytes = 0;  // of the budget
-  uint64_t from = 0;  // messages before are not wanted
+  uint64_t from = 0;         // messages before are not wanted
   uint64_t next_offset = 0;
   uint64_t high_watermark = 0;
   Status error;
@@ -53,9 +56,10 @@ struct Chunk {
 
 class Fetcher final : public Component, public std::enable_shared_from_this<Fetcher> {
  public:
-  // `wake`: makes the I/O thread run this; `arrived`: a chunk is there (called on the I/O thread without the lock).
-  Fetcher(const FetcherOptions& options, Cluster& cluster, std::function<void()> wake, std::function<void()> arrived,
-          uint64_t seed);
+  // `wake`: makes the I/O thread run this; `arrived`: a chunk is there (called on the I/O thread
+  // without the lock).
+  Fetcher(const FetcherOptions& options, Cluster& cluster, std::function<void()> wake,
+          std::function<void()> arrived, uint64_t seed);
 
   // --- I/O ---
   MonotonicTime run(MonotonicTime now) override;
@@ -68,16 +72,18 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
   [[nodiscard]] Status last_error() const;
   void close();
 
-  // The next chunk of a partition that is not paused. nullopt: none came within the time. kShuttingDown: closed. kInvalidArgument:
-  // nothing is assigned.
+  // The next chunk of a partition that is not paused. nullopt: none came within the time.
+  // kShuttingDown: closed. kInvalidArgument: nothing is assigned.
   Result<std::optional<Chunk>> next_chunk(int64_t timeout_ms);
   // Whether what was taken may be shown now.
   enum class Use { kShow, kHold, kDrop };
   // kHold: the partition is paused; kDrop: seek or assign made the chunk void.
   [[nodiscard]] Use use_of(const Chunk& chunk) const;
-  // The program is shown everything before `offset`; false (and nothing happens) if the chunk became void.
+  // The program is shown everything before `offset`; false (and nothing happens) if the chunk
+  // became void.
   bool advance(const Chunk& chunk, uint64_t offset);
-  // The rest of a chunk whose partition was paused: next_chunk() gives it first when the partition goes on.
+  // The rest of a chunk whose partition was paused: next_chunk() gives it first when the partition
+  // goes on.
   void put_back(Chunk rest);
   // A chunk is used up: its bytes leave the budget.
   void release(const Chunk& chunk);
@@ -95,16 +101,16 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
     State state = State::kLocating;
     client::Position locate = client::Position::start();
     bool paused = false;
-    bool busy = false;              // in a request
-    uint64_t offset = 0;            // to be fetched next
-    uint64_t shown = 0;             // to be shown next
-    bool located = false;           // `shown` means something
-    size_t buffered_bytes = 0;      // fetched, not released
+    bool busy = false;          // in a request
+    uint64_t offset = 0;        // to be fetched next
+    uint64_t shown = 0;         // to be shown next
+    bool located = false;       // `shown` means something
+    size_t buffered_bytes = 0;  // fetched, not released
     size_t asked_bytes = 0;
     MonotonicTime retry_at{};
     Backoff backoff{20 * kNsPerMs, 1'000 * kNsPerMs};
-    uint64_t need_version = 0;      // metadata older than this is known to be wrong
-    bool fresh = true;              // an old "no such topic" does not count
+    uint64_t need_version = 0;  // metadata older than this is known to be wrong
+    bool fresh = true;          // an old "no such topic" does not count
     uint32_t topic_id = 0;
   };
 
@@ -132,11 +138,13 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
   void drop_chunks(const Partition& partition);
   // The session to ask at; null while unknown, or when the partition was stopped.
   Session* route(Partition& partition);
-  void plan(const PartitionPtr& partition, MonotonicTime now, size_t share, std::vector<Group>& groups);
+  void plan(const PartitionPtr& partition, MonotonicTime now, size_t share,
+            std::vector<Group>& groups);
   void send_fetch(Group& group);
   void send_locate(Group& group);
   void on_fetch(Session* session, const std::vector<Asked>& asked, Reply reply);
-  void on_fetch_part(const Asked& asked, const protocol::fbs::FetchPartReply& part, SharedBytes bytes);
+  void on_fetch_part(const Asked& asked, const protocol::fbs::FetchPartReply& part,
+                     SharedBytes bytes);
   void on_locate(Session* session, const std::vector<Asked>& asked, Reply reply);
   void on_error(Partition& partition, const Status& status, uint32_t retry_after_ms);
   void on_out_of_range(Partition& partition, const Status& status);
@@ -160,7 +168,7 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
   std::deque<Chunk> chunks_;
   bool untold_ = false;
   std::vector<std::pair<Session*, size_t>> requests_;  // under way per session
-  size_t turn_ = 0;         // which partition asks first
+  size_t turn_ = 0;                                    // which partition asks first
   Status last_error_;
 };
 

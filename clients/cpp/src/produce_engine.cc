@@ -15,12 +15,13 @@ namespace fbs = protocol::fbs;
 
 // The answer says that what the client knows about the partition's place is old.
 bool is_about_place(ErrorCode code) {
-  return code == ErrorCode::kNotLeader || code == ErrorCode::kWrongShard || code == ErrorCode::kUnknownTopic ||
-         code == ErrorCode::kUnknownPartition;
+  return code == ErrorCode::kNotLeader || code == ErrorCode::kWrongShard ||
+         code == ErrorCode::kUnknownTopic || code == ErrorCode::kUnknownPartition;
 }
 
-void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::string& topic, uint32_t partition,
-                   Batch& batch, const client::Status& status, client::DeliveryBatch report) {
+void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::string& topic,
+                   uint32_t partition, Batch& batch, const client::Status& status,
+                   client::DeliveryBatch report) {
   report.topic = topic;
   report.partition = partition;
   report.status = status;
@@ -42,8 +43,8 @@ void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::
 
 }  // namespace
 
-ProduceEngine::ProduceEngine(EngineOptions options, std::shared_ptr<Batcher> batcher, Cluster& cluster,
-                             Dispatcher dispatch, uint64_t seed)
+ProduceEngine::ProduceEngine(EngineOptions options, std::shared_ptr<Batcher> batcher,
+                             Cluster& cluster, Dispatcher dispatch, uint64_t seed)
     : options_(std::move(options)),
       batcher_(std::move(batcher)),
       cluster_(cluster),
@@ -146,7 +147,8 @@ bool ProduceEngine::resolve_topic(TopicState& topic, MonotonicTime now) {
     batcher_->resolve(*topic.queue, static_cast<uint32_t>(meta->partitions.size()));
     return true;
   }
-  if (meta != nullptr && meta->version >= topic.need_version && !error_is_retryable(meta->status.code())) {
+  if (meta != nullptr && meta->version >= topic.need_version &&
+      !error_is_retryable(meta->status.code())) {
     batcher_->fail_unresolved(*topic.queue, meta->status, kNever);
     return true;
   }
@@ -179,8 +181,10 @@ Session* ProduceEngine::route(Lane& lane) {
     return nullptr;
   }
   if (meta->status.ok() && meta->id != topic.topic_id) {
-    // Deleted and created again: what was under way belonged to the old one; what waits goes to the new one.
-    give_up_topic(topic, Status(ErrorCode::kUnknownTopic, "topic \"" + topic.queue->name + "\" was deleted"));
+    // Deleted and created again: what was under way belonged to the old one; what waits goes to the
+    // new one.
+    give_up_topic(
+        topic, Status(ErrorCode::kUnknownTopic, "topic \"" + topic.queue->name + "\" was deleted"));
     topic.topic_id = meta->id;
   }
   if (meta->status.ok() && meta->partitions.size() > topic.queue->partitions.size()) {
@@ -188,8 +192,9 @@ Session* ProduceEngine::route(Lane& lane) {
   }
   Status gone = meta->status;
   if (gone.ok() && lane.queue.partition >= meta->partitions.size()) {
-    gone = Status(ErrorCode::kUnknownPartition, "topic \"" + topic.queue->name + "\" has no partition " +
-                                                    std::to_string(lane.queue.partition) + " any more");
+    gone = Status(ErrorCode::kUnknownPartition,
+                  "topic \"" + topic.queue->name + "\" has no partition " +
+                      std::to_string(lane.queue.partition) + " any more");
   }
   if (!gone.ok()) {
     if (error_is_retryable(gone.code())) {
@@ -220,7 +225,8 @@ Session* ProduceEngine::route(Lane& lane) {
 }
 
 void ProduceEngine::check_late(Lane& lane, MonotonicTime now) {
-  const int64_t pause = std::clamp<int64_t>(options_.delivery_timeout_ns / 32, 5 * kNsPerMs, 500 * kNsPerMs);
+  const int64_t pause =
+      std::clamp<int64_t>(options_.delivery_timeout_ns / 32, 5 * kNsPerMs, 500 * kNsPerMs);
   lane.check_at = {now.ns + pause};
   const MonotonicTime created_until{now.ns - options_.delivery_timeout_ns};
   std::vector<SendWindow::Settled> settled;
@@ -238,16 +244,19 @@ void ProduceEngine::check_late(Lane& lane, MonotonicTime now) {
 }
 
 std::string ProduceEngine::late_text() const {
-  std::string text = "not sent within " + std::to_string(options_.delivery_timeout_ns / kNsPerMs) + " ms";
+  std::string text =
+      "not sent within " + std::to_string(options_.delivery_timeout_ns / kNsPerMs) + " ms";
   return last_error_.ok() ? text : text + "; last error: " + last_error_.to_string();
 }
 
-void ProduceEngine::report_late(const std::string& topic, uint32_t partition, std::unique_ptr<Batch> batch) {
+void ProduceEngine::report_late(const std::string& topic, uint32_t partition,
+                                std::unique_ptr<Batch> batch) {
   report(topic, partition, std::move(batch), {.status = Status(ErrorCode::kTimedOut, late_text())});
 }
 
 void ProduceEngine::fill(MonotonicTime now) {
-  // One batch per lane and round, so that a request carries many partitions rather than many batches of one.
+  // One batch per lane and round, so that a request carries many partitions rather than many
+  // batches of one.
   for (bool more = true; more;) {
     more = false;
     for (Lane* lane : busy_) {
@@ -277,7 +286,8 @@ bool ProduceEngine::fill_one(Lane& lane, MonotonicTime now) {
     }
     const Status taken = lane.window.take(next.batch, next_serial_++);
     if (!taken.ok()) {
-      report(lane.topic.queue->name, lane.queue.partition, std::move(next.batch), {.status = taken});
+      report(lane.topic.queue->name, lane.queue.partition, std::move(next.batch),
+             {.status = taken});
       return true;
     }
     Batch& last = *lane.window.batches().back();
@@ -290,7 +300,8 @@ bool ProduceEngine::fill_one(Lane& lane, MonotonicTime now) {
   batcher_->count_sent(batch->attempts > 0);
   lane.window.on_sent(*batch);
   in_flight += batch->encoded.size();
-  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.session == session; });
+  auto group = std::find_if(groups_.begin(), groups_.end(),
+                            [&](const Group& g) { return g.session == session; });
   if (group == groups_.end()) {
     group = groups_.insert(groups_.end(), Group{session, {}});
   }
@@ -306,7 +317,8 @@ void ProduceEngine::send_groups() {
     for (size_t i = 0; i < group.parts.size(); ++i) {
       const Part& part = group.parts[i];
       const size_t size = part.batch->encoded.size();
-      const bool full = bytes + size > options_.request_bytes_target || i - from >= limits::kPartsPerRequestMax;
+      const bool full =
+          bytes + size > options_.request_bytes_target || i - from >= limits::kPartsPerRequestMax;
       if (i > from && (full || part.lane->frame == frame)) {
         send_request(*group.session, group.parts, from, i);
         from = i;
@@ -321,7 +333,8 @@ void ProduceEngine::send_groups() {
   groups_.clear();
 }
 
-void ProduceEngine::send_request(Session& session, const std::vector<Part>& parts, size_t from, size_t to) {
+void ProduceEngine::send_request(Session& session, const std::vector<Part>& parts, size_t from,
+                                 size_t to) {
   builder_.Clear();
   std::vector<flatbuffers::Offset<fbs::ProducePart>> offsets;
   std::vector<SharedBytes> payload;
@@ -338,14 +351,16 @@ void ProduceEngine::send_request(Session& session, const std::vector<Part>& part
   }
   const auto list = builder_.CreateVector(offsets);
   builder_.Finish(fbs::CreateProduce(builder_, list));
-  const MonotonicTime deadline{cluster_.clock().monotonic().ns + cluster_.options().request_timeout_ns};
-  session.request(FrameType::kProduce, session.shard(), protocol::finished(builder_), std::move(payload), deadline,
-                  [self = shared_from_this(), to_session = &session, bytes, sent = std::move(sent)](Reply reply) {
-                    self->on_reply(to_session, bytes, sent, std::move(reply));
-                  });
+  const MonotonicTime deadline{cluster_.clock().monotonic().ns +
+                               cluster_.options().request_timeout_ns};
+  session.request(FrameType::kProduce, session.shard(), protocol::finished(builder_),
+                  std::move(payload), deadline,
+                  [self = shared_from_this(), to_session = &session, bytes, sent = std::move(sent)](
+                      Reply reply) { self->on_reply(to_session, bytes, sent, std::move(reply)); });
 }
 
-void ProduceEngine::on_reply(Session* session, size_t bytes, const std::vector<SentPart>& sent, Reply reply) {
+void ProduceEngine::on_reply(Session* session, size_t bytes, const std::vector<SentPart>& sent,
+                             Reply reply) {
   in_flight_bytes_[session] -= bytes;
   const fbs::ProduceReply* table = nullptr;
   if (reply.status.ok()) {
@@ -367,7 +382,8 @@ void ProduceEngine::on_reply(Session* session, size_t bytes, const std::vector<S
       continue;
     }
     const fbs::ProducePartReply* part = table->parts()->Get(static_cast<flatbuffers::uoffset_t>(i));
-    on_part(sent[i], protocol::to_status(part->error()), protocol::retry_after_ms(part->error()), part);
+    on_part(sent[i], protocol::to_status(part->error()), protocol::retry_after_ms(part->error()),
+            part);
   }
 }
 
@@ -382,7 +398,8 @@ void ProduceEngine::on_part(const SentPart& part, const Status& status, uint32_t
       cluster_.want(lane.topic.queue->name);  // the leader may have moved
     }
   }
-  auto settled = lane.window.on_answer(part.serial, status, retry_after_ms, cluster_.clock().monotonic(), random_);
+  auto settled = lane.window.on_answer(part.serial, status, retry_after_ms,
+                                       cluster_.clock().monotonic(), random_);
   if (!settled) {
     return;
   }
@@ -396,7 +413,8 @@ void ProduceEngine::on_part(const SentPart& part, const Status& status, uint32_t
       batcher_->count_duplicate();
     }
   }
-  report(lane.topic.queue->name, lane.queue.partition, std::move(settled->batch), std::move(outcome));
+  report(lane.topic.queue->name, lane.queue.partition, std::move(settled->batch),
+         std::move(outcome));
 }
 
 void ProduceEngine::give_identities() {
@@ -421,11 +439,12 @@ void ProduceEngine::ask_identity() {
   builder_.Clear();
   builder_.Finish(fbs::CreateInitProducer(builder_));
   cluster_.call(FrameType::kInitProducer, protocol::finished(builder_),
-                {now.ns + cluster_.options().request_timeout_ns}, Cluster::Repeat::kAlways, [self = shared_from_this()](Reply reply) {
+                {now.ns + cluster_.options().request_timeout_ns}, Cluster::Repeat::kAlways,
+                [self = shared_from_this()](Reply reply) {
                   self->asking_identity_ = false;
                   if (reply.status.ok()) {
-                    const auto* table =
-                        *protocol::read_table<fbs::InitProducerReply>(reply.frame.table(), "InitProducerReply");
+                    const auto* table = *protocol::read_table<fbs::InitProducerReply>(
+                        reply.frame.table(), "InitProducerReply");
                     self->identity_ = {.id = table->producer_id(), .epoch = table->epoch()};
                     if (table->producer_id() != 0 && table->epoch() >= 0) {
                       self->identity_backoff_.reset();
@@ -461,8 +480,8 @@ MonotonicTime ProduceEngine::next_run(MonotonicTime now) const {
   return next;
 }
 
-void ProduceEngine::report(const std::string& topic, uint32_t partition, std::unique_ptr<Batch> batch,
-                           Outcome outcome) {
+void ProduceEngine::report(const std::string& topic, uint32_t partition,
+                           std::unique_ptr<Batch> batch, Outcome outcome) {
   batcher_->free_room(*batch);
   batch->encoded = {};
   batch->builder.reset();
@@ -479,7 +498,8 @@ void ProduceEngine::report(const std::string& topic, uint32_t partition, std::un
   const bool anybody = options_.on_delivery || !batch->callbacks.empty();
   if (dispatch_ && anybody) {
     std::shared_ptr<Batch> shared = std::move(batch);
-    dispatch_([self = shared_from_this(), topic, partition, shared, status, out, result = outcome.status] {
+    dispatch_([self = shared_from_this(), topic, partition, shared, status, out,
+               result = outcome.status] {
       run_callbacks(self->options_.on_delivery, topic, partition, *shared, status, out);
       self->batcher_->release(*shared, result);
     });
@@ -507,7 +527,8 @@ std::vector<client::Undelivered> ProduceEngine::hand_back(uint64_t generation, b
     if (why.ok()) {
       why = Status(ErrorCode::kTimedOut, "not answered before the deadline");
     }
-    const client::Status status(static_cast<client::ErrorCode>(why.code()), std::string(why.context()));
+    const client::Status status(static_cast<client::ErrorCode>(why.code()),
+                                std::string(why.context()));
     for (auto& message : messages) {
       out.push_back({std::move(message), status, batch.in_flight || batch.maybe_applied});
     }

@@ -1,9 +1,10 @@
 // Takes batches from a producer's write buffer, sends them, and reports what became of them.
 //
-// Thread: the I/O thread; no libuv. Each run(): topics are resolved, late batches given up, windows filled, and what may go is
-// gathered per session into Produce requests (one batch per partition and request, about 1 MiB).
-// Reports go through the dispatcher given at construction; run() and answers never call back into the engine from there, because
-// everything a callback may do (send, close) only posts.
+// Thread: the I/O thread; no libuv. Each run(): topics are resolved, late batches given up, windows
+// filled, and what may go is gathered per session into Produce requests (one batch per partition
+// and request, about 1 MiB). Reports go through the dispatcher given at construction; run() and
+// answers never call back into the engine from there, because everything a callback may do (send,
+// close) only posts.
 #pragma once
 
 #include <cstdint>
@@ -34,12 +35,13 @@ using Dispatcher = std::function<void(std::function<void()>)>;
 class ProduceEngine final : public Component, public std::enable_shared_from_this<ProduceEngine> {
  public:
   // `dispatch` empty: reports run at once.
-  ProduceEngine(EngineOptions options, std::shared_ptr<Batcher> batcher, Cluster& cluster, Dispatcher dispatch,
-                uint64_t seed);
+  ProduceEngine(EngineOptions options, std::shared_ptr<Batcher> batcher, Cluster& cluster,
+                Dispatcher dispatch, uint64_t seed);
 
   MonotonicTime run(MonotonicTime now) override;
 
-  // Copies of what belongs to generations up to this one and is not resolved. `give_up`: it is then reported kCancelled.
+  // Copies of what belongs to generations up to this one and is not resolved. `give_up`: it is then
+  // reported kCancelled.
   std::vector<client::Undelivered> hand_back(uint64_t generation, bool give_up);
 
  private:
@@ -51,7 +53,8 @@ class ProduceEngine final : public Component, public std::enable_shared_from_thi
   };
 
   struct Lane {
-    Lane(PartitionQueue& q, TopicState& t, const WindowOptions& options) : queue(q), topic(t), window(options) {}
+    Lane(PartitionQueue& q, TopicState& t, const WindowOptions& options)
+        : queue(q), topic(t), window(options) {}
 
     PartitionQueue& queue;
     TopicState& topic;
@@ -92,7 +95,8 @@ class ProduceEngine final : public Component, public std::enable_shared_from_thi
   void send_groups();
   void send_request(Session& session, const std::vector<Part>& parts, size_t from, size_t to);
   void on_reply(Session* session, size_t bytes, const std::vector<SentPart>& sent, Reply reply);
-  void on_part(const SentPart& part, const Status& status, uint32_t retry_after_ms, const protocol::fbs::ProducePartReply* table);
+  void on_part(const SentPart& part, const Status& status, uint32_t retry_after_ms,
+               const protocol::fbs::ProducePartReply* table);
   void ask_identity();
   void give_identities();
   MonotonicTime next_run(MonotonicTime now) const;
@@ -107,7 +111,8 @@ class ProduceEngine final : public Component, public std::enable_shared_from_thi
     bool duplicate = false;
   };
 
-  void report(const std::string& topic, uint32_t partition, std::unique_ptr<Batch> batch, Outcome outcome);
+  void report(const std::string& topic, uint32_t partition, std::unique_ptr<Batch> batch,
+              Outcome outcome);
 
   EngineOptions options_;
   std::shared_ptr<Batcher> batcher_;

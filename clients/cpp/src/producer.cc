@@ -14,11 +14,13 @@ using client_core::TopicQueue;
 
 namespace {
 
-constexpr int64_t kAgeParts = 16;  // an open batch that cannot leave is sealed after this part of the delivery timeout
+constexpr int64_t kAgeParts =
+    16;  // an open batch that cannot leave is sealed after this part of the delivery timeout
 
 Status bad(std::string_view name, int64_t value, int64_t low, int64_t high) {
-  return {ErrorCode::kInvalidArgument, std::string(name) + " is " + std::to_string(value) + "; allowed are " +
-                                           std::to_string(low) + " to " + std::to_string(high)};
+  return {ErrorCode::kInvalidArgument, std::string(name) + " is " + std::to_string(value) +
+                                           "; allowed are " + std::to_string(low) + " to " +
+                                           std::to_string(high)};
 }
 
 Status check(const ProducerOptions& options) {
@@ -31,8 +33,10 @@ Status check(const ProducerOptions& options) {
 
   constexpr int64_t kHourMs = 3'600'000;
   const Range ranges[] = {
-      {"buffer_bytes_max", static_cast<int64_t>(options.buffer_bytes_max), 64 << 10, int64_t{1} << 40},
-      {"buffer_messages_max", static_cast<int64_t>(options.buffer_messages_max), 1, int64_t{1} << 32},
+      {"buffer_bytes_max", static_cast<int64_t>(options.buffer_bytes_max), 64 << 10,
+       int64_t{1} << 40},
+      {"buffer_messages_max", static_cast<int64_t>(options.buffer_messages_max), 1,
+       int64_t{1} << 32},
       {"overflow.block_ms", options.overflow.block_ms, 0, 24 * kHourMs},
       {"batch_bytes", static_cast<int64_t>(options.batch_bytes), 1 << 10, 1 << 20},
       {"linger_ms", options.linger_ms, 0, kHourMs},
@@ -52,7 +56,8 @@ Status check(const ProducerOptions& options) {
 }
 
 Status on_io_thread_error(std::string_view call) {
-  return {ErrorCode::kInvalidArgument, std::string(call) + " waits and cannot be called in a callback"};
+  return {ErrorCode::kInvalidArgument,
+          std::string(call) + " waits and cannot be called in a callback"};
 }
 
 }  // namespace
@@ -67,33 +72,39 @@ class ProducerImpl {
         .overflow = options.overflow,
         .batch_bytes = options.batch_bytes,
         .linger_ns = options.linger_ms * kNsPerMs,
-        .batch_age_ns_max = std::max(options.linger_ms, options.delivery_timeout_ms / kAgeParts) * kNsPerMs};
+        .batch_age_ns_max =
+            std::max(options.linger_ms, options.delivery_timeout_ms / kAgeParts) * kNsPerMs};
     // Only append() and flush_point() wake, and while this object lives, so does the runtime.
-    batcher_ = std::make_shared<Batcher>(batcher, system_clock(),
-                                         [runtime = client_->shared_runtime().get()] { runtime->wake(); });
+    batcher_ = std::make_shared<Batcher>(
+        batcher, system_clock(), [runtime = client_->shared_runtime().get()] { runtime->wake(); });
     client_core::EngineOptions engine;
     engine.window = {.batches_max = options.idempotent ? options.in_flight_per_partition_max : 1,
                      .idempotent = options.idempotent,
                      .fail_fast_on_disk_full = options.fail_fast_on_disk_full,
-                     .codec = options.compression == Compression::kZstd ? format::Codec::kZstd : format::Codec::kNone,
+                     .codec = options.compression == Compression::kZstd ? format::Codec::kZstd
+                                                                        : format::Codec::kNone,
                      .zstd_level = options.compression_level,
                      .backoff_min_ns = options.retry_backoff_min_ms * kNsPerMs,
                      .backoff_max_ns = options.retry_backoff_max_ms * kNsPerMs};
     engine.delivery_timeout_ns = options.delivery_timeout_ms * kNsPerMs;
     engine.on_delivery = options.on_delivery;
-    engine_ = std::make_shared<ProduceEngine>(std::move(engine), batcher_, client_->runtime().cluster(),
-                                              client_->options().executor, seed_from_system());
-    client_->runtime().post([engine = engine_, &runtime = client_->runtime()] { runtime.add(engine); });
+    engine_ =
+        std::make_shared<ProduceEngine>(std::move(engine), batcher_, client_->runtime().cluster(),
+                                        client_->options().executor, seed_from_system());
+    client_->runtime().post(
+        [engine = engine_, &runtime = client_->runtime()] { runtime.add(engine); });
   }
 
   ~ProducerImpl() {
     if (client_->runtime().on_thread()) {
       batcher_->close();
-      client_->runtime().post([engine = engine_] { static_cast<void>(engine->hand_back(~uint64_t{0}, true)); });
+      client_->runtime().post(
+          [engine = engine_] { static_cast<void>(engine->hand_back(~uint64_t{0}, true)); });
     } else {
       static_cast<void>(close(close_timeout_ms_));
     }
-    client_->runtime().post([engine = engine_, &runtime = client_->runtime()] { runtime.remove(engine.get()); });
+    client_->runtime().post(
+        [engine = engine_, &runtime = client_->runtime()] { runtime.remove(engine.get()); });
   }
 
   ProducerImpl(const ProducerImpl&) = delete;
@@ -101,8 +112,10 @@ class ProducerImpl {
 
   tidemark::Result<TopicQueue*> topic(std::string_view name) { return batcher_->topic(name); }
 
-  Status send(TopicQueue& topic, const Message& message, uint64_t opaque, DeliveryCallback* callback) {
-    return to_public(batcher_->append(topic, message, opaque, callback, !client_->runtime().on_thread()));
+  Status send(TopicQueue& topic, const Message& message, uint64_t opaque,
+              DeliveryCallback* callback) {
+    return to_public(
+        batcher_->append(topic, message, opaque, callback, !client_->runtime().on_thread()));
   }
 
   FlushResult flush(int64_t deadline_ms, bool give_up) {
@@ -199,7 +212,8 @@ Status Producer::send(std::string_view topic, const Message& message, DeliveryCa
 std::future<Delivery> Producer::send_future(std::string_view topic, const Message& message) {
   auto promise = std::make_shared<std::promise<Delivery>>();
   std::future<Delivery> future = promise->get_future();
-  const Status accepted = send(topic, message, [promise](const Delivery& delivery) { promise->set_value(delivery); });
+  const Status accepted =
+      send(topic, message, [promise](const Delivery& delivery) { promise->set_value(delivery); });
   if (!accepted.ok()) {
     Delivery refused;
     refused.status = accepted;
@@ -208,7 +222,9 @@ std::future<Delivery> Producer::send_future(std::string_view topic, const Messag
   return future;
 }
 
-FlushResult Producer::flush(int64_t deadline_ms) { return impl_->flush(deadline_ms, /*give_up=*/false); }
+FlushResult Producer::flush(int64_t deadline_ms) {
+  return impl_->flush(deadline_ms, /*give_up=*/false);
+}
 
 FlushResult Producer::close(int64_t deadline_ms) { return impl_->close(deadline_ms); }
 

@@ -41,7 +41,8 @@ Result<std::shared_ptr<Runtime>> Runtime::start(ClusterOptions options) {
   std::shared_ptr<Runtime> runtime(new Runtime);
   RETURN_IF_ERROR(runtime->initialise(std::move(options)));
   const SignalsBlocked blocked;
-  // The thread keeps the runtime alive: the last handle may be dropped in a callback, on this very thread.
+  // The thread keeps the runtime alive: the last handle may be dropped in a callback, on this very
+  // thread.
   runtime->thread_ = std::thread([runtime] { runtime->run_thread(); });
   return runtime;
 }
@@ -71,8 +72,10 @@ Status Runtime::initialise(ClusterOptions options) {
       static_cast<Runtime*>(handle->data)->turn();
     }
   });
-  factory_ = std::make_unique<UvChannelFactory>(loop_, [this](Task task) { post(std::move(task)); });
-  cluster_ = std::make_unique<Cluster>(std::move(options), *factory_, system_clock(), seed_from_system());
+  factory_ =
+      std::make_unique<UvChannelFactory>(loop_, [this](Task task) { post(std::move(task)); });
+  cluster_ =
+      std::make_unique<Cluster>(std::move(options), *factory_, system_clock(), seed_from_system());
   return {};
 }
 
@@ -150,7 +153,8 @@ void Runtime::turn() {
   const int64_t wait_ns = std::max<int64_t>(0, next.ns - now.ns);
   uv_update_time(&loop_);
   uv_timer_start(
-      timer_.get(), [](uv_timer_t* /*handle*/) {}, static_cast<uint64_t>((wait_ns + kNsPerMs - 1) / kNsPerMs), 0);
+      timer_.get(), [](uv_timer_t* /*handle*/) {},
+      static_cast<uint64_t>((wait_ns + kNsPerMs - 1) / kNsPerMs), 0);
 }
 
 void Runtime::shut_down() {

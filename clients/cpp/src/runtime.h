@@ -1,8 +1,10 @@
-// What lives on the client's I/O thread: the libuv loop, the cluster, and the components of producers and consumers.
+// What lives on the client's I/O thread: the libuv loop, the cluster, and the components of
+// producers and consumers.
 //
 // Thread: post(), wake() and on_thread() from any thread; everything else on the I/O thread.
-// A turn: network events and posted tasks, then every component runs once; the earliest time one of them asked for ends the next wait.
-// All signals are blocked on the I/O thread (a broken connection must not raise SIGPIPE in the program).
+// A turn: network events and posted tasks, then every component runs once; the earliest time one of
+// them asked for ends the next wait. All signals are blocked on the I/O thread (a broken connection
+// must not raise SIGPIPE in the program).
 #pragma once
 
 #include <atomic>
@@ -31,13 +33,16 @@ class Runtime final : public std::enable_shared_from_this<Runtime> {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  // Runs the task on the I/O thread, in the order of the calls, never inside this call. Dropped after stop().
+  // Runs the task on the I/O thread, in the order of the calls, never inside this call. Dropped
+  // after stop().
   void post(Task task);
   // Makes a turn happen. Cheap when one is already due. Harmless after stop().
   void wake();
+
   [[nodiscard]] bool on_thread() const { return std::this_thread::get_id() == thread_id_.load(); }
 
-  // Ends the thread after what was posted before; sessions are closed, components dropped. Waits for it unless called on it.
+  // Ends the thread after what was posted before; sessions are closed, components dropped. Waits
+  // for it unless called on it.
   void stop();
 
   [[nodiscard]] Cluster& cluster() { return *cluster_; }

@@ -11,26 +11,31 @@ namespace {
 
 constexpr size_t kNotThere = ~size_t{0};
 
-// Codes after which the same batch may be accepted although the table does not call them retryable: the window mends the cause.
+// Codes after which the same batch may be accepted although the table does not call them retryable:
+// the window mends the cause.
 bool is_mendable(ErrorCode code) {
   return code == ErrorCode::kOutOfOrderSequence || code == ErrorCode::kUnknownProducer ||
          code == ErrorCode::kUnknownTopic || code == ErrorCode::kUnknownPartition;
 }
 
 format::BatchBuilder::Producer wire_producer(const Identity& identity, int32_t sequence) {
-  return {.id = static_cast<int64_t>(identity.id), .epoch = identity.epoch, .base_sequence = sequence};
+  return {
+      .id = static_cast<int64_t>(identity.id), .epoch = identity.epoch, .base_sequence = sequence};
 }
 
 }  // namespace
 
 SendWindow::SendWindow(const WindowOptions& options)
-    : options_(options), backoff_(options.backoff_min_ns, options.backoff_max_ns), needs_identity_(options.idempotent) {}
+    : options_(options),
+      backoff_(options.backoff_min_ns, options.backoff_max_ns),
+      needs_identity_(options.idempotent) {}
 
 bool SendWindow::has_room() const {
   if (needs_identity_ || batches_.size() >= options_.batches_max) {
     return false;
   }
-  return std::all_of(batches_.begin(), batches_.end(), [](const auto& batch) { return batch->in_flight; });
+  return std::all_of(batches_.begin(), batches_.end(),
+                     [](const auto& batch) { return batch->in_flight; });
 }
 
 Status SendWindow::take(std::unique_ptr<Batch>& batch, uint64_t serial) {
@@ -45,7 +50,8 @@ Status SendWindow::take(std::unique_ptr<Batch>& batch, uint64_t serial) {
     format::set_producer(bytes.mutable_view(), producer);
     batch->encoded = SharedBytes(std::move(bytes));
   } else {
-    ASSIGN_OR_RETURN(Buffer bytes, batch->builder->finish(options_.codec, options_.zstd_level, producer));
+    ASSIGN_OR_RETURN(Buffer bytes,
+                     batch->builder->finish(options_.codec, options_.zstd_level, producer));
     batch->encoded = SharedBytes(std::move(bytes));
   }
   batch->serial = serial;
@@ -102,8 +108,8 @@ void SendWindow::on_sent(Batch& batch) {
 }
 
 std::optional<SendWindow::Settled> SendWindow::on_answer(uint64_t serial, const Status& status,
-                                                         uint32_t retry_after_ms, MonotonicTime now, Random& random,
-                                                         bool final_error) {
+                                                         uint32_t retry_after_ms, MonotonicTime now,
+                                                         Random& random, bool final_error) {
   const size_t at = find(serial);
   if (at == kNotThere) {
     return std::nullopt;  // given up meanwhile
@@ -127,7 +133,8 @@ std::optional<SendWindow::Settled> SendWindow::on_answer(uint64_t serial, const 
     return std::nullopt;
   }
   if (code == ErrorCode::kUnknownProducer && at > 0 && !batch.maybe_applied) {
-    // The broker has not taken the first batch of this producer yet: the one before this one will be sent again.
+    // The broker has not taken the first batch of this producer yet: the one before this one will
+    // be sent again.
     batch.last_error = status;
     settle_followers();
     return std::nullopt;
@@ -135,8 +142,9 @@ std::optional<SendWindow::Settled> SendWindow::on_answer(uint64_t serial, const 
   if (code == ErrorCode::kUnknownProducer) {
     on_hole();
     if (batch.maybe_applied) {
-      return remove(at, Status(ErrorCode::kOutcomeUnknown, "the broker forgot this producer: " +
-                                                               std::string(status.context())),
+      return remove(at,
+                    Status(ErrorCode::kOutcomeUnknown,
+                           "the broker forgot this producer: " + std::string(status.context())),
                     true);
     }
     batch.last_error = status;
@@ -159,8 +167,8 @@ std::optional<SendWindow::Settled> SendWindow::on_answer(uint64_t serial, const 
   return std::nullopt;
 }
 
-void SendWindow::retry(Batch& batch, const Status& status, uint32_t retry_after_ms, MonotonicTime now,
-                       Random& random) {
+void SendWindow::retry(Batch& batch, const Status& status, uint32_t retry_after_ms,
+                       MonotonicTime now, Random& random) {
   batch.last_error = status;
   // Batches that fail together (a lost connection) pause once.
   if (retry_at_ <= now) {
@@ -169,7 +177,8 @@ void SendWindow::retry(Batch& batch, const Status& status, uint32_t retry_after_
   }
 }
 
-void SendWindow::expire(MonotonicTime created_until, int64_t timeout_ms, std::vector<Settled>& out) {
+void SendWindow::expire(MonotonicTime created_until, int64_t timeout_ms,
+                        std::vector<Settled>& out) {
   while (!batches_.empty() && batches_.front()->created <= created_until) {
     const Batch& batch = *batches_.front();
     const bool unknown = batch.in_flight || batch.maybe_applied;

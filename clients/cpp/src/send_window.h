@@ -1,17 +1,21 @@
-// The batches of one partition that have a sequence number and no outcome yet: at most a handful, in order.
+// The batches of one partition that have a sequence number and no outcome yet: at most a handful,
+// in order.
 //
 // Owner: ProduceEngine. Thread: the I/O thread. Pure: no clock, no network.
 //
-// How order is kept under retries (the broker takes a batch only if its sequence is the next one, or knows it as a duplicate):
+// How order is kept under retries (the broker takes a batch only if its sequence is the next one,
+// or knows it as a duplicate):
 //   (1) a batch is sent only if every batch before it is under way and none after it is;
-//   (2) a batch that was refused for its sequence was not applied; it is sent again after the one before it;
-//   (3) a batch whose request broke off is `maybe_applied`: it keeps identity and sequence until an answer settles it;
-//   (4) if a batch before it is known as not applied, a batch was not applied either.
-// A hole (a batch given up, or a broker that forgot the producer) makes the numbers useless: needs_identity(). Then nothing new is
-// taken; what is maybe_applied is settled under the old identity; what is known as not applied is numbered anew under the next one.
+//   (2) a batch that was refused for its sequence was not applied; it is sent again after the one
+//   before it; (3) a batch whose request broke off is `maybe_applied`: it keeps identity and
+//   sequence until an answer settles it; (4) if a batch before it is known as not applied, a batch
+//   was not applied either.
+// A hole (a batch given up, or a broker that forgot the producer) makes the numbers useless:
+// needs_identity(). Then nothing new is taken; what is maybe_applied is settled under the old
+// identity; what is known as not applied is numbered anew under the next one.
 //
-// Invariants: batches are in the order of take(); between holes, sequences are contiguous; needs_identity() or every
-// waiting batch carries identity().
+// Invariants: batches are in the order of take(); between holes, sequences are contiguous;
+// needs_identity() or every waiting batch carries identity().
 #pragma once
 
 #include <cstdint>
@@ -44,12 +48,13 @@ class SendWindow {
   // --- filling ---
   // Whether take() is allowed: room, an identity, and nothing that has to be sent first.
   [[nodiscard]] bool has_room() const;
-  // Encodes the batch under the identity and the next sequence. An error: the batch cannot be encoded and comes back in `batch`;
-  // nothing changed.
+  // Encodes the batch under the identity and the next sequence. An error: the batch cannot be
+  // encoded and comes back in `batch`; nothing changed.
   Status take(std::unique_ptr<Batch>& batch, uint64_t serial);
 
   // --- identity ---
-  // Something waits (or could be taken) and has no valid identity, and nothing is unsettled: set_identity() may be called.
+  // Something waits (or could be taken) and has no valid identity, and nothing is unsettled:
+  // set_identity() may be called.
   [[nodiscard]] bool wants_identity() const;
 
   [[nodiscard]] const Identity& identity() const { return identity_; }
@@ -70,10 +75,10 @@ class SendWindow {
     bool outcome_unknown = false;
   };
 
-  // The answer to a batch under way; retryable ones keep it in the window (nullopt), as does an unknown serial.
-  // `final_error`: the caller knows that trying again is of no use.
-  std::optional<Settled> on_answer(uint64_t serial, const Status& status, uint32_t retry_after_ms, MonotonicTime now,
-                                   Random& random, bool final_error = false);
+  // The answer to a batch under way; retryable ones keep it in the window (nullopt), as does an
+  // unknown serial. `final_error`: the caller knows that trying again is of no use.
+  std::optional<Settled> on_answer(uint64_t serial, const Status& status, uint32_t retry_after_ms,
+                                   MonotonicTime now, Random& random, bool final_error = false);
   // Gives up what was created at or before this time.
   void expire(MonotonicTime created_until, int64_t timeout_ms, std::vector<Settled>& out);
   // Gives up everything, with this status.
@@ -92,7 +97,8 @@ class SendWindow {
   Settled remove(size_t at, Status status, bool outcome_unknown);
   void on_hole();
   void settle_followers();
-  void retry(Batch& batch, const Status& status, uint32_t retry_after_ms, MonotonicTime now, Random& random);
+  void retry(Batch& batch, const Status& status, uint32_t retry_after_ms, MonotonicTime now,
+             Random& random);
 
   WindowOptions options_;
   Backoff backoff_;

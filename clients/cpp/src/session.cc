@@ -14,8 +14,8 @@ namespace fbs = protocol::fbs;
 
 }  // namespace
 
-Session::Session(Address address, uint16_t shard, const SessionOptions& options, ChannelFactory& factory,
-                 Clock& clock, uint64_t seed, Greeter greeter)
+Session::Session(Address address, uint16_t shard, const SessionOptions& options,
+                 ChannelFactory& factory, Clock& clock, uint64_t seed, Greeter greeter)
     : address_(std::move(address)),
       shard_(shard),
       options_(options),
@@ -25,15 +25,16 @@ Session::Session(Address address, uint16_t shard, const SessionOptions& options,
       greeter_(std::move(greeter)),
       backoff_(options.backoff_min_ns, options.backoff_max_ns) {}
 
-void Session::request(FrameType type, uint16_t frame_shard, ByteView table, std::vector<SharedBytes> payload,
-                      MonotonicTime deadline, ReplyHandler handler) {
+void Session::request(FrameType type, uint16_t frame_shard, ByteView table,
+                      std::vector<SharedBytes> payload, MonotonicTime deadline,
+                      ReplyHandler handler) {
   const uint64_t correlation = next_correlation_++;
   Request request;
   request.type = type;
   request.deadline = deadline;
   request.handler = std::move(handler);
-  protocol::OutFrame frame =
-      protocol::make_frame(type, /*reply=*/false, frame_shard, correlation, table, std::move(payload));
+  protocol::OutFrame frame = protocol::make_frame(type, /*reply=*/false, frame_shard, correlation,
+                                                  table, std::move(payload));
   note_deadline(deadline);
   if (state_ == State::kReady) {
     sent_.emplace(correlation, std::move(request));
@@ -51,8 +52,9 @@ MonotonicTime Session::run(MonotonicTime now) {
   doomed_.reset();
   if (now >= state_until_) {
     if (state_ == State::kConnecting || state_ == State::kGreeting) {
-      fail(Status(ErrorCode::kUnavailable, address_.text() + ": no answer within " +
-                                               std::to_string(options_.connect_timeout_ns / kNsPerMs) + " ms"));
+      fail(Status(ErrorCode::kUnavailable,
+                  address_.text() + ": no answer within " +
+                      std::to_string(options_.connect_timeout_ns / kNsPerMs) + " ms"));
       doomed_.reset();
     } else if (state_ == State::kWaiting) {
       state_ = State::kIdle;
@@ -83,8 +85,8 @@ void Session::on_open() {
   const auto client = builder.CreateString(options_.client_name);
   builder.Finish(fbs::CreateHello(builder, client, shard_));
   hello_correlation_ = next_correlation_++;
-  channel_->send(protocol::make_frame(FrameType::kHello, /*reply=*/false, shard_, hello_correlation_,
-                                      protocol::finished(builder)));
+  channel_->send(protocol::make_frame(FrameType::kHello, /*reply=*/false, shard_,
+                                      hello_correlation_, protocol::finished(builder)));
 }
 
 void Session::on_hello_reply(const protocol::Frame& frame) {
@@ -137,7 +139,8 @@ void Session::on_frame(protocol::Frame frame) {
   }
   if (frame.header.version != protocol::kProtocolVersion) {
     fail(Status(ErrorCode::kUnsupportedVersion, address_.text() + ": speaks protocol version " +
-                                                    std::to_string(frame.header.version) + ", this client version " +
+                                                    std::to_string(frame.header.version) +
+                                                    ", this client version " +
                                                     std::to_string(protocol::kProtocolVersion)));
     return;
   }
@@ -181,9 +184,10 @@ void Session::answer(Request& request, protocol::Frame frame) {
     }
   }
   if (reply.status.ok()) {
-    reply.status = Status(ErrorCode::kMalformed, address_.text() + ": answered " +
-                                                     std::string(protocol::frame_type_name(request.type)) +
-                                                     " with type " + std::to_string(frame.header.type));
+    reply.status =
+        Status(ErrorCode::kMalformed, address_.text() + ": answered " +
+                                          std::string(protocol::frame_type_name(request.type)) +
+                                          " with type " + std::to_string(frame.header.type));
   }
   request.handler(std::move(reply));
 }
@@ -213,7 +217,8 @@ void Session::fail(Status why) {
   std::sort(order.begin(), order.end());
   for (const uint64_t correlation : order) {
     Reply reply;
-    reply.status = Status(ErrorCode::kOutcomeUnknown, "connection lost: " + std::string(why.context()));
+    reply.status =
+        Status(ErrorCode::kOutcomeUnknown, "connection lost: " + std::string(why.context()));
     sent[correlation].handler(std::move(reply));
   }
   for (auto& [correlation, request] : queued) {
@@ -249,15 +254,17 @@ void Session::expire(MonotonicTime now) {
   }
   for (Request& request : late) {
     Reply reply;
-    const std::string why = last_error_.ok() ? address_.text() + ": not connected in time" : std::string(last_error_.context());
+    const std::string why = last_error_.ok() ? address_.text() + ": not connected in time"
+                                             : std::string(last_error_.context());
     reply.status = Status(ErrorCode::kUnavailable, why);
     request.handler(std::move(reply));
   }
   for (Request& request : unanswered) {
     Reply reply;
-    reply.status = Status(ErrorCode::kTimedOut, address_.text() + ": " +
-                                                    std::string(protocol::frame_type_name(request.type)) +
-                                                    " was not answered in time");
+    reply.status =
+        Status(ErrorCode::kTimedOut, address_.text() + ": " +
+                                         std::string(protocol::frame_type_name(request.type)) +
+                                         " was not answered in time");
     request.handler(std::move(reply));
   }
   if (connection_dead) {
@@ -266,6 +273,8 @@ void Session::expire(MonotonicTime now) {
   }
 }
 
-void Session::note_deadline(MonotonicTime deadline) { next_deadline_ = std::min(next_deadline_, deadline); }
+void Session::note_deadline(MonotonicTime deadline) {
+  next_deadline_ = std::min(next_deadline_, deadline);
+}
 
 }  // namespace tidemark::client_core

@@ -7,14 +7,15 @@
 //     +------------------- kWaiting <-----------------------------------
 //                             |  back-off over and something queued -> kConnecting
 //
-// Requests that arrive before kReady wait; they fail with the attempt that fails. A request is answered exactly once, never inside
-// request(): with the reply frame, or with a status:
+// Requests that arrive before kReady wait; they fail with the attempt that fails. A request is
+// answered exactly once, never inside request(): with the reply frame, or with a status:
 //   kUnavailable       it was never sent
 //   kOutcomeUnknown    it was sent, then the connection was lost
 //   kTimedOut          it was sent and not answered in time (the connection is then closed)
 //   kMalformed, kUnsupported*, or the code of an Error frame: refused by the broker
 //
-// Thread: the I/O thread. No libuv, no clock: time is an argument of run(), or asked of the Clock when a request comes.
+// Thread: the I/O thread. No libuv, no clock: time is an argument of run(), or asked of the Clock
+// when a request comes.
 #pragma once
 
 #include <cstdint>
@@ -66,8 +67,8 @@ class Session final : private ChannelEvents {
   // Judges a handshake; an error closes the connection with this status.
   using Greeter = MoveOnlyFunction<Status(const BrokerFacts&)>;
 
-  Session(Address address, uint16_t shard, const SessionOptions& options, ChannelFactory& factory, Clock& clock,
-          uint64_t seed, Greeter greeter);
+  Session(Address address, uint16_t shard, const SessionOptions& options, ChannelFactory& factory,
+          Clock& clock, uint64_t seed, Greeter greeter);
   // Forgets what is under way without answering it.
   ~Session() = default;
   Session(const Session&) = delete;
@@ -86,8 +87,8 @@ class Session final : private ChannelEvents {
   [[nodiscard]] const Status& last_error() const { return last_error_; }
 
   // `frame_shard` goes into the header (kNoShard: the metadata shard).
-  void request(protocol::FrameType type, uint16_t frame_shard, ByteView table, std::vector<SharedBytes> payload,
-               MonotonicTime deadline, ReplyHandler handler);
+  void request(protocol::FrameType type, uint16_t frame_shard, ByteView table,
+               std::vector<SharedBytes> payload, MonotonicTime deadline, ReplyHandler handler);
 
   MonotonicTime run(MonotonicTime now);
 

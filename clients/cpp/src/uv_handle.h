@@ -1,5 +1,5 @@
-// Ownership of libuv handles: closing is asynchronous, so the deleter clears `data` (callbacks check it), asks libuv to close, and
-// the close callback frees.
+// Ownership of libuv handles: closing is asynchronous, so the deleter clears `data` (callbacks
+// check it), asks libuv to close, and the close callback frees.
 #pragma once
 
 #include <memory>

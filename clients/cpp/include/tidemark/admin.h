@@ -1,7 +1,8 @@
 // Admin: topics, partitions and offsets. Every call waits for its answer, at most deadline_ms.
 //
-// Passing failures (a broker away, overloaded) are tried again until the deadline; then the last one is returned. A call that may have taken
-// effect when its connection broke is not repeated: kOutcomeUnknown.
+// Passing failures (a broker away, overloaded) are tried again until the deadline; then the last
+// one is returned. A call that may have taken effect when its connection broke is not repeated:
+// kOutcomeUnknown.
 //
 // Thread: any, except the client's I/O thread (kInvalidArgument).
 #pragma once
@@ -83,7 +84,7 @@ struct ClusterDescription {
   // Of the broker that answered:
   uint64_t node = 0;
   uint16_t shards = 0;
-  std::string fsync;    // "batch", "interval:100", "never"
+  std::string fsync;  // "batch", "interval:100", "never"
   std::string version;
   uint32_t message_bytes_max = 0;
   uint32_t batch_bytes_max = 0;
@@ -95,25 +96,30 @@ class Admin {
  public:
   explicit Admin(const Client& client) : client_(client) {}
 
-  // Names: [A-Za-z0-9._-]{1,200}, not "." or "..". kAlreadyExists, kInvalidArgument, kLimitExceeded.
-  Result<TopicDescription> create_topic(std::string_view name, uint32_t partitions, const TopicConfig& config = {},
+  // Names: [A-Za-z0-9._-]{1,200}, not "." or "..". kAlreadyExists, kInvalidArgument,
+  // kLimitExceeded.
+  Result<TopicDescription> create_topic(std::string_view name, uint32_t partitions,
+                                        const TopicConfig& config = {},
                                         int64_t deadline_ms = kAdminDeadlineMs);
   // kUnknownTopic; kInvalidArgument when partitions would shrink or nothing is to be changed.
   Result<TopicDescription> alter_topic(std::string_view name, const TopicChange& change,
                                        int64_t deadline_ms = kAdminDeadlineMs);
   // Answers with the name; a deleted topic has nothing else. kUnknownTopic.
-  Result<TopicDescription> delete_topic(std::string_view name, int64_t deadline_ms = kAdminDeadlineMs);
+  Result<TopicDescription> delete_topic(std::string_view name,
+                                        int64_t deadline_ms = kAdminDeadlineMs);
   // Sorted by name.
   Result<std::vector<TopicDescription>> list_topics(int64_t deadline_ms = kAdminDeadlineMs);
   // kUnknownTopic.
-  Result<TopicDescription> describe_topic(std::string_view name, int64_t deadline_ms = kAdminDeadlineMs);
+  Result<TopicDescription> describe_topic(std::string_view name,
+                                          int64_t deadline_ms = kAdminDeadlineMs);
 
   // Answers in the order of the queries; an empty list asks for the end of every partition.
-  Result<std::vector<OffsetAnswer>> list_offsets(std::string_view topic, const std::vector<OffsetQuery>& queries = {},
+  Result<std::vector<OffsetAnswer>> list_offsets(std::string_view topic,
+                                                 const std::vector<OffsetQuery>& queries = {},
                                                  int64_t deadline_ms = kAdminDeadlineMs);
   // All partitions, in order.
-  Result<std::vector<PartitionDescription>> describe_partitions(std::string_view topic,
-                                                                int64_t deadline_ms = kAdminDeadlineMs);
+  Result<std::vector<PartitionDescription>> describe_partitions(
+      std::string_view topic, int64_t deadline_ms = kAdminDeadlineMs);
   Result<ClusterDescription> describe_cluster(int64_t deadline_ms = kAdminDeadlineMs);
 
  private:

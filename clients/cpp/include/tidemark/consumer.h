@@ -8,10 +8,12 @@
 //     for (const ReceivedMessage& m : batch->messages) { ... }
 //   }
 //
-// What is assigned is read ahead in the background within prefetch_bytes_max. Every batch is verified (CRC-32C) before a message of it is
-// shown. Lost connections, overload and moved partitions are dealt with inside; last_error() tells about them.
+// What is assigned is read ahead in the background within prefetch_bytes_max. Every batch is
+// verified (CRC-32C) before a message of it is shown. Lost connections, overload and moved
+// partitions are dealt with inside; last_error() tells about them.
 //
-// Thread: every member may be called from any thread, but only one thread may be in poll() or use what it returned.
+// Thread: every member may be called from any thread, but only one thread may be in poll() or use
+// what it returned.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +63,8 @@ struct Assignment {
   Position from = Position::start();
 };
 
-// Messages of one partition, in order of offset. Views: valid until the next poll() (or the end of the callback).
+// Messages of one partition, in order of offset. Views: valid until the next poll() (or the end of
+// the callback).
 struct MessageBatch {
   std::string_view topic;
   uint32_t partition = 0;
@@ -76,14 +79,16 @@ using MessagesCallback = std::function<void(const Result<MessageBatch>&)>;
 enum class OutOfRange { kError, kStart, kEnd };
 
 struct ConsumerOptions {
-  // Bytes read ahead and not yet taken, over all partitions: 64 KiB to 1 GiB. Exceeded by at most one batch per partition.
+  // Bytes read ahead and not yet taken, over all partitions: 64 KiB to 1 GiB. Exceeded by at most
+  // one batch per partition.
   size_t prefetch_bytes_max = size_t{32} << 20;
   // Asked of one partition at a time.
   size_t fetch_bytes_per_partition = size_t{1} << 20;
   // How long the broker may hold a request when there is nothing to read.
   int64_t fetch_wait_ms = 500;
   OutOfRange out_of_range = OutOfRange::kError;
-  // Callback style: batches and errors are given to this function and poll() must not be used. The next one comes when it has returned.
+  // Callback style: batches and errors are given to this function and poll() must not be used. The
+  // next one comes when it has returned.
   MessagesCallback on_messages = {};
 };
 
@@ -97,13 +102,15 @@ class Consumer {
   Consumer(Consumer&&) noexcept;
   Consumer& operator=(Consumer&&) noexcept;
 
-  // Replaces the whole assignment. What was read ahead of partitions that stay assigned is dropped, too.
-  // kInvalidArgument: a partition is named twice or a name is impossible. Whether topics exist shows in poll().
+  // Replaces the whole assignment. What was read ahead of partitions that stay assigned is dropped,
+  // too. kInvalidArgument: a partition is named twice or a name is impossible. Whether topics exist
+  // shows in poll().
   Status assign(const std::vector<Assignment>& assignment);
 
-  // The next messages of some partition; partitions take turns. Waits up to timeout_ms (0: does not wait). An error concerns one
-  // partition (the text names it) and stops it until seek(): kUnknownTopic, kUnknownPartition, kOffsetOutOfRange (policy kError),
-  // kCorrupted (seek past it). kInvalidArgument: nothing is assigned, or on_messages is set. kShuttingDown: closed meanwhile.
+  // The next messages of some partition; partitions take turns. Waits up to timeout_ms (0: does not
+  // wait). An error concerns one partition (the text names it) and stops it until seek():
+  // kUnknownTopic, kUnknownPartition, kOffsetOutOfRange (policy kError), kCorrupted (seek past it).
+  // kInvalidArgument: nothing is assigned, or on_messages is set. kShuttingDown: closed meanwhile.
   Result<MessageBatch> poll(int64_t timeout_ms);
 
   // Drops what was read ahead of this partition and goes on from there. kNotFound: not assigned.
@@ -111,7 +118,8 @@ class Consumer {
   // A paused partition is not read further; what was read ahead waits. kNotFound: not assigned.
   Status pause(std::string_view topic, uint32_t partition);
   Status resume(std::string_view topic, uint32_t partition);
-  // Offset of the next message that poll() will give. kNotFound: not assigned; kUnavailable: the broker has not told the start yet.
+  // Offset of the next message that poll() will give. kNotFound: not assigned; kUnavailable: the
+  // broker has not told the start yet.
   Result<uint64_t> position(std::string_view topic, uint32_t partition) const;
 
   // The last passing failure (broker away, overloaded) since something was last read; ok if none.

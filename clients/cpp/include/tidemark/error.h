@@ -1,8 +1,9 @@
-// Errors of the client library: Status (ok, or a code and a sentence) and Result<T> (a value or a Status).
+// Errors of the client library: Status (ok, or a code and a sentence) and Result<T> (a value or a
+// Status).
 //
-// Names and numbers are those of the wire (broker/protocol/PROTOCOL.md). Two questions decide what to do with an error:
-// is_retryable(): the same call may succeed later unchanged; outcome_unknown(): it may or may not have taken effect.
-// The library throws nothing of its own.
+// Names and numbers are those of the wire (broker/protocol/PROTOCOL.md). Two questions decide what
+// to do with an error: is_retryable(): the same call may succeed later unchanged;
+// outcome_unknown(): it may or may not have taken effect. The library throws nothing of its own.
 #pragma once
 
 #include <cstdint>
@@ -80,16 +81,20 @@ class [[nodiscard]] Status {
     ErrorCode code;
     std::string context;
   };
+
   std::shared_ptr<const Detail> detail_;
 };
 
-// A value or the Status that says why there is none. value() of a failed Result ends the process: look at ok() first.
+// A value or the Status that says why there is none. value() of a failed Result ends the process:
+// look at ok() first.
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor): `return value;`
+  Result(T value)
+      : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor): `return value;`
 
-  Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor): `return status;`
+  Result(Status status)
+      : status_(std::move(status)) {  // NOLINT(google-explicit-constructor): `return status;`
     if (status_.ok()) {
       std::abort();
     }

@@ -1,6 +1,7 @@
 // Messages as they are sent, handed back and received.
 //
-// Keys and values are bytes; std::string_view is used for them because it is what most programs have at hand.
+// Keys and values are bytes; std::string_view is used for them because it is what most programs
+// have at hand.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,8 @@ struct OwnedMessage {
   uint64_t opaque = 0;
 };
 
-// A message as read from a partition. Its views live as long as what it came from: see Consumer::poll().
+// A message as read from a partition. Its views live as long as what it came from: see
+// Consumer::poll().
 struct ReceivedMessage {
   uint64_t offset = 0;
   int64_t timestamp_ms = 0;

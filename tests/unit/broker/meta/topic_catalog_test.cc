@@ -1,12 +1,13 @@
 #include "broker/meta/topic_catalog.h"
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
+
+#include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/store_keys.h"
 #include "log/base/coding.h"
+#include "log/base/limits.h"
 #include "log/base/random.h"
 
 namespace tidemark::meta {
@@ -33,13 +34,15 @@ TopicCatalog reload(kv::MemoryStore& store, TopicId next_id) {
   const auto view = std::move(store.read()).value();
   auto pair = view->seek("T").value();
   while (pair.has_value()) {
-    REQUIRE(catalog.load(TopicId{load_be<uint32_t>(as_bytes(pair->key).data() + 1)}, pair->value).ok());
+    REQUIRE(
+        catalog.load(TopicId{load_be<uint32_t>(as_bytes(pair->key).data() + 1)}, pair->value).ok());
     pair = view->next().value();
   }
   return catalog;
 }
 
-TEST_CASE("a topic opens, becomes ready when all shards confirmed, and is gone when all dropped it") {
+TEST_CASE(
+    "a topic opens, becomes ready when all shards confirmed, and is gone when all dropped it") {
   TopicCatalog catalog;
   const TopicOutcome made = catalog.create("t", {}, shards({0, 1, 1}), 5);
   CHECK(made.error == ErrorCode::kOk);
@@ -145,6 +148,23 @@ TEST_CASE("a damaged topic is refused") {
     CHECK(loaded.load(TopicId{1}, good.substr(0, i)).code() == ErrorCode::kCorrupted);
   }
   CHECK(loaded.load(TopicId{1}, good).ok());
+}
+
+TEST_CASE("a list of all topics fits in one frame: partitions of the cluster are bounded") {
+  TopicCatalog catalog;
+  const std::vector<ShardId> many(limits::kPartitionsPerTopicMax, ShardId{0});
+  size_t made = 0;
+  while (made + many.size() <= limits::kPartitionsMax) {
+    REQUIRE(catalog.create("t" + std::to_string(made), {}, many, 0).error == ErrorCode::kOk);
+    made += many.size();
+  }
+  CHECK(catalog.create("more", {}, many, 0).error == ErrorCode::kLimitExceeded);
+  const TopicOutcome last = catalog.create(
+      "rest", {}, std::vector<ShardId>(limits::kPartitionsMax - made, ShardId{0}), 0);
+  CHECK(last.error == ErrorCode::kOk);
+  CHECK(catalog.partition_count() == limits::kPartitionsMax);
+  const std::vector<ShardId> grown(limits::kPartitionsMax - made + 1, ShardId{0});
+  CHECK(catalog.alter(last.id, {}, grown).error == ErrorCode::kLimitExceeded);
 }
 
 }  // namespace

@@ -1,15 +1,16 @@
 #include "broker/meta/topic_name.h"
 
-#include <doctest/doctest.h>
-
 #include <string>
+
+#include <doctest/doctest.h>
 
 namespace tidemark::meta {
 namespace {
 
 TEST_CASE("names of 1 to 200 letters, digits, dots, underscores and dashes are allowed") {
-  for (const std::string& name : {std::string("a"), std::string("orders.eu-1_B"), std::string("..."),
-                                  std::string(".a"), std::string("-"), std::string(200, 'x')}) {
+  for (const std::string& name :
+       {std::string("a"), std::string("orders.eu-1_B"), std::string("..."), std::string(".a"),
+        std::string("-"), std::string(200, 'x')}) {
     CAPTURE(name);
     CHECK(check_topic_name(name).ok());
   }
@@ -17,8 +18,9 @@ TEST_CASE("names of 1 to 200 letters, digits, dots, underscores and dashes are a
 
 TEST_CASE("anything else is refused, with what is allowed in the text") {
   for (const std::string& name :
-       {std::string(), std::string("."), std::string(".."), std::string(201, 'x'), std::string("a/b"),
-        std::string("a b"), std::string("\xC3\xA9"), std::string("a\0b", 3), std::string("a\n")}) {
+       {std::string(), std::string("."), std::string(".."), std::string(201, 'x'),
+        std::string("a/b"), std::string("a b"), std::string("\xC3\xA9"), std::string("a\0b", 3),
+        std::string("a\n")}) {
     CAPTURE(name);
     const Status status = check_topic_name(name);
     CHECK(status.code() == ErrorCode::kInvalidArgument);

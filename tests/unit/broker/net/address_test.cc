@@ -14,9 +14,12 @@ TEST_CASE("host and port are taken apart and put together") {
   const struct {
     std::string text;
     HostPort value;
-  } cases[] = {{"127.0.0.1:9470", {"127.0.0.1", 9470}}, {"[::1]:0", {"::1", 0}},
-               {"localhost:65535", {"localhost", 65535}}, {"broker-1.example:1", {"broker-1.example", 1}},
+  } cases[] = {{"127.0.0.1:9470", {"127.0.0.1", 9470}},
+               {"[::1]:0", {"::1", 0}},
+               {"localhost:65535", {"localhost", 65535}},
+               {"broker-1.example:1", {"broker-1.example", 1}},
                {"[127.0.0.1]:5", {"127.0.0.1", 5}}};
+
   for (const auto& one : cases) {
     CAPTURE(one.text);
     const auto parsed = parse_host_port(one.text);
@@ -27,8 +30,8 @@ TEST_CASE("host and port are taken apart and put together") {
 }
 
 TEST_CASE("what is no address is refused with the reason") {
-  for (const std::string text : {"", ":", "9470", "host", "host:", ":9470", "host:65536", "host:-1", "host:1x", "::1:9470",
-                                 "[::1:9470", "[]:1", "host: 1", "a]:1"}) {
+  for (const std::string text : {"", ":", "9470", "host", "host:", ":9470", "host:65536", "host:-1",
+                                 "host:1x", "::1:9470", "[::1:9470", "[]:1", "host: 1", "a]:1"}) {
     CAPTURE(text);
     const auto parsed = parse_host_port(text);
     REQUIRE_FALSE(parsed.ok());

@@ -26,7 +26,8 @@ using testing::hello_frame;
 using testing::RawClient;
 using testing::to_bytes;
 
-OutFrame reply_of(uint64_t correlation, size_t payload_bytes = 0, FrameType type = FrameType::kProduce) {
+OutFrame reply_of(uint64_t correlation, size_t payload_bytes = 0,
+                  FrameType type = FrameType::kProduce) {
   std::vector<SharedBytes> payload;
   if (payload_bytes > 0) {
     Buffer bytes(payload_bytes);
@@ -48,7 +49,8 @@ OutFrame request_of(uint64_t correlation, size_t payload_bytes) {
   return frame;
 }
 
-// The end of a listener: greets, keeps requests for the test to answer, and does at the end of a turn what a reactor does.
+// The end of a listener: greets, keeps requests for the test to answer, and does at the end of a
+// turn what a reactor does.
 class Host final : public FrameHandler, public LoopClient {
  public:
   enum class OnHello { kGreet, kReject, kDetach };
@@ -56,7 +58,8 @@ class Host final : public FrameHandler, public LoopClient {
   explicit Host(LoopFixture& fixture) : fixture_(fixture), listener_(fixture.listen()) {
     fixture.loop().set_client(this);
     const Status status = listener_->start([this](UvHandle<uv_tcp_t> socket) {
-      auto connection = std::make_unique<Connection>(*this, counters, next_id_++, std::move(socket));
+      auto connection =
+          std::make_unique<Connection>(*this, counters, next_id_++, std::move(socket));
       Connection* raw = connection.get();
       connections[raw->id()] = std::move(connection);
       raw->start();
@@ -98,7 +101,8 @@ class Host final : public FrameHandler, public LoopClient {
         connection.greet(reply_of(correlation, 0, FrameType::kHello));
         return;
       case OnHello::kReject:
-        connection.reject_hello(protocol::make_error_frame(correlation, {ErrorCode::kInvalidArgument, "not this one"}));
+        connection.reject_hello(
+            protocol::make_error_frame(correlation, {ErrorCode::kInvalidArgument, "not this one"}));
         return;
       case OnHello::kDetach: {
         auto detached = connection.detach();
@@ -117,7 +121,8 @@ class Host final : public FrameHandler, public LoopClient {
       connection.reply(frame.header.correlation, reply_of(frame.header.correlation, echo_bytes));
       return;
     }
-    requests.push_back({connection.id(), frame.header, std::vector<uint8_t>(frame.payload().begin(), frame.payload().end())});
+    requests.push_back({connection.id(), frame.header,
+                        std::vector<uint8_t>(frame.payload().begin(), frame.payload().end())});
   }
 
   void has_work(Connection& connection) override { with_work_.push_back(connection.id()); }
@@ -252,7 +257,8 @@ TEST_CASE("requests that come in one segment with Hello are taken, large ones to
   REQUIRE(client.send(bytes));
   REQUIRE(world.fixture.run_until([&] { return world.host.requests.size() == 3; }));
   for (uint64_t i = 1; i <= 3; ++i) {
-    CHECK(world.host.requests[i - 1].payload == std::vector<uint8_t>(i * 40'000, static_cast<uint8_t>(i)));
+    CHECK(world.host.requests[i - 1].payload ==
+          std::vector<uint8_t>(i * 40'000, static_cast<uint8_t>(i)));
   }
 }
 
@@ -307,7 +313,9 @@ TEST_CASE("a second Hello is refused, the connection lives") {
   CHECK(world.fixture.run_until([&] { return world.host.requests.size() == 1; }));
 }
 
-TEST_CASE("unknown types, versions and replies get an error with their correlation, the connection lives") {
+TEST_CASE(
+    "unknown types, versions and replies get an error with their correlation, the connection "
+    "lives") {
   World world;
   RawClient client(world.host.port());
   FrameHeader header;
@@ -368,13 +376,15 @@ TEST_CASE("frames over the limit are refused from their header, with the limit n
   SUBCASE("the largest is taken") {
     RawClient client(world.host.port());
     world.greet(client);
-    const std::vector<uint8_t> bytes = to_bytes(request_of(3, limits::kFrameBytesMax - protocol::kFrameHeaderBytes));
+    const std::vector<uint8_t> bytes =
+        to_bytes(request_of(3, limits::kFrameBytesMax - protocol::kFrameHeaderBytes));
     ByteView rest = bytes;
     REQUIRE(world.fixture.run_until([&] {
       rest = rest.subspan(client.send_some(rest));
       return world.host.requests.size() == 1;
     }));
-    CHECK(world.host.requests[0].payload.size() == limits::kFrameBytesMax - protocol::kFrameHeaderBytes);
+    CHECK(world.host.requests[0].payload.size() ==
+          limits::kFrameBytesMax - protocol::kFrameHeaderBytes);
   }
 }
 
@@ -565,7 +575,8 @@ TEST_CASE("many replies of one turn arrive whole and in order") {
     REQUIRE(reply->header.correlation == i);
     REQUIRE(reply->payload().size() == 50'000);
     const ByteView payload = reply->payload();
-    REQUIRE(std::all_of(payload.begin(), payload.end(), [i](uint8_t byte) { return byte == static_cast<uint8_t>(i); }));
+    REQUIRE(std::all_of(payload.begin(), payload.end(),
+                        [i](uint8_t byte) { return byte == static_cast<uint8_t>(i); }));
   }
 }
 
@@ -732,8 +743,9 @@ TEST_CASE("a connection over the limit is told so") {
   std::unique_ptr<Listener> listener = fixture.listen();
   REQUIRE(listener
               ->start([](UvHandle<uv_tcp_t> socket) {
-                Connection::refuse(std::move(socket),
-                                   protocol::make_error_frame(0, {ErrorCode::kLimitExceeded, "too many"}));
+                Connection::refuse(
+                    std::move(socket),
+                    protocol::make_error_frame(0, {ErrorCode::kLimitExceeded, "too many"}));
               })
               .ok());
   RawClient client(listener->address().port);

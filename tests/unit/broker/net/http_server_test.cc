@@ -23,15 +23,25 @@ TEST_CASE("requests are read or refused") {
   CHECK(get.kind == Kind::kGet);
   CHECK(get.path == "/metrics");
   CHECK(parse_http_request("HEAD / HTTP/1.0\r\n\r\n").kind == Kind::kHead);
+
   const struct {
     std::string text;
     int status;
   } refused[] = {
-      {"POST / HTTP/1.1\r\n\r\n", 405},     {"GET /\r\n\r\n", 400},           {"GET  HTTP/1.1\r\n\r\n", 400},
-      {"get / HTTP/1.1\r\n\r\n", 400},      {"GET x HTTP/1.1\r\n\r\n", 400},  {"GET /a b HTTP/1.1\r\n\r\n", 400},
-      {"GET /\x01 HTTP/1.1\r\n\r\n", 400},  {"GET / HTTP/2\r\n\r\n", 505},    {"\r\n\r\n", 400},
-      {"GET / SMTP\r\n\r\n", 400},          {std::string(9000, 'x'), 431},    {"GET /" + std::string(9000, 'x') + " HTTP/1.1\r\n\r\n", 431},
+      {"POST / HTTP/1.1\r\n\r\n", 405},
+      {"GET /\r\n\r\n", 400},
+      {"GET  HTTP/1.1\r\n\r\n", 400},
+      {"get / HTTP/1.1\r\n\r\n", 400},
+      {"GET x HTTP/1.1\r\n\r\n", 400},
+      {"GET /a b HTTP/1.1\r\n\r\n", 400},
+      {"GET /\x01 HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/2\r\n\r\n", 505},
+      {"\r\n\r\n", 400},
+      {"GET / SMTP\r\n\r\n", 400},
+      {std::string(9000, 'x'), 431},
+      {"GET /" + std::string(9000, 'x') + " HTTP/1.1\r\n\r\n", 431},
   };
+
   for (const auto& one : refused) {
     CAPTURE(one.text.substr(0, 40));
     const HttpRequest request = parse_http_request(one.text);
@@ -129,7 +139,8 @@ TEST_CASE("slow requests, too large ones and too many connections are bounded") 
   for (size_t i = 0; i < HttpServer::kConnectionsMax; ++i) {
     many.push_back(std::make_unique<RawClient>(world.server.address().port));
   }
-  REQUIRE(world.fixture.run_until([&] { return world.server.connections() == HttpServer::kConnectionsMax; }));
+  REQUIRE(world.fixture.run_until(
+      [&] { return world.server.connections() == HttpServer::kConnectionsMax; }));
   RawClient one_more(world.server.address().port);
   CHECK(world.answer(one_more).empty());
   CHECK(world.server.connections() == HttpServer::kConnectionsMax);

@@ -12,7 +12,9 @@ namespace tidemark::net {
 
 class LoopFixture {
  public:
-  LoopFixture() : loop_(make()), ticker_(std::make_unique<Timer>(*loop_, [] {})) { ticker_->start(1, 1); }
+  LoopFixture() : loop_(make()), ticker_(std::make_unique<Timer>(*loop_, [] {})) {
+    ticker_->start(1, 1);
+  }
 
   LoopFixture(const LoopFixture&) = delete;
   LoopFixture& operator=(const LoopFixture&) = delete;

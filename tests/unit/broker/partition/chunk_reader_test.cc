@@ -1,8 +1,8 @@
 #include "broker/partition/chunk_reader.h"
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
+
+#include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/index_chunk.h"
@@ -43,7 +43,8 @@ struct Stored {
   }
 };
 
-std::vector<BatchRef> linear_find(const std::vector<BatchRef>& refs, Offset from, size_t bytes_max) {
+std::vector<BatchRef> linear_find(const std::vector<BatchRef>& refs, Offset from,
+                                  size_t bytes_max) {
   std::vector<BatchRef> found;
   size_t bytes = 0;
   for (const BatchRef& ref : refs) {
@@ -59,7 +60,8 @@ std::vector<BatchRef> linear_find(const std::vector<BatchRef>& refs, Offset from
   return found;
 }
 
-std::optional<BatchRef> linear_find_time(const std::vector<BatchRef>& refs, Offset start, int64_t time_ms) {
+std::optional<BatchRef> linear_find_time(const std::vector<BatchRef>& refs, Offset start,
+                                         int64_t time_ms) {
   const auto it = std::find_if(refs.begin(), refs.end(), [&](const BatchRef& ref) {
     return ref.end() > start && ref.received_ms >= time_ms;
   });
@@ -83,7 +85,9 @@ TEST_CASE("find_stored gives what a walk over the whole list gives") {
   }
 }
 
-TEST_CASE("find_stored_time gives the first reference that is late enough, also with equal times and a trimmed start") {
+TEST_CASE(
+    "find_stored_time gives the first reference that is late enough, also with equal times and a "
+    "trimmed start") {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     CAPTURE(seed);
     Random random(seed);
@@ -92,7 +96,8 @@ TEST_CASE("find_stored_time gives the first reference that is late enough, also 
     const Offset end = stored.refs.back().end();
     for (int i = 0; i < 30; ++i) {
       const Offset start = stored.refs[random.below(stored.refs.size())].base;
-      const auto time = static_cast<int64_t>(random.below(static_cast<uint64_t>(stored.refs.back().received_ms) + 3));
+      const auto time = static_cast<int64_t>(
+          random.below(static_cast<uint64_t>(stored.refs.back().received_ms) + 3));
       CAPTURE(start.value());
       CAPTURE(time);
       const auto found = find_stored_time(*view, kId, start, end, time);
@@ -116,7 +121,8 @@ TEST_CASE("an empty store, a neighbour's chunks and a damaged chunk are told apa
   damage.put(keys::chunk(kId, stored.refs[4].base), "damaged");
   REQUIRE(stored.store.commit(damage).ok());
   const auto later = std::move(stored.store.read()).value();
-  CHECK(find_stored(*later, kId, stored.refs[4].base, 1000).status().code() == ErrorCode::kCorrupted);
+  CHECK(find_stored(*later, kId, stored.refs[4].base, 1000).status().code() ==
+        ErrorCode::kCorrupted);
   CHECK(find_stored(*later, kId, stored.refs[0].base, 0)->size() == 1);
 }
 
@@ -124,8 +130,10 @@ TEST_CASE("the chunk at a start offset is the one that has it, so all before it 
   Random random(2);
   Stored stored(random, 10, 4, true);
   const auto view = std::move(stored.store.read()).value();
-  CHECK(*chunk_key_at(*view, kId, stored.refs[6].base).value() == keys::chunk(kId, stored.refs[4].base));
-  CHECK(*chunk_key_at(*view, kId, stored.refs[8].base).value() == keys::chunk(kId, stored.refs[8].base));
+  CHECK(*chunk_key_at(*view, kId, stored.refs[6].base).value() ==
+        keys::chunk(kId, stored.refs[4].base));
+  CHECK(*chunk_key_at(*view, kId, stored.refs[8].base).value() ==
+        keys::chunk(kId, stored.refs[8].base));
   CHECK(last_stored_chunk(*view, kId)->size() == 2);
 }
 

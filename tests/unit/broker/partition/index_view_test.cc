@@ -1,8 +1,8 @@
 #include "broker/partition/index_view.h"
 
-#include <doctest/doctest.h>
-
 #include <map>
+
+#include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/chunk_reader.h"
@@ -119,7 +119,8 @@ class Harness {
   }
 
   std::map<Offset, BatchRef> everything_after(Offset offset) {
-    // Trimmed references are in the log too; the model forgot them, so a restart waits until none of them is unstored.
+    // Trimmed references are in the log too; the model forgot them, so a restart waits until none
+    // of them is unstored.
     return {model_.lower_bound(offset), model_.end()};
   }
 
@@ -139,9 +140,11 @@ class Harness {
     if (model_.empty()) {
       return;
     }
-    const auto time = static_cast<int64_t>(random_.below(static_cast<uint64_t>(last_.received_ms) + 1));
-    const auto expected = std::find_if(model_.begin(), model_.end(),
-                                       [&](const auto& pair) { return pair.second.received_ms >= time; });
+    const auto time =
+        static_cast<int64_t>(random_.below(static_cast<uint64_t>(last_.received_ms) + 1));
+    const auto expected = std::find_if(model_.begin(), model_.end(), [&](const auto& pair) {
+      return pair.second.received_ms >= time;
+    });
     auto found = view_.find_time(time, start_);
     if (!found.has_value()) {
       found = find_stored_time(*store_.read().value(), kId, start_, last_.end(), time).value();
@@ -164,7 +167,9 @@ class Harness {
   BatchRef last_;
 };
 
-TEST_CASE("the index in memory and store is one index, through checkpoints, failures, eviction, trims and restarts") {
+TEST_CASE(
+    "the index in memory and store is one index, through checkpoints, failures, eviction, trims "
+    "and restarts") {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     CAPTURE(seed);
     Harness harness(seed);

@@ -1,8 +1,8 @@
 #include "broker/partition/partition.h"
 
-#include <doctest/doctest.h>
-
 #include <limits>
+
+#include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/chunk_reader.h"

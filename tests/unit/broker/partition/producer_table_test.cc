@@ -24,7 +24,8 @@ format::BatchHeader batch_of(int64_t producer, int16_t epoch, int32_t sequence, 
 }
 
 // What a partition does with a batch.
-SequenceVerdict offer(ProducerTable& table, const format::BatchHeader& header, Offset base, uint64_t use) {
+SequenceVerdict offer(ProducerTable& table, const format::BatchHeader& header, Offset base,
+                      uint64_t use) {
   const SequenceVerdict verdict = table.judge(header);
   if (verdict.kind == Kind::kAccept) {
     table.accept(header, base, use);
@@ -60,7 +61,8 @@ TEST_CASE("a batch sent again within the window gets the offset it got first") {
   ProducerTable table;
   Offset base;
   for (int32_t i = 0; i < 8; ++i) {
-    CHECK(offer(table, batch_of(1, 0, i * 10, 10), base, static_cast<uint64_t>(i)).kind == Kind::kAccept);
+    CHECK(offer(table, batch_of(1, 0, i * 10, 10), base, static_cast<uint64_t>(i)).kind ==
+          Kind::kAccept);
     base = base + 10;
   }
   for (int32_t i = 3; i < 8; ++i) {
@@ -114,7 +116,9 @@ TEST_CASE("duplicates are known across the wrap") {
   CHECK(table.judge(batch_of(1, 0, near_end, 10)).kind == Kind::kDuplicate);
 }
 
-TEST_CASE("only so many producers are remembered, the one idle longest is forgotten, in memory and in the store") {
+TEST_CASE(
+    "only so many producers are remembered, the one idle longest is forgotten, in memory and in "
+    "the store") {
   ProducerTable table;
   kv::MemoryStore store;
   uint64_t use = 0;
@@ -148,8 +152,9 @@ TEST_CASE("a table read from the store judges and hashes like the one that was n
     kv::MemoryStore store;
     Offset base;
     for (uint64_t use = 1; use < 300; ++use) {
-      const auto header = batch_of(static_cast<int64_t>(random.between(1, 5)), static_cast<int16_t>(random.below(2)),
-                                   static_cast<int32_t>(random.below(12)), static_cast<uint32_t>(random.between(1, 4)));
+      const auto header = batch_of(
+          static_cast<int64_t>(random.between(1, 5)), static_cast<int16_t>(random.below(2)),
+          static_cast<int32_t>(random.below(12)), static_cast<uint32_t>(random.between(1, 4)));
       const SequenceVerdict expected = table.judge(header);
       const SequenceVerdict verdict = reloaded.judge(header);
       REQUIRE(verdict.kind == expected.kind);

@@ -10,10 +10,13 @@ namespace tidemark::partition {
 inline BatchRef next_ref(Random& random, const BatchRef& previous) {
   BatchRef ref;
   ref.base = previous.end();
-  ref.count = static_cast<uint32_t>(random.chance(1, 8) ? random.between(1, 65'536) : random.between(1, 3));
+  ref.count =
+      static_cast<uint32_t>(random.chance(1, 8) ? random.between(1, 65'536) : random.between(1, 3));
   ref.bytes = static_cast<uint32_t>(random.between(61, 1'000'000));
-  ref.position = previous.position + 8 * random.between(1, random.chance(1, 16) ? 1'000'000'000 : 100);
-  ref.received_ms = previous.received_ms + static_cast<int64_t>(random.chance(1, 3) ? random.below(50) : 0);
+  ref.position =
+      previous.position + 8 * random.between(1, random.chance(1, 16) ? 1'000'000'000 : 100);
+  ref.received_ms =
+      previous.received_ms + static_cast<int64_t>(random.chance(1, 3) ? random.below(50) : 0);
   return ref;
 }
 

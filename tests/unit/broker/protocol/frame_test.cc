@@ -38,8 +38,9 @@ std::vector<uint8_t> random_frame(Random& random, size_t payload_bytes) {
     payload.emplace_back(random_bytes(random, part));
     payload_bytes -= part;
   }
-  return flatten(make_frame(FrameType::kProduce, random.chance(1, 2), static_cast<uint16_t>(random.below(4)),
-                            random.next(), table.view(), std::move(payload)));
+  return flatten(make_frame(FrameType::kProduce, random.chance(1, 2),
+                            static_cast<uint16_t>(random.below(4)), random.next(), table.view(),
+                            std::move(payload)));
 }
 
 // Feeds in pieces of at most `piece` bytes (0: what prepare() offers).
@@ -62,7 +63,13 @@ std::vector<uint8_t> header_bytes(const FrameHeader& header) {
 }
 
 TEST_CASE("frame header: what is encoded is decoded") {
-  const FrameHeader header{.frame_bytes = 80, .version = 1, .reply = true, .type = 17, .shard = 3, .correlation = ~0ull - 4, .table_bytes = 13};
+  const FrameHeader header{.frame_bytes = 80,
+                           .version = 1,
+                           .reply = true,
+                           .type = 17,
+                           .shard = 3,
+                           .correlation = ~0ull - 4,
+                           .table_bytes = 13};
   const auto decoded = decode_frame_header(header_bytes(header), 1000);
   REQUIRE(decoded.ok());
   CHECK(decoded->frame_bytes == 80);
@@ -75,16 +82,23 @@ TEST_CASE("frame header: what is encoded is decoded") {
 }
 
 TEST_CASE("frame header: its bytes are as documented") {
-  const std::vector<uint8_t> bytes = header_bytes({.frame_bytes = 0x01020304, .version = 1, .reply = true, .type = 0x1011,
-                                                   .shard = 0x2021, .correlation = 0x3132333435363738, .table_bytes = 0x41});
-  const uint8_t expected[28] = {'T',  'D',  'M',  'K',  0x04, 0x03, 0x02, 0x01, 1,    1,    0x11, 0x10, 0x21, 0x20,
-                                0,    0,    0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31, 0x41, 0,    0,    0};
+  const std::vector<uint8_t> bytes = header_bytes({.frame_bytes = 0x01020304,
+                                                   .version = 1,
+                                                   .reply = true,
+                                                   .type = 0x1011,
+                                                   .shard = 0x2021,
+                                                   .correlation = 0x3132333435363738,
+                                                   .table_bytes = 0x41});
+  const uint8_t expected[28] = {'T',  'D',  'M',  'K',  0x04, 0x03, 0x02, 0x01, 1,    1,
+                                0x11, 0x10, 0x21, 0x20, 0,    0,    0x38, 0x37, 0x36, 0x35,
+                                0x34, 0x33, 0x32, 0x31, 0x41, 0,    0,    0};
   CHECK(std::equal(std::begin(expected), std::end(expected), bytes.begin()));
   CHECK(load_le<uint32_t>(bytes.data() + 28) == static_cast<uint32_t>(xxh3({bytes.data(), 28})));
 }
 
 TEST_CASE("frame header: every flipped bit is refused") {
-  const std::vector<uint8_t> good = header_bytes({.frame_bytes = 64, .type = 16, .shard = 1, .correlation = 7, .table_bytes = 20});
+  const std::vector<uint8_t> good = header_bytes(
+      {.frame_bytes = 64, .type = 16, .shard = 1, .correlation = 7, .table_bytes = 20});
   REQUIRE(decode_frame_header(good, 1000).ok());
   for (size_t bit = 0; bit < kFrameHeaderBytes * 8; ++bit) {
     std::vector<uint8_t> bad = good;
@@ -98,34 +112,44 @@ TEST_CASE("frame header: every flipped bit is refused") {
 
 TEST_CASE("frame header: sizes that cannot be are refused, with the limit named") {
   SUBCASE("2 GiB") {
-    const auto decoded = decode_frame_header(header_bytes({.frame_bytes = 0x8000'0000u}), limits::kFrameBytesMax);
+    const auto decoded =
+        decode_frame_header(header_bytes({.frame_bytes = 0x8000'0000u}), limits::kFrameBytesMax);
     REQUIRE(!decoded.ok());
     CHECK(decoded.error().code() == ErrorCode::kTooLarge);
-    CHECK(decoded.error().to_string().find(std::to_string(limits::kFrameBytesMax)) != std::string::npos);
+    CHECK(decoded.error().to_string().find(std::to_string(limits::kFrameBytesMax)) !=
+          std::string::npos);
   }
   SUBCASE("one over the limit") {
     CHECK(decode_frame_header(header_bytes({.frame_bytes = 1001}), 1001).ok());
-    CHECK(decode_frame_header(header_bytes({.frame_bytes = 1001}), 1000).error().code() == ErrorCode::kTooLarge);
+    CHECK(decode_frame_header(header_bytes({.frame_bytes = 1001}), 1000).error().code() ==
+          ErrorCode::kTooLarge);
   }
   SUBCASE("smaller than its header") {
-    CHECK(decode_frame_header(header_bytes({.frame_bytes = 31}), 1000).error().code() == ErrorCode::kMalformed);
+    CHECK(decode_frame_header(header_bytes({.frame_bytes = 31}), 1000).error().code() ==
+          ErrorCode::kMalformed);
   }
   SUBCASE("table does not fit, also with its padding") {
     CHECK(decode_frame_header(header_bytes({.frame_bytes = 40, .table_bytes = 8}), 1000).ok());
-    CHECK(decode_frame_header(header_bytes({.frame_bytes = 40, .table_bytes = 9}), 1000).error().code() ==
-          ErrorCode::kMalformed);
-    CHECK(decode_frame_header(header_bytes({.frame_bytes = 36, .table_bytes = 4}), 1000).error().code() ==
-          ErrorCode::kMalformed);
-    CHECK(decode_frame_header(header_bytes({.frame_bytes = 40, .table_bytes = 0xFFFF'FFFF}), 1000).error().code() ==
-          ErrorCode::kMalformed);
+    CHECK(decode_frame_header(header_bytes({.frame_bytes = 40, .table_bytes = 9}), 1000)
+              .error()
+              .code() == ErrorCode::kMalformed);
+    CHECK(decode_frame_header(header_bytes({.frame_bytes = 36, .table_bytes = 4}), 1000)
+              .error()
+              .code() == ErrorCode::kMalformed);
+    CHECK(decode_frame_header(header_bytes({.frame_bytes = 40, .table_bytes = 0xFFFF'FFFF}), 1000)
+              .error()
+              .code() == ErrorCode::kMalformed);
   }
   SUBCASE("cut") {
     const std::vector<uint8_t> whole = header_bytes({.frame_bytes = 32});
-    CHECK(decode_frame_header(ByteView(whole).first(31), 1000).error().code() == ErrorCode::kMalformed);
+    CHECK(decode_frame_header(ByteView(whole).first(31), 1000).error().code() ==
+          ErrorCode::kMalformed);
   }
 }
 
-TEST_CASE("frame header: another version passes, with bits that version may use; ours must not have them") {
+TEST_CASE(
+    "frame header: another version passes, with bits that version may use; ours must not have "
+    "them") {
   std::vector<uint8_t> bytes = header_bytes({.frame_bytes = 32, .version = 9, .type = 999});
   bytes[9] = 0x82;
   store_le<uint32_t>(bytes.data() + 28, static_cast<uint32_t>(xxh3({bytes.data(), 28})));
@@ -145,11 +169,13 @@ TEST_CASE("frame parser: any cut of the stream gives the same frames") {
     std::vector<uint8_t> stream;
     for (int i = 0; i < 20; ++i) {
       // Around the sizes where a frame stays in the staging block, fills it, or gets its own block.
-      const size_t sizes[] = {0, random.below(300), random.below(20'000), 65'000 + random.below(1'500), random.below(400'000)};
+      const size_t sizes[] = {0, random.below(300), random.below(20'000),
+                              65'000 + random.below(1'500), random.below(400'000)};
       sent.push_back(random_frame(random, sizes[random.below(5)]));
       stream.insert(stream.end(), sent.back().begin(), sent.back().end());
     }
-    // Whole pieces, small pieces, and one odd size; single bytes only for the first part of the stream.
+    // Whole pieces, small pieces, and one odd size; single bytes only for the first part of the
+    // stream.
     for (const size_t piece : {size_t{0}, size_t{1} + random.below(5'000), size_t{65'536}}) {
       CAPTURE(piece);
       FrameParser parser(limits::kFrameBytesMax);
@@ -158,7 +184,8 @@ TEST_CASE("frame parser: any cut of the stream gives the same frames") {
       CHECK(!parser.mid_frame());
       REQUIRE(frames.size() == sent.size());
       for (size_t i = 0; i < frames.size(); ++i) {
-        CHECK(std::equal(frames[i].bytes.view().begin(), frames[i].bytes.view().end(), sent[i].begin(), sent[i].end()));
+        CHECK(std::equal(frames[i].bytes.view().begin(), frames[i].bytes.view().end(),
+                         sent[i].begin(), sent[i].end()));
         const size_t table = (frames[i].header.table_bytes + 7u) & ~7u;
         CHECK(frames[i].payload().size() == sent[i].size() - kFrameHeaderBytes - table);
       }
@@ -192,7 +219,8 @@ TEST_CASE("frame parser: damage after good frames gives the good ones and the er
   const Status status = feed(parser, stream, 0, frames);
   CHECK(status.code() == ErrorCode::kTooLarge);
   CHECK(frames.size() == 1);
-  // Nothing was set aside for the frame that was claimed: the room offered is what is left of the staging block.
+  // Nothing was set aside for the frame that was claimed: the room offered is what is left of the
+  // staging block.
   CHECK(parser.prepare().size() < 65'536);
 }
 
@@ -217,7 +245,8 @@ TEST_CASE("make_frame: table is padded with zeros, payload follows") {
   const std::vector<uint8_t> bytes = flatten(frame);
   REQUIRE(bytes.size() == frame.bytes());
   REQUIRE(bytes.size() == 32 + 8 + 11);
-  CHECK(std::vector<uint8_t>(bytes.begin() + 32, bytes.begin() + 40) == std::vector<uint8_t>{1, 2, 3, 0, 0, 0, 0, 0});
+  CHECK(std::vector<uint8_t>(bytes.begin() + 32, bytes.begin() + 40) ==
+        std::vector<uint8_t>{1, 2, 3, 0, 0, 0, 0, 0});
   CHECK(as_text(ByteView(bytes).subspan(40)) == "helloworld!");
 }
 

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include "log/base/limits.h"
 #include "log/base/random.h"
 
 namespace tidemark::protocol {
@@ -39,7 +40,8 @@ TEST_CASE("errors: an ok status is left out, others arrive as they are") {
 
 TEST_CASE("errors: a number of a newer peer becomes internal") {
   flatbuffers::FlatBufferBuilder builder;
-  builder.Finish(fbs::CreateErrorReply(builder, fbs::CreateError(builder, 60'000, builder.CreateString("new"))));
+  builder.Finish(fbs::CreateErrorReply(
+      builder, fbs::CreateError(builder, 60'000, builder.CreateString("new"))));
   const auto table = read_table<fbs::ErrorReply>(finished(builder), "Error");
   REQUIRE(table.ok());
   CHECK(to_status((*table)->error()).code() == ErrorCode::kInternal);
@@ -86,11 +88,12 @@ TEST_CASE("read_table: cut and damaged tables are refused by name or read within
 TEST_CASE("read_table: very many tables are refused") {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::ProducePart>> parts;
-  for (uint32_t i = 0; i < 20'000; ++i) {
+  for (uint32_t i = 0; i < limits::kTablesPerFrameMax + 1; ++i) {
     parts.push_back(fbs::CreateProducePart(builder, i, 0, 1));
   }
   builder.Finish(fbs::CreateProduce(builder, builder.CreateVector(parts)));
-  CHECK(read_table<fbs::Produce>(finished(builder), "Produce").error().code() == ErrorCode::kMalformed);
+  CHECK(read_table<fbs::Produce>(finished(builder), "Produce").error().code() ==
+        ErrorCode::kMalformed);
 }
 
 }  // namespace

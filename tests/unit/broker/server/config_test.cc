@@ -11,7 +11,9 @@
 namespace tidemark::broker {
 namespace {
 
-Status apply_text(Config& config, std::string_view toml) { return apply_config_text(config, toml, "test.toml"); }
+Status apply_text(Config& config, std::string_view toml) {
+  return apply_config_text(config, toml, "test.toml");
+}
 
 bool mentions(const Status& status, std::string_view text) {
   return status.context().find(text) != std::string_view::npos;
@@ -45,7 +47,9 @@ TEST_CASE("a document sets what it names and leaves the rest") {
 
 TEST_CASE("what is printed sets the same configuration") {
   Config config;
-  REQUIRE(apply_text(config, "data-dir = \"a \\\"b\\\\c\\t\\u0007\"\nsegment-bytes = 5242881\nloops = 3").ok());
+  REQUIRE(apply_text(config,
+                     "data-dir = \"a \\\"b\\\\c\\t\\u0007\"\nsegment-bytes = 5242881\nloops = 3")
+              .ok());
   Config again;
   const Status status = apply_text(again, to_toml(config));
   REQUIRE_MESSAGE(status.ok(), status.to_string());
@@ -93,6 +97,7 @@ TEST_CASE("errors name file, line, key, value and what is allowed") {
       {"write-buffer-bytes = 99999999999999999999", {"test.toml:1"}},
       {"tail-cache-bytes = \"99999999999GiB\"", {"tail-cache-bytes"}},
   };
+
   for (const auto& one : cases) {
     CAPTURE(one.toml);
     Config config;
@@ -118,11 +123,13 @@ TEST_CASE("sizes and times") {
   CHECK(*parse_bytes("0") == 0);
   CHECK(*parse_bytes("1KiB") == 1024);
   CHECK(*parse_bytes("3GiB") == 3ull << 30);
-  for (const std::string_view text : {"", "KiB", "1 KiB", "1kb", "-1", "1.5MiB", "0x10", "99999999999999999999", "17179869184GiB"}) {
+  for (const std::string_view text : {"", "KiB", "1 KiB", "1kb", "-1", "1.5MiB", "0x10",
+                                      "99999999999999999999", "17179869184GiB"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_bytes(text).ok());
   }
-  for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, uint64_t{1023}, uint64_t{1024}, uint64_t{1} << 40, UINT64_MAX}) {
+  for (const uint64_t bytes :
+       {uint64_t{0}, uint64_t{1}, uint64_t{1023}, uint64_t{1024}, uint64_t{1} << 40, UINT64_MAX}) {
     CHECK(*parse_bytes(format_bytes(bytes)) == bytes);
   }
   CHECK(*parse_milliseconds("2h") == 7'200'000);
@@ -156,8 +163,8 @@ TEST_CASE("a file is read with its name in the errors, a huge or missing one is 
   CHECK(config.loops == 2);
   const Status bad = apply_config_file(config, fs, write("bad.toml", "loops = 2\nloop = 3\n"));
   CHECK(mentions(bad, "bad.toml:2"));
-  CHECK(apply_config_file(config, fs, write("huge.toml", std::string(kConfigFileBytesMax + 1, '#'))).code() ==
-        ErrorCode::kTooLarge);
+  CHECK(apply_config_file(config, fs, write("huge.toml", std::string(kConfigFileBytesMax + 1, '#')))
+            .code() == ErrorCode::kTooLarge);
 }
 
 }  // namespace

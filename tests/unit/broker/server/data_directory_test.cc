@@ -98,7 +98,8 @@ TEST_CASE("shards without an identity are not taken over") {
 }
 
 TEST_CASE("text and identity are the same thing") {
-  for (const Identity& identity : {Identity{1, NodeId{1}, 1}, Identity{UINT64_MAX, NodeId{77}, 256}}) {
+  for (const Identity& identity :
+       {Identity{1, NodeId{1}, 1}, Identity{UINT64_MAX, NodeId{77}, 256}}) {
     const auto parsed = identity_from_text(identity_to_text(identity), "x");
     REQUIRE(parsed.ok());
     CHECK(*parsed == identity);
@@ -113,6 +114,7 @@ TEST_CASE("a damaged identity is named with its line") {
     text.replace(text.find(from), from.size(), to);
     return text;
   };
+
   const struct {
     std::string text;
     ErrorCode code;
@@ -127,12 +129,14 @@ TEST_CASE("a damaged identity is named with its line") {
       {replaced("0000000000000005", "0000000000000000"), ErrorCode::kCorrupted, "needs format"},
       {replaced("format = 1", "format = 2"), ErrorCode::kUnsupportedVersion, "data format 2"},
   };
+
   for (const auto& one : cases) {
     CAPTURE(one.text);
     const auto parsed = identity_from_text(one.text, "p");
     REQUIRE_FALSE(parsed.ok());
     CHECK(parsed.error().code() == one.code);
-    CHECK_MESSAGE(parsed.error().context().find(one.named) != std::string_view::npos, parsed.error().context());
+    CHECK_MESSAGE(parsed.error().context().find(one.named) != std::string_view::npos,
+                  parsed.error().context());
   }
   // A later version of this broker may write more keys of the same format.
   CHECK(identity_from_text(good + "later = \"x\"\n", "p").ok());

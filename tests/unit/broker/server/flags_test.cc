@@ -37,7 +37,8 @@ TEST_CASE("without flags the defaults run") {
 TEST_CASE("a flag beats the file, the file beats the default") {
   testing::TempDirectory directory;
   const std::string file = config_file(directory, "loops = 3\nshards = 6\n");
-  const Invocation invocation = invoke({"--loops", "5", "--config", file.c_str(), "--segment-bytes=8MiB"});
+  const Invocation invocation =
+      invoke({"--loops", "5", "--config", file.c_str(), "--segment-bytes=8MiB"});
   REQUIRE_MESSAGE(invocation.action == Invocation::Action::kRun, invocation.error);
   CHECK(invocation.config.loops == 5);
   CHECK(invocation.config.shards == 6);
@@ -63,6 +64,7 @@ TEST_CASE("wrong usage exits with 2 and says what is wrong") {
       {{"--loops"}, "loops"},
       {{"--loops", "2", "--loops", "3"}, "loops"},
   };
+
   for (const auto& one : cases) {
     CAPTURE(one.named);
     const Invocation invocation = invoke(one.arguments);

@@ -22,7 +22,8 @@ BrokerReport two_loops() {
     LoopReport& one = report.loops.emplace_back();
     one.loop = loop;
     one.connections.frames_in = 100 + loop;
-    for (uint16_t shard = static_cast<uint16_t>(loop); shard < 4; shard = static_cast<uint16_t>(shard + 2)) {
+    for (uint16_t shard = static_cast<uint16_t>(loop); shard < 4;
+         shard = static_cast<uint16_t>(shard + 2)) {
       ShardReport& entry = one.shards.emplace_back();
       entry.ready = true;
       entry.stats.shard = shard;
@@ -36,7 +37,8 @@ BrokerReport two_loops() {
 TEST_CASE("numbers carry shard and loop") {
   const std::string text = to_prometheus(two_loops());
   for (const std::string line : {
-           "tidemark_build_info{version=\"1.2.3\",fsync=\"interval:100\",cluster_id=\"99\",node_id=\"1\"} 1\n",
+           "tidemark_build_info{version=\"1.2.3\",fsync=\"interval:100\",cluster_id=\"99\",node_id="
+           "\"1\"} 1\n",
            "tidemark_messages_in_total{shard=\"3\"} 3000\n",
            "tidemark_shard_ready{shard=\"0\"} 1\n",
            "tidemark_log_sync_seconds_total{shard=\"2\"} 1.5\n",

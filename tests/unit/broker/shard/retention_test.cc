@@ -1,7 +1,7 @@
-#include <doctest/doctest.h>
-
 #include <limits>
 #include <set>
+
+#include <doctest/doctest.h>
 
 #include "tests/unit/broker/shard/shard_harness.h"
 
@@ -77,7 +77,8 @@ TEST_CASE("cold partitions are trimmed through the store, step by step, to the s
   CHECK(harness.core->views().hash() == hash);
 }
 
-TEST_CASE("everything goes, while more is on its way: the new batches hold their place in the log") {
+TEST_CASE(
+    "everything goes, while more is on its way: the new batches hold their place in the log") {
   ShardHarness harness;
   harness.open_partitions(1, 60'000);
   harness.produce(kPartition, build_batch_of(1, 10));
@@ -110,7 +111,8 @@ TEST_CASE("with more cold partitions than may be walked at a time every one has 
   harness.open_partitions(count, 3'600'000);
   // Enough batches that the first chunk is full and leaves memory.
   for (uint32_t i = 0; i < count; ++i) {
-    std::vector<testing::ProduceInput> parts(130, {{TopicId{1}, PartitionIndex{i}}, build_batch_of(1, 1)});
+    std::vector<testing::ProduceInput> parts(
+        130, {{TopicId{1}, PartitionIndex{i}}, build_batch_of(1, 1)});
     for (int k = 0; k < 4; ++k) {
       harness.receive(testing::produce_request(parts));
       harness.settle();
@@ -121,7 +123,8 @@ TEST_CASE("with more cold partitions than may be walked at a time every one has 
   for (int i = 0; i < 4; ++i) {
     round(harness);
   }
-  const std::set<PartitionId> looked_at(harness.source.trims_planned.begin(), harness.source.trims_planned.end());
+  const std::set<PartitionId> looked_at(harness.source.trims_planned.begin(),
+                                        harness.source.trims_planned.end());
   CHECK(looked_at.size() == count);
 }
 

@@ -1,4 +1,5 @@
-// A shard on fakes: its log commits when the test says so, cold reads finish when the test says so, time stands still.
+// A shard on fakes: its log commits when the test says so, cold reads finish when the test says so,
+// time stands still.
 #pragma once
 
 #include <string>
@@ -53,7 +54,8 @@ class ShardHarness {
   }
 
   void receive(const protocol::Frame& frame, uint64_t connection = 1) {
-    const ReplyTo to{0, connection, frame.header.correlation, static_cast<protocol::FrameType>(frame.header.type)};
+    const ReplyTo to{0, connection, frame.header.correlation,
+                     static_cast<protocol::FrameType>(frame.header.type)};
     core->receive(to, frame, now);
   }
 
@@ -77,18 +79,22 @@ class ShardHarness {
     return testing::read_produce_reply(ask(testing::produce_request({&part, 1}))).at(0);
   }
 
-  testing::FetchPartResult fetch(PartitionId partition, uint64_t offset, testing::FetchLimits bounds = {}) {
+  testing::FetchPartResult fetch(PartitionId partition, uint64_t offset,
+                                 testing::FetchLimits bounds = {}) {
     start_fetch(partition, offset, bounds);
     source.run_all();
     return take_fetch().at(0);
   }
 
-  void start_fetch(PartitionId partition, uint64_t offset, testing::FetchLimits bounds, uint64_t connection = 1) {
+  void start_fetch(PartitionId partition, uint64_t offset, testing::FetchLimits bounds,
+                   uint64_t connection = 1) {
     const testing::FetchInput part{partition, Offset{offset}};
     receive(testing::fetch_request({&part, 1}, bounds), connection);
   }
 
-  std::vector<testing::FetchPartResult> take_fetch() { return testing::read_fetch_reply(outbox.take()); }
+  std::vector<testing::FetchPartResult> take_fetch() {
+    return testing::read_fetch_reply(outbox.take());
+  }
 
   void advance_ms(int64_t ms) {
     now.monotonic.ns += ms * 1'000'000;

@@ -27,7 +27,8 @@ uint64_t open_fetches(const Shard& shard) {
   return stats.fetch_waiters;
 }
 
-// --- produce ------------------------------------------------------------------------------------------------------------
+// --- produce
+// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("produce is answered when its entry is committed, with dense offsets") {
   ShardHarness harness;
@@ -96,10 +97,12 @@ TEST_CASE("a gap in the sequence, an older epoch and an unknown producer are ref
   const Status gap = harness.produce(kPartition, build_batch_of(1, 10, producer(5, 7, 1))).status;
   CHECK(gap.code() == ErrorCode::kOutOfOrderSequence);
   CHECK(gap.context() == "expected sequence 1");
-  CHECK(harness.produce(kPartition, build_batch_of(1, 10, producer(5, 1, 0))).status.code() == ErrorCode::kFenced);
+  CHECK(harness.produce(kPartition, build_batch_of(1, 10, producer(5, 1, 0))).status.code() ==
+        ErrorCode::kFenced);
 }
 
-TEST_CASE("over the write buffer produce is refused as overloaded, and taken again when room is made") {
+TEST_CASE(
+    "over the write buffer produce is refused as overloaded, and taken again when room is made") {
   ShardHarness harness;
   harness.options.write_buffer_bytes = 3000;
   harness.restart();
@@ -117,6 +120,19 @@ TEST_CASE("over the write buffer produce is refused as overloaded, and taken aga
   CHECK(harness.outbox.replies.size() == 2);
   harness.outbox.replies.clear();
   CHECK(harness.produce(kPartition, build_batch_of(1, 1000)).base == Offset{2});
+}
+
+TEST_CASE("a batch larger than the whole write buffer is taken when nothing else is in it") {
+  ShardHarness harness;
+  harness.options.write_buffer_bytes = 3000;
+  harness.restart();
+  harness.open_partitions(1);
+  const std::vector<ProduceInput> parts = {{kPartition, build_batch_of(1, 5000)},
+                                           {kPartition, build_batch_of(1, 10)}};
+  const auto results = testing::read_produce_reply(harness.ask(testing::produce_request(parts)));
+  CHECK(results[0].base == Offset{0});
+  CHECK(results[1].status.code() == ErrorCode::kOverloaded);
+  CHECK(harness.produce(kPartition, build_batch_of(1, 5000)).base == Offset{1});
 }
 
 TEST_CASE("a full disk refuses with a time to come back, and frees the buffer") {
@@ -139,7 +155,8 @@ TEST_CASE("not the leader, and read-only after a storage failure, are said so") 
   harness.open_partitions(1);
   harness.consensus.set_role(replica::Role::kFollower);
   CHECK(harness.produce(kPartition, build_batch_of(1, 10)).status.code() == ErrorCode::kNotLeader);
-  CHECK(testing::error_of(harness.ask(testing::init_producer_request())).code() == ErrorCode::kNotLeader);
+  CHECK(testing::error_of(harness.ask(testing::init_producer_request())).code() ==
+        ErrorCode::kNotLeader);
   harness.consensus.set_role(replica::Role::kLeader);
   CHECK(harness.produce(kPartition, build_batch_of(1, 10)).status.ok());
   harness.consensus.fail_with(Status(ErrorCode::kIoError, "sync of segment 4"));
@@ -156,7 +173,8 @@ TEST_CASE("what was proposed when leadership or the disk was lost has an unknown
   harness.receive(testing::produce_request({&part, 1}));
   harness.core->flush(harness.now);
   harness.consensus.set_role(replica::Role::kFollower);
-  CHECK(testing::read_produce_reply(harness.outbox.take()).at(0).status.code() == ErrorCode::kOutcomeUnknown);
+  CHECK(testing::read_produce_reply(harness.outbox.take()).at(0).status.code() ==
+        ErrorCode::kOutcomeUnknown);
   harness.consensus.set_role(replica::Role::kLeader);
   harness.consensus.commit_all();  // it was committed after all: nobody is told twice
   CHECK(harness.outbox.replies.empty());
@@ -166,11 +184,13 @@ TEST_CASE("what was proposed when leadership or the disk was lost has an unknown
   harness.core->flush(harness.now);
   harness.consensus.fail_with(Status(ErrorCode::kIoError, "test"));
   harness.core->tick(harness.now);
-  CHECK(testing::read_produce_reply(harness.outbox.take()).at(0).status.code() == ErrorCode::kOutcomeUnknown);
+  CHECK(testing::read_produce_reply(harness.outbox.take()).at(0).status.code() ==
+        ErrorCode::kOutcomeUnknown);
   CHECK(harness.core->drained());
 }
 
-TEST_CASE("a batch over the limit, a damaged one and a transactional one are refused, the others stay") {
+TEST_CASE(
+    "a batch over the limit, a damaged one and a transactional one are refused, the others stay") {
   ShardHarness harness;
   harness.open_partitions(1);
   Buffer large(limits::kBatchBytesMax + 1);
@@ -180,7 +200,8 @@ TEST_CASE("a batch over the limit, a damaged one and a transactional one are ref
   CHECK(status.context().find(std::to_string(limits::kBatchBytesMax)) != std::string_view::npos);
   Buffer damaged = Buffer::copy_of(build_batch_of(1, 100).view());
   damaged.data()[damaged.size() - 1] ^= 1;
-  CHECK(harness.produce(kPartition, SharedBytes(std::move(damaged))).status.code() == ErrorCode::kCorrupted);
+  CHECK(harness.produce(kPartition, SharedBytes(std::move(damaged))).status.code() ==
+        ErrorCode::kCorrupted);
   CHECK(harness.produce(kPartition, build_batch_of(1, limits::kMessageBytesMax)).base == Offset{0});
   CHECK(harness.core->views().find(kPartition)->end() == Offset{1});
 }
@@ -188,13 +209,15 @@ TEST_CASE("a batch over the limit, a damaged one and a transactional one are ref
 TEST_CASE("a produce request whose lengths do not add up, or without parts, is refused whole") {
   ShardHarness harness;
   harness.open_partitions(1);
-  CHECK(testing::error_of(harness.ask(testing::produce_request({}))).code() == ErrorCode::kInvalidArgument);
+  CHECK(testing::error_of(harness.ask(testing::produce_request({}))).code() ==
+        ErrorCode::kInvalidArgument);
   flatbuffers::FlatBufferBuilder builder;
   const auto part = protocol::fbs::CreateProducePart(builder, 1, 0, 0xFFFFFFFF);
   const auto parts = builder.CreateVector(&part, 1);
   builder.Finish(protocol::fbs::CreateProduce(builder, parts));
-  const auto frame = testing::to_frame(protocol::make_frame(protocol::FrameType::kProduce, false, protocol::kNoShard, 1,
-                                                            protocol::finished(builder), {build_batch_of(1, 10)}));
+  const auto frame = testing::to_frame(
+      protocol::make_frame(protocol::FrameType::kProduce, false, protocol::kNoShard, 1,
+                           protocol::finished(builder), {build_batch_of(1, 10)}));
   CHECK(testing::error_of(harness.ask(frame)).code() == ErrorCode::kMalformed);
 }
 
@@ -202,7 +225,8 @@ TEST_CASE("largest batches go into entries of their own, within the bound of an 
   ShardHarness harness;
   harness.open_partitions(1);
   const SharedBytes batch = build_batch_of(1, limits::kMessageBytesMax);
-  const std::vector<ProduceInput> parts = {{kPartition, batch}, {kPartition, batch}, {kPartition, batch}};
+  const std::vector<ProduceInput> parts = {
+      {kPartition, batch}, {kPartition, batch}, {kPartition, batch}};
   const auto results = testing::read_produce_reply(harness.ask(testing::produce_request(parts)));
   CHECK(results[2].base == Offset{2});
   for (const auto& entry : harness.consensus.log) {
@@ -213,7 +237,8 @@ TEST_CASE("largest batches go into entries of their own, within the bound of an 
 TEST_CASE("producer ids are given once each, also across a restart") {
   ShardHarness harness;
   const auto next = [&] {
-    return testing::read_reply<protocol::fbs::InitProducerReply>(harness.ask(testing::init_producer_request()))
+    return testing::read_reply<protocol::fbs::InitProducerReply>(
+               harness.ask(testing::init_producer_request()))
         .producer_id();
   };
   CHECK(next() == 1);
@@ -221,7 +246,8 @@ TEST_CASE("producer ids are given once each, also across a restart") {
   harness.restart();
   CHECK(next() == 3);
   ShardHarness second(1, 2);
-  CHECK(testing::error_of(second.ask(testing::init_producer_request())).code() == ErrorCode::kWrongShard);
+  CHECK(testing::error_of(second.ask(testing::init_producer_request())).code() ==
+        ErrorCode::kWrongShard);
 }
 
 TEST_CASE("log time does not go back with the wall clock") {
@@ -234,7 +260,8 @@ TEST_CASE("log time does not go back with the wall clock") {
   CHECK(harness.produce(kPartition, build_batch_of(1, 10)).received_ms == first);
 }
 
-// --- fetch --------------------------------------------------------------------------------------------------------------
+// --- fetch
+// --------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("fetch gives whole batches with their offsets stamped, and where to go on") {
   ShardHarness harness;
@@ -265,14 +292,17 @@ TEST_CASE("bytes_max cuts between batches, and one batch always comes") {
   CHECK(harness.fetch(kPartition, 0, {0, 1, 10}).batches == 1);
   CHECK(harness.fetch(kPartition, 0, {0, 1, 2500}).batches == 2);
   CHECK(harness.fetch(kPartition, 3, {0, 1, 2500}).next == Offset{4});
-  // The bound is of the whole reply; a part that got nothing is to be asked for again at the same offset.
-  const std::vector<FetchInput> parts = {{kPartition, Offset{0}, 100'000}, {kOther, Offset{1}, 100'000}};
+  // The bound is of the whole reply; a part that got nothing is to be asked for again at the same
+  // offset.
+  const std::vector<FetchInput> parts = {{kPartition, Offset{0}, 100'000},
+                                         {kOther, Offset{1}, 100'000}};
   harness.receive(testing::fetch_request(parts, {0, 1, 3300}));
   auto results = harness.take_fetch();
   CHECK(results[0].batches == 3);
   CHECK(results[1].batches == 0);
   CHECK(results[1].next == Offset{1});
-  const std::vector<FetchInput> bounded = {{kPartition, Offset{0}, 1100}, {kOther, Offset{1}, 100'000}};
+  const std::vector<FetchInput> bounded = {{kPartition, Offset{0}, 1100},
+                                           {kOther, Offset{1}, 100'000}};
   harness.receive(testing::fetch_request(bounded, {0, 1, 4300}));
   results = harness.take_fetch();
   CHECK(results[0].batches == 1);
@@ -343,7 +373,8 @@ TEST_CASE("the connection of a long poll closes: nothing is kept of it") {
   CHECK(harness.outbox.replies.front().to.connection == 6);
 }
 
-// Fills partition 0 with `batches` batches of one message, checkpointed and out of memory as far as that goes.
+// Fills partition 0 with `batches` batches of one message, checkpointed and out of memory as far as
+// that goes.
 void fill_cold(ShardHarness& harness, int batches) {
   for (int i = 0; i < batches; ++i) {
     const std::vector<std::string> values = {"m" + std::to_string(i)};
@@ -393,8 +424,10 @@ TEST_CASE("a failed look-up is the error of its part only, and sends nobody back
   harness.produce(kOther, build_batch_of(1, 10));
   fill_cold(harness, 1100);
   harness.source.find_failure = Status(ErrorCode::kIoError, "test");
-  // The first part's bytes are not in memory either, the last one's look-up comes after the failed one.
-  const std::vector<FetchInput> parts = {{kOther, Offset{0}}, {kPartition, Offset{7}, 100}, {kPartition, Offset{9}, 100}};
+  // The first part's bytes are not in memory either, the last one's look-up comes after the failed
+  // one.
+  const std::vector<FetchInput> parts = {
+      {kOther, Offset{0}}, {kPartition, Offset{7}, 100}, {kPartition, Offset{9}, 100}};
   harness.receive(testing::fetch_request(parts));
   harness.source.run_all();
   const auto results = harness.take_fetch();
@@ -458,7 +491,8 @@ TEST_CASE("stopping: new requests are refused, accepted ones are answered") {
   CHECK(harness.core->drained());
 }
 
-// --- offsets by time, description ---------------------------------------------------------------------------------------
+// --- offsets by time, description
+// ---------------------------------------------------------------------------------------
 
 struct FoundOffset {
   Status status;
@@ -527,15 +561,16 @@ TEST_CASE("describe tells offsets and sizes of the partitions that are asked for
 
 TEST_CASE("a request that no shard answers, or whose table does not verify, gets an error frame") {
   ShardHarness harness;
-  const auto hello = testing::to_frame(
-      protocol::make_frame(protocol::FrameType::kHello, false, protocol::kNoShard, 3, as_bytes("")));
+  const auto hello = testing::to_frame(protocol::make_frame(protocol::FrameType::kHello, false,
+                                                            protocol::kNoShard, 3, as_bytes("")));
   CHECK(testing::error_of(harness.ask(hello)).code() == ErrorCode::kUnsupportedType);
   for (const auto type :
-       {protocol::FrameType::kProduce, protocol::FrameType::kFetch, protocol::FrameType::kListOffsets,
-        protocol::FrameType::kPartitionDescribe, protocol::FrameType::kMetadata, protocol::FrameType::kTopicCreate,
+       {protocol::FrameType::kProduce, protocol::FrameType::kFetch,
+        protocol::FrameType::kListOffsets, protocol::FrameType::kPartitionDescribe,
+        protocol::FrameType::kMetadata, protocol::FrameType::kTopicCreate,
         protocol::FrameType::kTopicAlter, protocol::FrameType::kTopicDelete}) {
-    const auto frame =
-        testing::to_frame(protocol::make_frame(type, false, protocol::kNoShard, 3, as_bytes("not a table at all")));
+    const auto frame = testing::to_frame(
+        protocol::make_frame(type, false, protocol::kNoShard, 3, as_bytes("not a table at all")));
     CHECK(testing::error_of(harness.ask(frame)).code() == ErrorCode::kMalformed);
   }
 }

@@ -11,7 +11,8 @@
 namespace tidemark::shard {
 namespace {
 
-// What the jobs of a test report. Wakes are counted in a semaphore, so the owner sleeps until there is something.
+// What the jobs of a test report. Wakes are counted in a semaphore, so the owner sleeps until there
+// is something.
 struct Record {
   std::counting_semaphore<> wakes{0};
   std::atomic<int> run{0};
@@ -42,7 +43,8 @@ class CountingJob final : public Job {
   }
 
   void finish() override {
-    record_.on_owner = record_.on_owner && ran_elsewhere_ && std::this_thread::get_id() == record_.owner;
+    record_.on_owner =
+        record_.on_owner && ran_elsewhere_ && std::this_thread::get_id() == record_.owner;
     record_.finished.push_back(number_);
   }
 
@@ -62,7 +64,8 @@ void finish_all(ThreadExecutor& executor, Record& record) {
 
 TEST_CASE("one worker runs and finishes jobs in order, also beyond its queue") {
   Record record;
-  ThreadExecutor executor({.name = "test", .jobs_in_flight_max = 4}, [&record] { record.wakes.release(); });
+  ThreadExecutor executor({.name = "test", .jobs_in_flight_max = 4},
+                          [&record] { record.wakes.release(); });
   for (int i = 0; i < 100; ++i) {
     executor.submit(std::make_unique<CountingJob>(record, i));
   }
@@ -100,7 +103,8 @@ TEST_CASE("a pool is not held up by one slow job") {
 TEST_CASE("destruction runs what was submitted and finishes nothing") {
   Record record;
   {
-    ThreadExecutor executor({.name = "test", .jobs_in_flight_max = 2}, [&record] { record.wakes.release(); });
+    ThreadExecutor executor({.name = "test", .jobs_in_flight_max = 2},
+                            [&record] { record.wakes.release(); });
     for (int i = 0; i < 20; ++i) {
       executor.submit(std::make_unique<CountingJob>(record, i));
     }
@@ -113,7 +117,8 @@ TEST_CASE("destruction runs what was submitted and finishes nothing") {
 // Submits its successor from finish(), as the disk worker's group commit does.
 class ChainJob final : public Job {
  public:
-  ChainJob(ThreadExecutor& executor, int left, int& finished) : executor_(executor), left_(left), finished_(finished) {}
+  ChainJob(ThreadExecutor& executor, int left, int& finished)
+      : executor_(executor), left_(left), finished_(finished) {}
 
   void run() override {}
 
@@ -132,7 +137,8 @@ class ChainJob final : public Job {
 
 TEST_CASE("a job may submit another when it finishes") {
   Record record;
-  ThreadExecutor executor({.name = "chain", .jobs_in_flight_max = 1}, [&record] { record.wakes.release(); });
+  ThreadExecutor executor({.name = "chain", .jobs_in_flight_max = 1},
+                          [&record] { record.wakes.release(); });
   int finished = 0;
   executor.submit(std::make_unique<ChainJob>(executor, 50, finished));
   finish_all(executor, record);

@@ -1,7 +1,7 @@
 // Topics across shards: requests to the metadata shard, mail to the others, crashes in between.
-#include <doctest/doctest.h>
-
 #include <deque>
+
+#include <doctest/doctest.h>
 
 #include "tests/unit/broker/shard/shard_harness.h"
 
@@ -96,10 +96,13 @@ TEST_CASE("a topic is created when both shards have opened its partitions") {
 
 TEST_CASE("bad names, counts and settings are refused, the metadata shard alone answers") {
   TwoShards shards;
-  const auto code = [&](const protocol::Frame& request) { return testing::error_of(shards.ask(request)).code(); };
+  const auto code = [&](const protocol::Frame& request) {
+    return testing::error_of(shards.ask(request)).code();
+  };
   CHECK(code(testing::topic_create_request({"a/b", 1})) == ErrorCode::kInvalidArgument);
   CHECK(code(testing::topic_create_request({"t", 0})) == ErrorCode::kInvalidArgument);
-  CHECK(code(testing::topic_create_request({"t", limits::kPartitionsPerTopicMax + 1})) == ErrorCode::kInvalidArgument);
+  CHECK(code(testing::topic_create_request({"t", limits::kPartitionsPerTopicMax + 1})) ==
+        ErrorCode::kInvalidArgument);
   CHECK(code(testing::topic_create_request({"t", 1, -2})) == ErrorCode::kInvalidArgument);
   CHECK(code(testing::topic_delete_request("t")) == ErrorCode::kUnknownTopic);
   CHECK(code(testing::topic_create_request({"t", 2})) == ErrorCode::kOk);
@@ -127,7 +130,8 @@ TEST_CASE("alter adds partitions and changes retention on both shards") {
   TwoShards shards;
   (void)shards.ask(testing::topic_create_request({"t", 2}));
   const std::vector<std::string> set = {"partitions", "retention_ms"};
-  const TopicReply reply = read_topic(shards.ask(testing::topic_alter_request({"t", 5, 60'000}, set)));
+  const TopicReply reply =
+      read_topic(shards.ask(testing::topic_alter_request({"t", 5, 60'000}, set)));
   CHECK(reply.status.ok());
   CHECK(reply.shards == std::vector<uint16_t>{0, 1, 0, 1, 0});
   for (ShardHarness* one : {&shards.meta, &shards.other}) {
@@ -175,7 +179,9 @@ TEST_CASE("mail that is lost is sent again") {
   CHECK(read_topic(shards.meta.outbox.take()).status.ok());
 }
 
-TEST_CASE("a crash of either shard at any step of create, alter and delete ends in the state that was asked for") {
+TEST_CASE(
+    "a crash of either shard at any step of create, alter and delete ends in the state that was "
+    "asked for") {
   const std::vector<std::string> set = {"partitions"};
   const std::vector<protocol::Frame> requests = {testing::topic_create_request({"t", 3}),
                                                  testing::topic_alter_request({"t", 6}, set),
@@ -214,7 +220,9 @@ TEST_CASE("a crash of either shard at any step of create, alter and delete ends 
         const meta::Topic* topic = shards.meta.core->views().catalog().find("t");
         const size_t wanted = last == 0 ? 3 : last == 1 ? 6 : 0;
         REQUIRE((topic != nullptr) == (wanted > 0));
-        CHECK(shards.meta.core->views().partitions().size() + shards.other.core->views().partitions().size() == wanted);
+        CHECK(shards.meta.core->views().partitions().size() +
+                  shards.other.core->views().partitions().size() ==
+              wanted);
         CHECK(shards.meta.core->views().catalog().topics().size() == (wanted > 0 ? 1 : 0));
         CHECK((topic == nullptr || topic->unconfirmed.empty()));
       }
@@ -222,7 +230,9 @@ TEST_CASE("a crash of either shard at any step of create, alter and delete ends 
   }
 }
 
-TEST_CASE("a request that the other shard does not follow is answered after a while, the change is recorded") {
+TEST_CASE(
+    "a request that the other shard does not follow is answered after a while, the change is "
+    "recorded") {
   TwoShards shards;
   shards.meta.receive(testing::topic_create_request({"t", 2}));
   (void)shards.turn();

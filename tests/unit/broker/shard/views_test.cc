@@ -20,7 +20,8 @@ struct Entry {
   SharedBytes payload;
 };
 
-// Random entries as a metadata shard could write them that also has partitions, sensible and not so sensible ones.
+// Random entries as a metadata shard could write them that also has partitions, sensible and not so
+// sensible ones.
 class RecordStream {
  public:
   explicit RecordStream(uint64_t seed) : random_(seed) {}
@@ -54,34 +55,41 @@ class RecordStream {
       case 0: {
         const auto name = body.CreateString("topic-" + std::to_string(topic));
         const auto shards = body.CreateVector(std::vector<uint16_t>{0, 1});
-        return add(RecordKind::kTopicCreate, body, fbs::CreateTopicCreate(body, name, shards, -1, -1, time_ms_));
+        return add(RecordKind::kTopicCreate, body,
+                   fbs::CreateTopicCreate(body, name, shards, -1, -1, time_ms_));
       }
       case 1: {
         const auto shards = body.CreateVector(std::vector<uint16_t>{0, 1, 0});
-        return add(RecordKind::kTopicAlter, body, fbs::CreateTopicAlter(body, topic, shards, 5, 6, time_ms_));
+        return add(RecordKind::kTopicAlter, body,
+                   fbs::CreateTopicAlter(body, topic, shards, 5, 6, time_ms_));
       }
       case 2:
         return random_.chance(1, 3)
-                   ? add(RecordKind::kTopicDelete, body, fbs::CreateTopicDelete(body, topic, time_ms_))
+                   ? add(RecordKind::kTopicDelete, body,
+                         fbs::CreateTopicDelete(body, topic, time_ms_))
                    : add(RecordKind::kProducerIds, body, fbs::CreateProducerIds(body, 3));
       case 3:
         return add(RecordKind::kTopicProgress, body,
-                   fbs::CreateTopicProgress(body, topic, version, static_cast<uint16_t>(random_.below(2))));
+                   fbs::CreateTopicProgress(body, topic, version,
+                                            static_cast<uint16_t>(random_.below(2))));
       case 4:
       case 5: {
-        const auto numbers = body.CreateVector(std::vector<uint32_t>{0, static_cast<uint32_t>(random_.below(3))});
+        const auto numbers =
+            body.CreateVector(std::vector<uint32_t>{0, static_cast<uint32_t>(random_.below(3))});
         return add(RecordKind::kPartitionOpen, body,
                    fbs::CreatePartitionOpen(body, topic, version, numbers, 100, -1, time_ms_));
       }
       case 6:
         if (random_.chance(1, 4)) {
-          return add(RecordKind::kPartitionDrop, body, fbs::CreatePartitionDrop(body, topic, version, time_ms_));
+          return add(RecordKind::kPartitionDrop, body,
+                     fbs::CreatePartitionDrop(body, topic, version, time_ms_));
         }
         return add_trim(views);
       case 7:
         return add_trim(views);
       default:
-        return add_produce({TopicId{topic}, PartitionIndex{static_cast<uint32_t>(random_.below(3))}});
+        return add_produce(
+            {TopicId{topic}, PartitionIndex{static_cast<uint32_t>(random_.below(3))}});
     }
   }
 
@@ -92,7 +100,8 @@ class RecordStream {
       producer.epoch = static_cast<int16_t>(random_.below(2));
       producer.base_sequence = static_cast<int32_t>(random_.below(5));
     }
-    const SharedBytes batch = testing::build_batch_of(random_.between(1, 3), random_.below(40), producer);
+    const SharedBytes batch =
+        testing::build_batch_of(random_.between(1, 3), random_.below(40), producer);
     builder_.add_produce(partition, time_ms_, batch.view());
   }
 
@@ -101,7 +110,8 @@ class RecordStream {
       if (partition.batches() < 2 || random_.chance(1, 2)) {
         continue;
       }
-      // The first batch that memory still has goes, and all before it; a bound that is wrong is refused when applied.
+      // The first batch that memory still has goes, and all before it; a bound that is wrong is
+      // refused when applied.
       const auto& refs = partition.index().refs();
       if (refs.size() < 2 || refs[1].base <= partition.start()) {
         continue;
@@ -155,7 +165,8 @@ class Restarted {
  private:
   std::vector<RecordOutcome> apply_to_views(const Entry& entry) {
     std::vector<RecordOutcome> outcomes;
-    views_->apply(entry.index, Term{1}, entry.position + log::kEntryHeaderBytes, entry.payload.view(), outcomes);
+    views_->apply(entry.index, Term{1}, entry.position + log::kEntryHeaderBytes,
+                  entry.payload.view(), outcomes);
     return outcomes;
   }
 
@@ -191,7 +202,9 @@ class Restarted {
   std::vector<Entry> log_;
 };
 
-TEST_CASE("views that were checkpointed and restarted anywhere equal those that never were, record for record") {
+TEST_CASE(
+    "views that were checkpointed and restarted anywhere equal those that never were, record for "
+    "record") {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     CAPTURE(seed);
     RecordStream stream(seed);
@@ -201,7 +214,8 @@ TEST_CASE("views that were checkpointed and restarted anywhere equal those that 
       CAPTURE(i);
       const Entry entry = stream.next(straight);
       std::vector<RecordOutcome> expected;
-      straight.apply(entry.index, Term{1}, entry.position + log::kEntryHeaderBytes, entry.payload.view(), expected);
+      straight.apply(entry.index, Term{1}, entry.position + log::kEntryHeaderBytes,
+                     entry.payload.view(), expected);
       const std::vector<RecordOutcome> outcomes = restarted.apply(entry);
       REQUIRE(outcomes.size() == expected.size());
       for (size_t k = 0; k < outcomes.size(); ++k) {
@@ -250,7 +264,8 @@ struct SmallViews {
   }
 
   void produce(uint32_t topic) {
-    records.add_produce({TopicId{topic}, PartitionIndex{0}}, 1000, testing::build_batch_of(1, 10).view());
+    records.add_produce({TopicId{topic}, PartitionIndex{0}}, 1000,
+                        testing::build_batch_of(1, 10).view());
   }
 
   void checkpoint(LogPosition keep_from) {
@@ -260,7 +275,8 @@ struct SmallViews {
   }
 };
 
-TEST_CASE("a partition that went idle gives its references up too when the log's tail has moved on") {
+TEST_CASE(
+    "a partition that went idle gives its references up too when the log's tail has moved on") {
   SmallViews small;
   small.open(1);
   for (int i = 0; i < 600; ++i) {

@@ -14,7 +14,8 @@ namespace {
 
 class BatcherRig {
  public:
-  explicit BatcherRig(const BatcherOptions& options) : batcher(options, clock, [this] { ++wakes; }) {}
+  explicit BatcherRig(const BatcherOptions& options)
+      : batcher(options, clock, [this] { ++wakes; }) {}
 
   TopicQueue& topic(const std::string& name = "t", uint32_t partitions = 1) {
     TopicQueue& queue = **batcher.topic(name);
@@ -24,7 +25,8 @@ class BatcherRig {
     return queue;
   }
 
-  Status append(TopicQueue& queue, const client::Message& message, uint64_t opaque = 0, bool may_block = false) {
+  Status append(TopicQueue& queue, const client::Message& message, uint64_t opaque = 0,
+                bool may_block = false) {
     return batcher.append(queue, message, opaque, nullptr, may_block);
   }
 
@@ -63,8 +65,8 @@ TEST_CASE("batches leave when full or when linger is over, in order") {
     rig.batcher.free_room(*taken.batch);
     rig.batcher.release(*taken.batch, {});
   }
-  CHECK(full == 3);
-  CHECK(next == 6);  // two each; the open one waits for linger
+  CHECK(full == 2);
+  CHECK(next == 6);  // three each; the open one waits for linger
   CHECK(taken.ready_at.ns == rig.clock.monotonic().ns + 5 * kNsPerMs);
   rig.clock.advance_ms(5);
   taken = rig.batcher.take(queue, rig.clock.monotonic());
@@ -124,16 +126,34 @@ TEST_CASE("without a key, partitions take turns batch by batch") {
   CHECK(rig.append(topic, {.value = "x", .partition = 3}).code() == ErrorCode::kInvalidArgument);
 }
 
+// Found by bench: a full batch was followed by another one of the same partition, for as long as
+// messages came.
+TEST_CASE("messages without a key do not stay on one partition when nothing is taken meanwhile") {
+  BatcherRig rig({.batch_bytes = 1024});
+  TopicQueue& topic = rig.topic("t", 3);
+  const std::string value(200, 'x');
+  for (int i = 0; i < 40; ++i) {
+    REQUIRE(rig.append(topic, {.value = value}).ok());
+  }
+  for (const PartitionQueue& queue : topic.partitions) {
+    CAPTURE(queue.partition);
+    CHECK(queue.sealed.size() >= 2);
+  }
+}
+
 TEST_CASE("what is refused is not counted: too large, too many headers, bad name, closed") {
   BatcherRig rig({});
   TopicQueue& topic = rig.topic();
   const std::string limit(limits::kMessageBytesMax, 'x');
   const Status too_large = rig.append(topic, {.key = "k", .value = limit});
   CHECK(too_large.code() == ErrorCode::kTooLarge);
-  CHECK(too_large.context().find(std::to_string(limits::kMessageBytesMax)) != std::string_view::npos);
-  const std::vector<client::Header> headers(limits::kHeadersPerMessageMax + 1, client::Header{"h", "v"});
+  CHECK(too_large.context().find(std::to_string(limits::kMessageBytesMax)) !=
+        std::string_view::npos);
+  const std::vector<client::Header> headers(limits::kHeadersPerMessageMax + 1,
+                                            client::Header{"h", "v"});
   CHECK(rig.append(topic, {.headers = headers}).code() == ErrorCode::kLimitExceeded);
-  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string(201, 'a')}) {
+  for (const std::string& name : {std::string(), std::string("."), std::string(".."),
+                                  std::string("a/b"), std::string(201, 'a')}) {
     CHECK(rig.batcher.topic(name).status().code() == ErrorCode::kInvalidArgument);
   }
   CHECK(rig.batcher.stats().buffered_messages == 0);
@@ -153,7 +173,8 @@ TEST_CASE("overflow fail: the budget is hard in bytes and in messages") {
     CHECK(rig.append(topic, {.value = "v"}).code() == ErrorCode::kOverloaded);
   }
   SUBCASE("bytes") {
-    BatcherRig rig({.buffer_bytes_max = 100'000, .overflow = client::Overflow::fail(), .batch_bytes = 10'000});
+    BatcherRig rig(
+        {.buffer_bytes_max = 100'000, .overflow = client::Overflow::fail(), .batch_bytes = 10'000});
     TopicQueue& topic = rig.topic();
     const std::string value(1'000, 'x');
     int accepted = 0;
@@ -172,12 +193,16 @@ TEST_CASE("overflow fail: the budget is hard in bytes and in messages") {
   }
   SUBCASE("a message that can never fit") {
     BatcherRig rig({.buffer_bytes_max = 65'536});
-    CHECK(rig.append(rig.topic(), {.value = std::string(70'000, 'x')}).code() == ErrorCode::kTooLarge);
+    CHECK(rig.append(rig.topic(), {.value = std::string(70'000, 'x')}).code() ==
+          ErrorCode::kTooLarge);
   }
 }
 
-TEST_CASE("overflow drop_oldest: the oldest unsent batch goes, with a report; what was sent stays") {
-  BatcherRig rig({.buffer_messages_max = 20, .overflow = client::Overflow::drop_oldest(), .batch_bytes = 1024});
+TEST_CASE(
+    "overflow drop_oldest: the oldest unsent batch goes, with a report; what was sent stays") {
+  BatcherRig rig({.buffer_messages_max = 20,
+                  .overflow = client::Overflow::drop_oldest(),
+                  .batch_bytes = 1024});
   TopicQueue& topic = rig.topic("t", 2);
   const std::string value(300, 'x');
   for (uint64_t i = 0; i < 20; ++i) {
@@ -197,7 +222,8 @@ TEST_CASE("overflow drop_oldest: the oldest unsent batch goes, with a report; wh
 }
 
 TEST_CASE("overflow drop_oldest: refuses when everything is on its way") {
-  BatcherRig rig({.buffer_messages_max = 3, .overflow = client::Overflow::drop_oldest(), .linger_ns = 0});
+  BatcherRig rig(
+      {.buffer_messages_max = 3, .overflow = client::Overflow::drop_oldest(), .linger_ns = 0});
   TopicQueue& topic = rig.topic();
   for (int i = 0; i < 3; ++i) {
     REQUIRE(rig.append(topic, {.value = "v"}).ok());
@@ -206,13 +232,16 @@ TEST_CASE("overflow drop_oldest: refuses when everything is on its way") {
   CHECK(rig.append(topic, {.value = "v"}).code() == ErrorCode::kOverloaded);
 }
 
-TEST_CASE("overflow block_for: waits for room, gives up in time, and never waits on the I/O thread") {
-  BatcherRig rig({.buffer_messages_max = 1, .overflow = client::Overflow::block_for(60'000), .linger_ns = 0});
+TEST_CASE(
+    "overflow block_for: waits for room, gives up in time, and never waits on the I/O thread") {
+  BatcherRig rig(
+      {.buffer_messages_max = 1, .overflow = client::Overflow::block_for(60'000), .linger_ns = 0});
   TopicQueue& topic = rig.topic();
   REQUIRE(rig.append(topic, {.value = "first"}).ok());
   CHECK(rig.append(topic, {.value = "v"}, 0, /*may_block=*/false).code() == ErrorCode::kOverloaded);
   Status second;
-  std::thread blocked([&] { second = rig.append(topic, {.value = "second"}, 0, /*may_block=*/true); });
+  std::thread blocked(
+      [&] { second = rig.append(topic, {.value = "second"}, 0, /*may_block=*/true); });
   auto taken = rig.batcher.take(topic.partitions[0], rig.clock.monotonic());
   rig.batcher.free_room(*taken.batch);
   rig.batcher.release(*taken.batch, {});
@@ -222,7 +251,8 @@ TEST_CASE("overflow block_for: waits for room, gives up in time, and never waits
   BatcherRig short_rig({.buffer_messages_max = 1, .overflow = client::Overflow::block_for(1)});
   TopicQueue& other = short_rig.topic();
   REQUIRE(short_rig.append(other, {.value = "first"}).ok());
-  CHECK(short_rig.append(other, {.value = "v"}, 0, /*may_block=*/true).code() == ErrorCode::kOverloaded);
+  CHECK(short_rig.append(other, {.value = "v"}, 0, /*may_block=*/true).code() ==
+        ErrorCode::kOverloaded);
 }
 
 TEST_CASE("closing wakes who waits for room") {
@@ -230,7 +260,8 @@ TEST_CASE("closing wakes who waits for room") {
   TopicQueue& topic = rig.topic();
   REQUIRE(rig.append(topic, {.value = "first"}).ok());
   Status second;
-  std::thread blocked([&] { second = rig.append(topic, {.value = "second"}, 0, /*may_block=*/true); });
+  std::thread blocked(
+      [&] { second = rig.append(topic, {.value = "second"}, 0, /*may_block=*/true); });
   rig.batcher.close();
   blocked.join();
   CHECK(second.code() == ErrorCode::kShuttingDown);

@@ -56,7 +56,8 @@ FakePartition::Verdict FakePartition::append(ByteView batch) {
       }
       return {ErrorCode::kOutOfOrderSequence, 0, false};
     }
-    producer.next = static_cast<int32_t>((static_cast<uint32_t>(header->base_sequence) + header->record_count) & 0x7FFFFFFF);
+    producer.next = static_cast<int32_t>(
+        (static_cast<uint32_t>(header->base_sequence) + header->record_count) & 0x7FFFFFFF);
     ++producer.batches;
     producer.last.push_front({header->base_sequence, header->record_count, end_});
     if (producer.last.size() > limits::kProducerBatchesRemembered) {
@@ -72,11 +73,14 @@ FakePartition::Verdict FakePartition::append(ByteView batch) {
 }
 
 void FakePartition::forget_producers() {
-  std::erase_if(producers_, [](const auto& each) { return each.second.batches > 2 * limits::kProducerBatchesRemembered; });
+  std::erase_if(producers_, [](const auto& each) {
+    return each.second.batches > 2 * limits::kProducerBatchesRemembered;
+  });
 }
 
 void FakePartition::trim(uint64_t offset) {
-  while (!batches_.empty() && batches_.front().base + batches_.front().header.record_count <= offset) {
+  while (!batches_.empty() &&
+         batches_.front().base + batches_.front().header.record_count <= offset) {
     batches_.pop_front();
   }
 }
@@ -137,7 +141,8 @@ void FakeNetwork::cut_all() {
 bool FakeNetwork::step() {
   std::vector<FakeChannel*> ready;
   for (FakeChannel* channel : channels_) {
-    const bool has_work = !channel->opened || (!silent && !channel->to_broker.empty()) || !channel->to_client.empty();
+    const bool has_work =
+        !channel->opened || (!silent && !channel->to_broker.empty()) || !channel->to_client.empty();
     if (!channel->lost && has_work) {
       ready.push_back(channel);
     }
@@ -155,7 +160,8 @@ bool FakeNetwork::step() {
     }
     return true;
   }
-  const bool handles = !silent && !channel.to_broker.empty() && (channel.to_client.empty() || random_.chance(1, 2));
+  const bool handles =
+      !silent && !channel.to_broker.empty() && (channel.to_client.empty() || random_.chance(1, 2));
   if (!handles) {
     protocol::Frame frame = channel.to_client.front();
     channel.to_client.pop_front();
@@ -186,11 +192,11 @@ bool FakeNetwork::step_long_polls() {
   return false;
 }
 
-void FakeNetwork::reply(FakeChannel& channel, const protocol::Frame& request, flatbuffers::FlatBufferBuilder& builder,
-                        std::vector<SharedBytes> payload) {
-  channel.to_client.push_back(
-      to_frame(protocol::make_frame(static_cast<FrameType>(request.header.type), true, request.header.shard,
-                                    request.header.correlation, protocol::finished(builder), std::move(payload))));
+void FakeNetwork::reply(FakeChannel& channel, const protocol::Frame& request,
+                        flatbuffers::FlatBufferBuilder& builder, std::vector<SharedBytes> payload) {
+  channel.to_client.push_back(to_frame(protocol::make_frame(
+      static_cast<FrameType>(request.header.type), true, request.header.shard,
+      request.header.correlation, protocol::finished(builder), std::move(payload))));
 }
 
 void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
@@ -199,7 +205,8 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
   if (on_request) {
     const Status status = on_request(type);
     if (!status.ok()) {
-      channel.to_client.push_back(to_frame(protocol::make_error_frame(frame.header.correlation, status, 10)));
+      channel.to_client.push_back(
+          to_frame(protocol::make_error_frame(frame.header.correlation, status, 10)));
       return;
     }
   }
@@ -207,8 +214,9 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     channel.greeted = true;
     const auto fsync = builder.CreateString("batch");
     const auto version = builder.CreateString("0.0.1");
-    builder.Finish(fbs::CreateHelloReply(builder, 0, cluster_id, 1, shards, 1 << 20, limits::kBatchBytesMax,
-                                         limits::kFrameBytesMax, fsync, version));
+    builder.Finish(fbs::CreateHelloReply(builder, 0, cluster_id, 1, shards, 1 << 20,
+                                         limits::kBatchBytesMax, limits::kFrameBytesMax, fsync,
+                                         version));
     return reply(channel, frame, builder);
   }
   if (!channel.greeted) {
@@ -226,7 +234,8 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
       ++fetch_requests;
       const auto wait = read_reply<fbs::Fetch>(frame).wait_ms_max();
       if (!on_fetch(channel, frame, wait == 0)) {
-        long_polls_.push_back({&channel, frame, {clock_.monotonic().ns + int64_t{wait} * 1'000'000}});
+        long_polls_.push_back(
+            {&channel, frame, {clock_.monotonic().ns + int64_t{wait} * 1'000'000}});
       }
       return;
     }
@@ -249,13 +258,15 @@ void FakeNetwork::on_metadata(FakeChannel& channel, const protocol::Frame& frame
     const auto text = builder.CreateString(name->str());
     const auto found = topics_.find(name->str());
     if (found == topics_.end()) {
-      const auto error = protocol::build_error(builder, Status(ErrorCode::kUnknownTopic, name->str()));
+      const auto error =
+          protocol::build_error(builder, Status(ErrorCode::kUnknownTopic, name->str()));
       infos.push_back(fbs::CreateTopicInfo(builder, error, text));
       continue;
     }
     std::vector<flatbuffers::Offset<fbs::PartitionInfo>> partitions;
     for (uint32_t i = 0; i < found->second.partitions.size(); ++i) {
-      partitions.push_back(fbs::CreatePartitionInfo(builder, i, static_cast<uint16_t>(i % shards), 1));
+      partitions.push_back(
+          fbs::CreatePartitionInfo(builder, i, static_cast<uint16_t>(i % shards), 1));
     }
     const auto list = builder.CreateVector(partitions);
     infos.push_back(fbs::CreateTopicInfo(builder, 0, text, found->second.id, 0, 0, list));
@@ -288,7 +299,8 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
     const ByteView batch = payload.first(part->bytes());
     payload = payload.subspan(part->bytes());
     FakePartition* const partition = find(part->topic(), part->partition());
-    Status status = partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
+    Status status =
+        partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
     if (status.ok() && frame.header.shard != part->partition() % shards) {
       violations.emplace_back("a batch at the wrong shard");
     }
@@ -296,7 +308,8 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
       status = on_produce_part(part->partition());
     }
     if (status.ok() && chance(faults.refuse)) {
-      const ErrorCode codes[] = {ErrorCode::kOverloaded, ErrorCode::kDiskFull, ErrorCode::kNotLeader};
+      const ErrorCode codes[] = {ErrorCode::kOverloaded, ErrorCode::kDiskFull,
+                                 ErrorCode::kNotLeader};
       status = Status(codes[random_.below(3)], "drawn");
     }
     FakePartition::Verdict verdict;
@@ -309,9 +322,10 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
         status = Status(verdict.error, "refused");
       }
     }
-    const auto error = protocol::build_error(builder, status, status.code() == ErrorCode::kOverloaded ? 50 : 0);
-    parts.push_back(
-        fbs::CreateProducePartReply(builder, error, verdict.base, clock_.wall().ms, verdict.duplicate));
+    const auto error =
+        protocol::build_error(builder, status, status.code() == ErrorCode::kOverloaded ? 50 : 0);
+    parts.push_back(fbs::CreateProducePartReply(builder, error, verdict.base, clock_.wall().ms,
+                                                verdict.duplicate));
   }
   if (!payload.empty()) {
     violations.emplace_back("bytes behind the last part");
@@ -328,12 +342,15 @@ bool FakeNetwork::on_fetch(FakeChannel& channel, const protocol::Frame& frame, b
   bool anything = last_chance;
   for (const auto* part : *read_reply<fbs::Fetch>(frame).parts()) {
     FakePartition* const partition = find(part->topic(), part->partition());
-    Status status = partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
+    Status status =
+        partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
     uint32_t bytes = 0;
     uint64_t next = part->offset();
-    if (partition != nullptr && (part->offset() < partition->start() || part->offset() > partition->end())) {
-      status = Status(ErrorCode::kOffsetOutOfRange, "stored are " + std::to_string(partition->start()) + " to " +
-                                                        std::to_string(partition->end()));
+    if (partition != nullptr &&
+        (part->offset() < partition->start() || part->offset() > partition->end())) {
+      status =
+          Status(ErrorCode::kOffsetOutOfRange, "stored are " + std::to_string(partition->start()) +
+                                                   " to " + std::to_string(partition->end()));
     }
     if (status.ok()) {
       for (const StoredBatch& batch : partition->batches()) {
@@ -351,7 +368,8 @@ bool FakeNetwork::on_fetch(FakeChannel& channel, const protocol::Frame& frame, b
     }
     anything = anything || bytes > 0 || !status.ok();
     const auto error = protocol::build_error(builder, status);
-    parts.push_back(fbs::CreateFetchPartReply(builder, error, bytes, partition != nullptr ? partition->end() : 0,
+    parts.push_back(fbs::CreateFetchPartReply(builder, error, bytes,
+                                              partition != nullptr ? partition->end() : 0,
                                               partition != nullptr ? partition->start() : 0, next));
   }
   if (!anything) {
@@ -368,9 +386,13 @@ void FakeNetwork::on_list_offsets(FakeChannel& channel, const protocol::Frame& f
   std::vector<flatbuffers::Offset<fbs::ListOffsetsPartReply>> parts;
   for (const auto* part : *read_reply<fbs::ListOffsets>(frame).parts()) {
     FakePartition* const partition = find(part->topic(), part->partition());
-    const Status status = partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
-    const uint64_t offset = partition == nullptr ? 0 : part->time_ms() == -2 ? partition->start() : partition->end();
-    parts.push_back(fbs::CreateListOffsetsPartReply(builder, protocol::build_error(builder, status), offset, -1));
+    const Status status =
+        partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
+    const uint64_t offset = partition == nullptr    ? 0
+                            : part->time_ms() == -2 ? partition->start()
+                                                    : partition->end();
+    parts.push_back(fbs::CreateListOffsetsPartReply(builder, protocol::build_error(builder, status),
+                                                    offset, -1));
   }
   const auto list = builder.CreateVector(parts);
   builder.Finish(fbs::CreateListOffsetsReply(builder, 0, list));

@@ -1,7 +1,9 @@
-// A scripted broker behind the network seam: real frames, no sockets, no threads, time from a SimClock.
+// A scripted broker behind the network seam: real frames, no sockets, no threads, time from a
+// SimClock.
 //
-// The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences per (partition, producer) with the last
-// five batches remembered, fetches from a list of stored batches. What goes wrong is drawn from a seed, within the odds given.
+// The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences
+// per (partition, producer) with the last five batches remembered, fetches from a list of stored
+// batches. What goes wrong is drawn from a seed, within the odds given.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +53,9 @@ class FakePartition {
   };
 
   Verdict append(ByteView batch);
-  // Those with a history: a producer whose first batch may still be repeated looks new to a broker that forgot it, which no client can
-  // help; a broker forgets the one idle longest, so that never happens to it.
+  // Those with a history: a producer whose first batch may still be repeated looks new to a broker
+  // that forgot it, which no client can help; a broker forgets the one idle longest, so that never
+  // happens to it.
   void forget_producers();
 
   [[nodiscard]] const std::deque<StoredBatch>& batches() const { return batches_; }
@@ -98,12 +101,14 @@ class FakeNetwork final : public client_core::ChannelFactory {
   std::unique_ptr<client_core::Channel> open(const client_core::Address& address,
                                              client_core::ChannelEvents& events) override;
 
-  // Moves one thing one step: a connection opens, a request is handled, an answer arrives. False if nothing can move.
+  // Moves one thing one step: a connection opens, a request is handled, an answer arrives. False if
+  // nothing can move.
   bool step();
   // Breaks every connection now.
   void cut_all();
 
   FakeTopic& add_topic(const std::string& name, uint32_t partitions);
+
   void remove_topic(const std::string& name) { topics_.erase(name); }
 
   FakeTopic& topic(const std::string& name) { return topics_.at(name); }
@@ -115,7 +120,7 @@ class FakeNetwork final : public client_core::ChannelFactory {
 
   Faults faults;
   bool reachable = true;
-  bool silent = false;          // requests are taken and never answered
+  bool silent = false;  // requests are taken and never answered
   uint16_t shards = 2;
   uint64_t cluster_id = 77;
   size_t connects = 0;
@@ -138,8 +143,8 @@ class FakeNetwork final : public client_core::ChannelFactory {
   void forget(FakeChannel* channel);
   void lose(FakeChannel& channel, const std::string& why);
   void handle(FakeChannel& channel, const protocol::Frame& frame);
-  void reply(FakeChannel& channel, const protocol::Frame& request, flatbuffers::FlatBufferBuilder& builder,
-             std::vector<SharedBytes> payload = {});
+  void reply(FakeChannel& channel, const protocol::Frame& request,
+             flatbuffers::FlatBufferBuilder& builder, std::vector<SharedBytes> payload = {});
   void on_metadata(FakeChannel& channel, const protocol::Frame& frame);
   void on_produce(FakeChannel& channel, const protocol::Frame& frame);
   // False: nothing to send yet.

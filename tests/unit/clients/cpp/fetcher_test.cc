@@ -18,16 +18,23 @@ using testing::FakeNetwork;
 class FetchRig {
  public:
   explicit FetchRig(uint64_t seed, const FetcherOptions& options = {})
-      : network(clock, seed), cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock, seed) {
-    fetcher = std::make_shared<Fetcher>(options, cluster, [] {}, [this] { ++arrivals; }, seed);
+      : network(clock, seed),
+        cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock,
+                seed) {
+    fetcher = std::make_shared<Fetcher>(
+        options, cluster, [] {}, [this] { ++arrivals; }, seed);
   }
 
-  void fill(const std::string& topic, uint32_t partition, uint64_t from, uint64_t count, size_t per_batch = 10) {
+  void fill(const std::string& topic, uint32_t partition, uint64_t from, uint64_t count,
+            size_t per_batch = 10) {
     std::vector<std::string> values;
     for (uint64_t i = from; i < from + count; ++i) {
       values.push_back(std::to_string(i));
       if (values.size() == per_batch || i + 1 == from + count) {
-        CHECK(network.topic(topic).partitions[partition].append(testing::build_batch(values).view()).error == ErrorCode::kOk);
+        CHECK(network.topic(topic)
+                  .partitions[partition]
+                  .append(testing::build_batch(values).view())
+                  .error == ErrorCode::kOk);
         values.clear();
       }
     }
@@ -49,11 +56,13 @@ class FetchRig {
       if (clock.monotonic().ns >= end) {
         return false;
       }
-      clock.advance_ns(std::clamp<int64_t>(next.ns - clock.monotonic().ns, kNsPerMs, 50 * kNsPerMs));
+      clock.advance_ns(
+          std::clamp<int64_t>(next.ns - clock.monotonic().ns, kNsPerMs, 50 * kNsPerMs));
     }
   }
 
-  // The values of `count` messages, in the order they come; with the partition in front. Stops at an error.
+  // The values of `count` messages, in the order they come; with the partition in front. Stops at
+  // an error.
   std::vector<std::string> read(size_t count, int64_t ms = 10'000) {
     std::vector<std::string> values;
     run_until([&] { return !take(values) || values.size() >= count; }, ms);
@@ -77,7 +86,8 @@ class FetchRig {
       while (!reader.done()) {
         REQUIRE(reader.read(1'000).ok());
         for (const auto& message : reader.messages()) {
-          values.push_back(std::to_string((**chunk).partition) + ":" + std::string(message.value.value()));
+          values.push_back(std::to_string((**chunk).partition) + ":" +
+                           std::string(message.value.value()));
         }
       }
       CHECK(fetcher->advance(**chunk, (**chunk).next_offset));
@@ -129,8 +139,11 @@ TEST_CASE("partitions of a shard share requests, and an idle one does not hold u
   rig.network.shards = 1;
   rig.network.add_topic("t", 4);
   rig.fill("t", 0, 0, 10);
-  REQUIRE(rig.fetcher->assign({{"t", 0, Position::offset(0)}, {"t", 1, Position::offset(0)}, {"t", 2, Position::offset(0)},
-                               {"t", 3, Position::offset(0)}})
+  REQUIRE(rig.fetcher
+              ->assign({{"t", 0, Position::offset(0)},
+                        {"t", 1, Position::offset(0)},
+                        {"t", 2, Position::offset(0)},
+                        {"t", 3, Position::offset(0)}})
               .ok());
   CHECK(rig.read(10) == numbers(0, 0, 10));
   const size_t requests = rig.network.fetch_requests;
@@ -147,14 +160,18 @@ TEST_CASE("prefetch stays within its budget") {
   rig.network.add_topic("t", 2);
   for (uint32_t p = 0; p < 2; ++p) {
     for (int i = 0; i < 300; ++i) {
-      CHECK(rig.network.topic("t").partitions[p].append(testing::build_batch_of(4, 250).view()).error == ErrorCode::kOk);
+      CHECK(rig.network.topic("t")
+                .partitions[p]
+                .append(testing::build_batch_of(4, 250).view())
+                .error == ErrorCode::kOk);
     }
   }
   REQUIRE(rig.fetcher->assign({{"t", 0, Position::offset(0)}, {"t", 1, Position::offset(0)}}).ok());
   rig.run_until([] { return false; }, 2'000);
   size_t buffered = 0;
   std::vector<Chunk> chunks;
-  for (auto chunk = rig.fetcher->next_chunk(0); chunk.ok() && chunk->has_value(); chunk = rig.fetcher->next_chunk(0)) {
+  for (auto chunk = rig.fetcher->next_chunk(0); chunk.ok() && chunk->has_value();
+       chunk = rig.fetcher->next_chunk(0)) {
     buffered += (**chunk).bytes.size();
     chunks.push_back(std::move(**chunk));
   }
@@ -169,7 +186,8 @@ TEST_CASE("prefetch stays within its budget") {
 }
 
 TEST_CASE("offset out of range: error, start or end as asked for") {
-  for (const auto policy : {client::OutOfRange::kError, client::OutOfRange::kStart, client::OutOfRange::kEnd}) {
+  for (const auto policy :
+       {client::OutOfRange::kError, client::OutOfRange::kStart, client::OutOfRange::kEnd}) {
     CAPTURE(static_cast<int>(policy));
     FetchRig rig(4, {.out_of_range = policy});
     rig.network.add_topic("t", 1);
@@ -179,7 +197,8 @@ TEST_CASE("offset out of range: error, start or end as asked for") {
     if (policy == client::OutOfRange::kError) {
       CHECK(rig.read(1).empty());
       CHECK(rig.error.code() == ErrorCode::kOffsetOutOfRange);
-      CHECK(rig.error.context().find("topic \"t\" partition 0 at offset 7") != std::string_view::npos);
+      CHECK(rig.error.context().find("topic \"t\" partition 0 at offset 7") !=
+            std::string_view::npos);
       REQUIRE(rig.fetcher->seek("t", 0, Position::offset(99)).ok());
       CHECK(rig.read(1) == numbers(0, 99, 100));
     } else if (policy == client::OutOfRange::kStart) {
@@ -220,7 +239,8 @@ TEST_CASE("pause holds, resume goes on, seek and assign void what was read ahead
   CHECK(rig.fetcher->seek("t", 5, Position::start()).code() == ErrorCode::kNotFound);
   CHECK(rig.fetcher->pause("x", 0, true).code() == ErrorCode::kNotFound);
   CHECK(rig.fetcher->position("x", 0).status().code() == ErrorCode::kNotFound);
-  CHECK(rig.fetcher->assign({{"t", 0, Position::start()}, {"t", 0, Position::end()}}).code() == ErrorCode::kInvalidArgument);
+  CHECK(rig.fetcher->assign({{"t", 0, Position::start()}, {"t", 0, Position::end()}}).code() ==
+        ErrorCode::kInvalidArgument);
   rig.fetcher->close();
   CHECK(rig.fetcher->next_chunk(0).status().code() == ErrorCode::kShuttingDown);
 }
@@ -248,7 +268,11 @@ TEST_CASE("property: lost connections and answers: every message once, in order"
       rig.fill("t", p, 0, 500, 1 + seed % 13);
     }
     rig.network.faults = {.refuse_connect = 200, .lose_before = 100, .lose_after = 100};
-    REQUIRE(rig.fetcher->assign({{"t", 0, Position::start()}, {"t", 1, Position::offset(0)}, {"t", 2, Position::start()}}).ok());
+    REQUIRE(rig.fetcher
+                ->assign({{"t", 0, Position::start()},
+                          {"t", 1, Position::offset(0)},
+                          {"t", 2, Position::start()}})
+                .ok());
     const auto values = rig.read(1'500, 600'000);
     REQUIRE(values.size() == 1'500);
     std::vector<uint64_t> next(3);

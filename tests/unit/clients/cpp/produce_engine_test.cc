@@ -1,4 +1,5 @@
-// A producer's whole path from send() to the report, against a scripted broker with faults drawn from a seed.
+// A producer's whole path from send() to the report, against a scripted broker with faults drawn
+// from a seed.
 #include "clients/cpp/src/produce_engine.h"
 
 #include <algorithm>
@@ -27,23 +28,28 @@ struct Report {
 class Rig {
  public:
   explicit Rig(uint64_t seed, BatcherOptions batcher = {}, EngineOptions options = {})
-      : network(clock, seed), cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock, seed) {
+      : network(clock, seed),
+        cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock,
+                seed) {
     options.on_delivery = [this](const client::DeliveryBatch& batch) {
       for (size_t i = 0; i < batch.opaques.size(); ++i) {
         const auto [at, fresh] = reports.emplace(
-            batch.opaques[i], Report{batch.status.code(), batch.outcome_unknown, batch.partition, batch.base_offset + i,
-                                     batch.status.to_string()});
+            batch.opaques[i], Report{batch.status.code(), batch.outcome_unknown, batch.partition,
+                                     batch.base_offset + i, batch.status.to_string()});
         CHECK_MESSAGE(fresh, "reported twice: ", batch.opaques[i]);
       }
     };
     buffer = std::make_shared<Batcher>(batcher, clock, [this] { ++wakes; });
-    engine = std::make_shared<ProduceEngine>(std::move(options), buffer, cluster, nullptr, seed + 1);
+    engine =
+        std::make_shared<ProduceEngine>(std::move(options), buffer, cluster, nullptr, seed + 1);
   }
 
-  Status send(const std::string& topic, std::optional<uint32_t> partition, std::string_view value, uint64_t opaque) {
+  Status send(const std::string& topic, std::optional<uint32_t> partition, std::string_view value,
+              uint64_t opaque) {
     auto found = buffer->topic(topic);
     RETURN_IF_ERROR(found.status());
-    return buffer->append(**found, {.value = value, .partition = partition}, opaque, nullptr, false);
+    return buffer->append(**found, {.value = value, .partition = partition}, opaque, nullptr,
+                          false);
   }
 
   // One turn of the I/O loop.
@@ -53,7 +59,8 @@ class Rig {
     next_run = std::min(next, cluster.run(now));
   }
 
-  // Turns and network steps until nothing moves, then time goes on to the next deadline; until `done` or `ms` have passed.
+  // Turns and network steps until nothing moves, then time goes on to the next deadline; until
+  // `done` or `ms` have passed.
   template <typename Done>
   bool run_until(Done done, int64_t ms) {
     const int64_t end = clock.monotonic().ns + ms * kNsPerMs;
@@ -152,7 +159,8 @@ void check_stored(Rig& rig, uint32_t partitions, const std::vector<std::vector<u
         REQUIRE_MESSAGE(stored.contains(opaque), "acknowledged but not stored: ", opaque);
         CHECK(stored.at(opaque) == report->second.offset);
       } else if (!report->second.outcome_unknown) {
-        CHECK_MESSAGE(!stored.contains(opaque), "refused but stored: ", opaque, " ", report->second.text);
+        CHECK_MESSAGE(!stored.contains(opaque), "refused but stored: ", opaque, " ",
+                      report->second.text);
       }
     }
   }
@@ -214,10 +222,13 @@ void property_run(uint64_t seed, const testing::Faults& faults, Seen& seen) {
   seen.add(rig);
 }
 
-TEST_CASE("property: lost connections, lost answers and refusals lose nothing, double nothing, reorder nothing") {
+TEST_CASE(
+    "property: lost connections, lost answers and refusals lose nothing, double nothing, reorder "
+    "nothing") {
   Seen seen;
   for (uint64_t seed = 1; seed <= 50; ++seed) {
-    property_run(seed, {.refuse_connect = 200, .lose_before = 30, .lose_after = 30, .refuse = 40}, seen);
+    property_run(seed, {.refuse_connect = 200, .lose_before = 30, .lose_after = 30, .refuse = 40},
+                 seen);
     // Every fault passes within the delivery timeout, so every message must get through.
     CHECK(seen.failed == 0);
   }
@@ -228,15 +239,20 @@ TEST_CASE("property: lost connections, lost answers and refusals lose nothing, d
 TEST_CASE("property: a broker that forgets producers, too") {
   Seen seen;
   for (uint64_t seed = 1000; seed < 1050; ++seed) {
-    property_run(seed, {.refuse_connect = 100, .lose_before = 30, .lose_after = 60, .refuse = 60, .forget = 100}, seen);
+    property_run(
+        seed,
+        {.refuse_connect = 100, .lose_before = 30, .lose_after = 60, .refuse = 60, .forget = 100},
+        seen);
   }
-  // A batch whose answer was lost and whose producer was then forgotten can only be reported as unknown.
+  // A batch whose answer was lost and whose producer was then forgotten can only be reported as
+  // unknown.
   CHECK(seen.unknown > 100);
   CHECK(seen.failed == seen.unknown);
   CHECK(seen.duplicates > 100);
 }
 
-TEST_CASE("property: short delivery timeouts: nothing acknowledged is lost, nothing refused is stored") {
+TEST_CASE(
+    "property: short delivery timeouts: nothing acknowledged is lost, nothing refused is stored") {
   Seen seen;
   for (uint64_t seed = 2000; seed < 2040; ++seed) {
     CAPTURE(seed);
@@ -244,7 +260,8 @@ TEST_CASE("property: short delivery timeouts: nothing acknowledged is lost, noth
     EngineOptions engine;
     engine.delivery_timeout_ns = 100 * kNsPerMs;
     Rig rig(seed, {.batch_bytes = 1024, .linger_ns = kNsPerMs}, engine);
-    rig.network.faults = {.refuse_connect = 400, .lose_before = 50, .lose_after = 80, .refuse = 200};
+    rig.network.faults = {
+        .refuse_connect = 400, .lose_before = 50, .lose_after = 80, .refuse = 200};
     rig.network.add_topic("t", 1);
     std::vector<std::vector<uint64_t>> sent(1);
     for (uint64_t opaque = 0; opaque < 1500; ++opaque) {
@@ -265,7 +282,9 @@ TEST_CASE("property: short delivery timeouts: nothing acknowledged is lost, noth
   CHECK(seen.failed > seen.unknown);
 }
 
-TEST_CASE("five batches are under way, no more, and a refused first one is followed by the others in order") {
+TEST_CASE(
+    "five batches are under way, no more, and a refused first one is followed by the others in "
+    "order") {
   Rig rig(4, {.batch_bytes = 1024, .linger_ns = 0});
   rig.network.add_topic("t", 1);
   int refusals = 3;
@@ -306,8 +325,9 @@ TEST_CASE("a batch refused for good fails alone; the next ones get a new produce
   const auto stored = rig.network.topic("t").partitions[0].messages();
   CHECK(stored.size() == 30 - failed);
   CHECK(stored.front().producer_id != stored.back().producer_id);
-  CHECK(std::is_sorted(stored.begin(), stored.end(),
-                       [](const auto& a, const auto& b) { return std::stoull(a.value) < std::stoull(b.value); }));
+  CHECK(std::is_sorted(stored.begin(), stored.end(), [](const auto& a, const auto& b) {
+    return std::stoull(a.value) < std::stoull(b.value);
+  }));
 }
 
 TEST_CASE("no broker: messages time out, known as not stored, and the text says why") {
@@ -327,7 +347,9 @@ TEST_CASE("no broker: messages time out, known as not stored, and the text says 
   CHECK(rig.clock.monotonic().ns - before <= 2'600 * kNsPerMs);
 }
 
-TEST_CASE("a silent broker: what was sent times out as unknown, and later messages go on under a new id") {
+TEST_CASE(
+    "a silent broker: what was sent times out as unknown, and later messages go on under a new "
+    "id") {
   EngineOptions engine;
   engine.delivery_timeout_ns = 1'000 * kNsPerMs;
   Rig rig(7, {}, engine);
@@ -381,7 +403,9 @@ TEST_CASE("retry_after of the broker is kept") {
   CHECK(at[1] - at[0] >= 50 * kNsPerMs);  // what the scripted broker asks for
 }
 
-TEST_CASE("topics: unknown ones are reported; one that appears later is found; a recreated one is sent to") {
+TEST_CASE(
+    "topics: unknown ones are reported; one that appears later is found; a recreated one is sent "
+    "to") {
   Rig rig(10);
   REQUIRE(rig.send("t", std::nullopt, "0", 0).ok());
   REQUIRE(rig.drain());
@@ -415,7 +439,11 @@ TEST_CASE("hand_back copies what is unresolved, with the reason, and gives it up
   const client::Header header{"h", "x"};
   auto topic = rig.buffer->topic("t");
   REQUIRE(topic.ok());
-  REQUIRE(rig.buffer->append(**topic, {.key = "k", .value = "v", .headers = {&header, 1}, .timestamp_ms = 123}, 5, nullptr, false).ok());
+  REQUIRE(rig.buffer
+              ->append(**topic,
+                       {.key = "k", .value = "v", .headers = {&header, 1}, .timestamp_ms = 123}, 5,
+                       nullptr, false)
+              .ok());
   const uint64_t point = rig.buffer->flush_point();
   REQUIRE(rig.send("t", 0, "later", 6).ok());
   rig.run_until([] { return false; }, 500);

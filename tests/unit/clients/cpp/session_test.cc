@@ -98,7 +98,8 @@ TEST_CASE("a lost connection: what was sent has an unknown outcome") {
   CHECK(rig.answers[1].context().find("host:7") != std::string_view::npos);
 }
 
-TEST_CASE("no answer in time: timed out, the connection is given up, the next request makes a new one") {
+TEST_CASE(
+    "no answer in time: timed out, the connection is given up, the next request makes a new one") {
   SessionRig rig;
   rig.ask();
   rig.run(10);
@@ -137,7 +138,8 @@ TEST_CASE("what waits longer than its deadline was never sent") {
 TEST_CASE("an Error frame is the answer, with its code") {
   SessionRig rig;
   rig.network.on_request = [](FrameType type) {
-    return type == FrameType::kInitProducer ? Status(ErrorCode::kReadOnly, "sync failed") : Status();
+    return type == FrameType::kInitProducer ? Status(ErrorCode::kReadOnly, "sync failed")
+                                            : Status();
   };
   rig.ask();
   rig.run(10);
@@ -149,7 +151,9 @@ TEST_CASE("an Error frame is the answer, with its code") {
 TEST_CASE("a refused handshake fails what waits, with the reason") {
   SessionRig rig;
   SUBCASE("by the broker") {
-    rig.network.on_request = [](FrameType) { return Status(ErrorCode::kUnsupportedVersion, "too old"); };
+    rig.network.on_request = [](FrameType) {
+      return Status(ErrorCode::kUnsupportedVersion, "too old");
+    };
     rig.ask();
     rig.run(10);
     REQUIRE(rig.answers.size() == 1);
@@ -169,7 +173,8 @@ TEST_CASE("addresses") {
   CHECK(parse_address("a", 9)->text() == "a:9");
   CHECK(parse_address("[::1]:5", 9)->text() == "[::1]:5");
   CHECK(parse_address("[::1]", 9)->host == "::1");
-  for (const char* bad : {"", ":5", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[::1]x", "a:1:2"}) {
+  for (const char* bad :
+       {"", ":5", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[::1]x", "a:1:2"}) {
     CAPTURE(bad);
     CHECK(parse_address(bad, 9).status().code() == ErrorCode::kInvalidArgument);
   }

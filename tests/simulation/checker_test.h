@@ -1,0 +1,12 @@
+// A checker that never fails proves nothing: histories with one fault each, which the model must
+// reject by the invariant they break.
+#pragma once
+
+#include <string>
+
+namespace tidemark::sim {
+
+// Empty, or the first history that was accepted, or rejected by another name.
+std::string find_blind_checker();
+
+}  // namespace tidemark::sim
