@@ -65,9 +65,11 @@ bool read_once(const Globals& globals, const BenchOptions& options, client::Cons
       last_progress_ns = now_ns;
     }
     for (const client::ReceivedMessage& message : batch->messages) {
+      // A message without a value is what `bench produce` connects with; it does not count there
+      // either.
       reading.value_bytes += message.value ? message.value->size() : 0;
+      reading.messages += message.value ? 1 : 0;
     }
-    reading.messages += batch->messages.size();
     (void)ranges.advance(batch->partition, batch->next_offset);
     progress.update(reading.messages, reading.value_bytes);
     if (interrupted() || now_ns > reading.deadline_ns ||

@@ -1,6 +1,7 @@
 #include "tools/bench_send.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -55,12 +56,13 @@ client::ProducerOptions producer_options(const Globals& globals, const BenchOpti
   return out;
 }
 
-// One empty message to each partition, answered before the measurement begins: what it takes to
-// connect is not the latency of a message.
+// A message without a value to each partition, answered before the measurement begins: what it
+// takes to connect is not the latency of a message.
 void warm_up(client::Producer& producer, const client::Topic& topic, const Globals& globals,
              const BenchOptions& options) {
   for (uint32_t partition = 0; partition < options.partitions; ++partition) {
     client::Message message;
+    message.value = std::nullopt;
     message.partition = partition;
     require(producer.send(topic, message, kWarmUp), "sending");
   }
