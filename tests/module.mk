@@ -82,7 +82,7 @@ TESTS     := $(addprefix unit:,$(call suite,unit,$(UNIT_TESTS))) $(addprefix rep
              $(addprefix integration:,$(call suite,integration,$(INTEGRATION_TESTS))) \
              $(addprefix fault:,$(call suite,fault,$(FAULT_TESTS)))
 # Only these talk to a real daemon.
-NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BINARIES) $(EXAMPLES))
+NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(EXAMPLES))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
 .PHONY: test test-built asan tsan sim sims

@@ -45,6 +45,10 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
     pending.part = i;
     ProduceOp::Part& result = op->parts[i];
     const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
+    if (answer_repeated(partition, batch, result)) {
+      --op->unanswered;
+      continue;
+    }
     result.status = accept_batch(partition, batch, now, std::move(pending), result.retry_after_ms);
     if (!result.status.ok()) {
       --op->unanswered;
@@ -53,6 +57,27 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
   if (--op->unanswered == 0) {
     finish_produce(*op);
   }
+}
+
+// A batch that is stored already is answered at once, whatever the load: if it were refused while
+// batches behind it get in, it would fall out of what the partition remembers, and its producer
+// would never learn that it is stored.
+bool Shard::answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& part) {
+  const partition::Partition* partition = views_.find(id);
+  const Result<format::BatchHeader> header = format::decode_batch_header(batch);
+  if (partition == nullptr || !may_write().ok() || !header.ok() || header->producer_id < 0) {
+    return false;
+  }
+  const partition::SequenceVerdict verdict = partition->producers().judge(*header);
+  if (verdict.kind != partition::SequenceVerdict::Kind::kDuplicate ||
+      !format::verify_batch(batch).ok()) {
+    return false;
+  }
+  part.base = verdict.original_base;
+  part.received_ms = partition->last_received_ms();
+  part.duplicate = true;
+  ++counters_.duplicates;
+  return true;
 }
 
 Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,

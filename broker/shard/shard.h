@@ -139,6 +139,7 @@ class Shard final : public replica::StateMachine {
 
   // produce.cc
   void on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  bool answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& part);
   Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
                       uint32_t& retry_after_ms);
   void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
