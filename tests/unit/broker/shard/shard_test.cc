@@ -135,8 +135,8 @@ TEST_CASE("a batch larger than the whole write buffer is taken when nothing else
   CHECK(harness.produce(kPartition, build_batch_of(1, 5000)).base == Offset{1});
 }
 
-// Found by simulation seed 1041: refused for lack of room while batches behind it got in, it fell out of what the
-// partition remembers and was out of order for ever.
+// Found by simulation seed 1041: refused for lack of room while batches behind it got in, it fell
+// out of what the partition remembers and was out of order for ever.
 TEST_CASE("a batch that is stored already is answered as such even when the write buffer is full") {
   ShardHarness harness;
   harness.options.write_buffer_bytes = 3000;
