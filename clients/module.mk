@@ -32,7 +32,8 @@ EXAMPLES        := $(patsubst clients/cpp/examples/%.cc,$(BUILD)/examples/%,$(EX
 all: $(EXAMPLES)
 
 ifneq ($(EXAMPLE_SOURCES),)
-$(call objects,$(EXAMPLE_SOURCES)): private LANGUAGE :=
+# The library has no run-time type information, which the sanitizer's check of virtual tables would look for.
+$(call objects,$(EXAMPLE_SOURCES)): private LANGUAGE := $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=vptr)
 $(call objects,$(EXAMPLE_SOURCES)): private INCLUDES := -Iclients/cpp/include
 endif
 $(EXAMPLES): $(BUILD)/examples/%: $(OBJ)/clients/cpp/examples/%.o $(BUILD)/lib/libtidemark.a
