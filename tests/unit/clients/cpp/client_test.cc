@@ -166,12 +166,15 @@ TEST_CASE("waiting calls are refused in a callback; handles may be dropped there
       std::move(Producer::create(*own_client, {.delivery_timeout_ms = 20})).value());
   own_client.reset();
   Producer& last = *own;
+  std::promise<void> returned;
   REQUIRE(last.send("t", {.value = "v"},
-                    [&own, &dropped](const Delivery&) {
+                    [&own, &dropped, sent = returned.get_future().share()](const Delivery&) {
+                      sent.wait();  // nobody may still be inside a call of what is destroyed
                       own.reset();
                       dropped.set_value();
                     })
               .ok());
+  returned.set_value();
   dropped.get_future().wait();
 }
 
