@@ -46,6 +46,11 @@ bool is_known_request(uint16_t type) {
     case FrameType::kFetch:
     case FrameType::kListOffsets:
     case FrameType::kPartitionDescribe:
+    case FrameType::kDelayCancel:
+    case FrameType::kDelayReschedule:
+    case FrameType::kDelayList:
+    case FrameType::kDelayShow:
+    case FrameType::kDelayStats:
       return true;
     case FrameType::kError:
       return false;
@@ -75,6 +80,16 @@ std::string_view frame_type_name(FrameType type) {
       return "ListOffsets";
     case FrameType::kPartitionDescribe:
       return "PartitionDescribe";
+    case FrameType::kDelayCancel:
+      return "DelayCancel";
+    case FrameType::kDelayReschedule:
+      return "DelayReschedule";
+    case FrameType::kDelayList:
+      return "DelayList";
+    case FrameType::kDelayShow:
+      return "DelayShow";
+    case FrameType::kDelayStats:
+      return "DelayStats";
     case FrameType::kError:
       return "Error";
   }

@@ -45,6 +45,11 @@ enum class FrameType : uint16_t {
   kFetch = 17,
   kListOffsets = 18,
   kPartitionDescribe = 19,
+  kDelayCancel = 32,
+  kDelayReschedule = 33,
+  kDelayList = 34,
+  kDelayShow = 35,
+  kDelayStats = 36,
   kError = 0xFFFF,  // only as a reply
 };
 

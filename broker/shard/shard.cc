@@ -56,6 +56,11 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
       return on_topic_alter(from, frame, now);
     case FrameType::kTopicDelete:
       return on_topic_delete(from, frame, now);
+    case FrameType::kDelayCancel:
+    case FrameType::kDelayReschedule:
+    case FrameType::kDelayList:
+    case FrameType::kDelayShow:
+    case FrameType::kDelayStats:
     case FrameType::kHello:
     case FrameType::kError:
       break;

@@ -53,6 +53,15 @@ ReplyError error_of(const protocol::Frame& reply) {
       return error_of_table<fbs::ListOffsetsReply>(reply);
     case FrameType::kPartitionDescribe:
       return error_of_table<fbs::PartitionDescribeReply>(reply);
+    case FrameType::kDelayCancel:
+    case FrameType::kDelayReschedule:
+      return error_of_table<fbs::DelayChangeReply>(reply);
+    case FrameType::kDelayList:
+      return error_of_table<fbs::DelayListReply>(reply);
+    case FrameType::kDelayShow:
+      return error_of_table<fbs::DelayShowReply>(reply);
+    case FrameType::kDelayStats:
+      return error_of_table<fbs::DelayStatsReply>(reply);
     case FrameType::kError:
       return error_of_table<fbs::ErrorReply>(reply);
   }

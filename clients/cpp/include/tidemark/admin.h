@@ -21,9 +21,18 @@ namespace tidemark::client {
 
 inline constexpr int64_t kAdminDeadlineMs = 10'000;
 
+// What becomes of a delayed message that could only be delivered late_max_ms after its time.
+enum class LatePolicy { kDeliver, kSkip, kDeadLetter };
+
 struct TopicConfig {
   int64_t retention_ms = -1;     // -1: for ever
   int64_t retention_bytes = -1;  // per partition; -1: no bound
+  // Bounds of pending delayed messages, per partition; -1: none. Beyond: kLimitExceeded.
+  int64_t delay_pending_max = -1;
+  int64_t delay_bytes_max = -1;
+  LatePolicy late_policy = LatePolicy::kDeliver;
+  int64_t late_max_ms = -1;     // -1: never too late
+  std::string late_topic = {};  // kDeadLetter: where to
 };
 
 struct PartitionPlace {
@@ -44,6 +53,11 @@ struct TopicChange {
   std::optional<int64_t> retention_ms = {};
   std::optional<int64_t> retention_bytes = {};
   std::optional<uint32_t> partitions = {};  // may only grow
+  std::optional<int64_t> delay_pending_max = {};
+  std::optional<int64_t> delay_bytes_max = {};
+  std::optional<LatePolicy> late_policy = {};
+  std::optional<int64_t> late_max_ms = {};
+  std::optional<std::string> late_topic = {};
 };
 
 struct OffsetQuery {

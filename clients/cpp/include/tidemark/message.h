@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "tidemark/delay.h"
+
 namespace tidemark::client {
 
 // A named value that travels with a message. At most 64 per message.
@@ -28,6 +30,7 @@ struct Message {
   std::span<const Header> headers = {};
   std::optional<int64_t> timestamp_ms = {};  // since 1970; nullopt: when send() was called
   std::optional<uint32_t> partition = {};    // nullopt: by key, or in turn when there is no key
+  std::optional<Delay> delay = {};           // nullopt: at once
 };
 
 // A message that owns its bytes; what flush() and close() hand back.

@@ -45,6 +45,8 @@ struct Delivery {
   int64_t received_ms = 0;       // log time of the broker; when ok
   bool outcome_unknown = false;  // not ok, and it may nevertheless be stored
   uint64_t opaque = 0;           // as given to send()
+  DelayHandle handle = {};       // of a delayed message; when ok. It has no offset yet
+  int64_t due_ms = 0;            // of a delayed message; when ok
 };
 
 using DeliveryCallback = std::function<void(const Delivery&)>;
@@ -60,6 +62,9 @@ struct DeliveryBatch {
   bool duplicate = false;  // stored by an earlier attempt whose answer was lost
   bool outcome_unknown = false;
   std::span<const uint64_t> opaques;  // one per message, in order
+  // Of delayed messages: one per message when status is ok (an item may still have been refused);
+  // base_offset means nothing then. Plain and delayed messages never share a batch.
+  std::span<const DelayReceipt> receipts = {};
 };
 
 using DeliveryBatchCallback = std::function<void(const DeliveryBatch&)>;

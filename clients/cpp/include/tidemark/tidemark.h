@@ -4,6 +4,7 @@
 #include "tidemark/admin.h"
 #include "tidemark/client.h"
 #include "tidemark/consumer.h"
+#include "tidemark/delay.h"
 #include "tidemark/error.h"
 #include "tidemark/message.h"
 #include "tidemark/producer.h"
