@@ -140,13 +140,14 @@ std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count) c
 std::string TopicCatalog::encode(const Topic& topic) {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(1);  // version of this encoding
+  writer.le<uint8_t>(2);  // version of this encoding
   writer.sized_text(topic.name);
   writer.le(static_cast<uint8_t>(topic.state));
   writer.le(topic.version);
   writer.le(topic.created_ms);
   writer.le(topic.config.retention_ms);
   writer.le(topic.config.retention_bytes);
+  topic.config.delays.write(writer);
   writer.varint(topic.shards.size());
   for (const ShardId shard : topic.shards) {
     writer.le(shard.value());
@@ -205,6 +206,9 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   topic.created_ms = reader.le<int64_t>();
   topic.config.retention_ms = reader.le<int64_t>();
   topic.config.retention_bytes = reader.le<int64_t>();
+  if (encoding >= 2) {
+    topic.config.delays = partition::DelayConfig::read(reader);
+  }
   const uint64_t shards = reader.varint();
   for (uint64_t i = 0; i < shards && !reader.failed(); ++i) {
     topic.shards.emplace_back(reader.le<uint16_t>());
@@ -213,7 +217,7 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   for (uint64_t i = 0; i < unconfirmed && !reader.failed(); ++i) {
     topic.unconfirmed.insert(ShardId{reader.le<uint16_t>()});
   }
-  if (encoding != 1 || reader.failed() || reader.remaining() != 0) {
+  if (encoding < 1 || encoding > 2 || reader.failed() || reader.remaining() != 0) {
     return damaged;
   }
   if (topic.state != TopicState::kDropping) {

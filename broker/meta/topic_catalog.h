@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "broker/kv/key_value_store.h"
+#include "broker/partition/delay_config.h"
 #include "log/base/ids.h"
 #include "log/base/result.h"
 
@@ -27,6 +28,7 @@ namespace tidemark::meta {
 struct TopicConfig {
   int64_t retention_ms = -1;     // -1: for ever
   int64_t retention_bytes = -1;  // per partition; -1: no bound
+  partition::DelayConfig delays = {};
 };
 
 enum class TopicState : uint8_t { kOpening = 1, kReady = 2, kDropping = 3 };

@@ -29,37 +29,62 @@ void Partition::set_config(PartitionConfig config) {
 
 AppendOutcome Partition::append(const format::BatchHeader& header, LogPosition position,
                                 int64_t received_ms, uint64_t use) {
-  AppendOutcome outcome;
-  if (header.producer_id >= 0) {
-    const SequenceVerdict verdict = producers_.judge(header);
-    if (verdict.kind == SequenceVerdict::Kind::kRefuse) {
-      outcome.error = verdict.error;
-      outcome.expected_sequence = verdict.expected_sequence;
-      return outcome;
-    }
-    if (verdict.kind == SequenceVerdict::Kind::kDuplicate) {
-      outcome.duplicate = true;
-      outcome.base = verdict.original_base;
-      outcome.received_ms = last_received_ms_;
-      return outcome;
-    }
-    producers_.accept(header, end_, use);
+  AppendOutcome outcome = accept_sequence(header, end_, received_ms, use);
+  if (outcome.error != ErrorCode::kOk || outcome.duplicate) {
+    return outcome;
   }
+  outcome.base = end_;
+  append_ref(position, header.record_count, header.batch_bytes, received_ms);
+  outcome.received_ms = last_received_ms_;
+  return outcome;
+}
+
+AppendOutcome Partition::accept_sequence(const format::BatchHeader& header, Offset base,
+                                         int64_t received_ms, uint64_t use) {
+  AppendOutcome outcome;
+  outcome.received_ms = received_ms;
+  if (header.producer_id < 0) {
+    return outcome;
+  }
+  const SequenceVerdict verdict = producers_.judge(header);
+  if (verdict.kind == SequenceVerdict::Kind::kRefuse) {
+    outcome.error = verdict.error;
+    outcome.expected_sequence = verdict.expected_sequence;
+    return outcome;
+  }
+  if (verdict.kind == SequenceVerdict::Kind::kDuplicate) {
+    outcome.duplicate = true;
+    outcome.base = verdict.original_base;
+    outcome.received_ms = last_received_ms_;
+    return outcome;
+  }
+  producers_.accept(header, base, use);
+  dirty_ = true;
+  return outcome;
+}
+
+void Partition::append_ref(LogPosition position, uint32_t count, uint32_t bytes,
+                           int64_t received_ms) {
   // Log time never goes back within a partition.
   last_received_ms_ = std::max(last_received_ms_, received_ms);
-  const BatchRef ref{end_, header.record_count, header.batch_bytes, position, last_received_ms_};
+  const BatchRef ref{end_, count, bytes, position, last_received_ms_};
   if (start_ == end_) {
     first_position_ = position;
   }
   index_.append(ref);
   index_hash_ = hash_reference(ref, index_hash_);
   end_ = ref.end();
-  bytes_ += ref.bytes;
+  bytes_ += bytes;
   ++batches_;
   dirty_ = true;
-  outcome.base = ref.base;
-  outcome.received_ms = last_received_ms_;
-  return outcome;
+}
+
+Offset Partition::append_reference(LogPosition position, uint32_t bytes, int64_t received_ms) {
+  const Offset offset = end_;
+  append_ref(position, 1, bytes, received_ms);
+  const auto [it, inserted] = low_blocks_.emplace(offset.value() / kOffsetsPerBlock, position);
+  it->second = std::min(it->second, position);
+  return offset;
 }
 
 bool Partition::trim(const TrimTo& to) {
@@ -68,6 +93,8 @@ bool Partition::trim(const TrimTo& to) {
   }
   start_ = to.start;
   first_position_ = to.position;
+  low_blocks_.erase(low_blocks_.begin(),
+                    low_blocks_.lower_bound(start_.value() / kOffsetsPerBlock));
   bytes_ -= to.bytes;
   batches_ -= to.batches;
   index_.trim(start_);
@@ -77,16 +104,26 @@ bool Partition::trim(const TrimTo& to) {
 }
 
 LogPosition Partition::low_position() const {
-  return start_ == end_ ? LogPosition{std::numeric_limits<uint64_t>::max()} : first_position_;
+  if (start_ == end_) {
+    return LogPosition{std::numeric_limits<uint64_t>::max()};
+  }
+  LogPosition low = first_position_;
+  for (const auto& [block, position] : low_blocks_) {
+    low = std::min(low, position);
+  }
+  return low;
 }
 
 std::string Partition::encode() const {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(1);  // version
+  writer.le<uint8_t>(2);  // version
   writer.le(config_.version);
   writer.le(config_.retention_ms);
   writer.le(config_.retention_bytes);
+  config_.delays.write(writer);
+  writer.le(config_.late_partition.topic.value());
+  writer.le(config_.late_partition.index.value());
   writer.le(start_.value());
   writer.le(end_.value());
   writer.le(first_position_.value());
@@ -94,6 +131,11 @@ std::string Partition::encode() const {
   writer.le(batches_);
   writer.le(last_received_ms_);
   writer.le(index_hash_);
+  writer.varint(low_blocks_.size());
+  for (const auto& [block, position] : low_blocks_) {
+    writer.varint(block);
+    writer.varint(position.value());
+  }
   writer.le(xxh3(out));
   return std::string(as_text(out));
 }
@@ -140,6 +182,11 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
   config.version = reader.le<uint64_t>();
   config.retention_ms = reader.le<int64_t>();
   config.retention_bytes = reader.le<int64_t>();
+  if (version >= 2) {
+    config.delays = DelayConfig::read(reader);
+    config.late_partition.topic = TopicId{reader.le<uint32_t>()};
+    config.late_partition.index = PartitionIndex{reader.le<uint32_t>()};
+  }
   Partition partition(id, config);
   partition.start_ = Offset{reader.le<uint64_t>()};
   partition.end_ = Offset{reader.le<uint64_t>()};
@@ -149,7 +196,12 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
   partition.last_received_ms_ = reader.le<int64_t>();
   partition.index_hash_ = reader.le<uint64_t>();
   partition.dirty_ = false;
-  if (version != 1 || reader.failed() || reader.remaining() != 0) {
+  const uint64_t blocks = version >= 2 ? reader.varint() : 0;
+  for (uint64_t i = 0; i < blocks && !reader.failed(); ++i) {
+    const uint64_t block = reader.varint();
+    partition.low_blocks_.emplace(block, LogPosition{reader.varint()});
+  }
+  if (version < 1 || version > 2 || reader.failed() || reader.remaining() != 0) {
     return damaged;
   }
   return partition;

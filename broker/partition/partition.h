@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "broker/kv/key_value_store.h"
+#include "broker/partition/delay_config.h"
 #include "broker/partition/index_view.h"
 #include "broker/partition/producer_table.h"
 #include "log/base/ids.h"
@@ -20,6 +22,8 @@ struct PartitionConfig {
   uint64_t version = 0;  // of the topic's configuration
   int64_t retention_ms = -1;
   int64_t retention_bytes = -1;
+  DelayConfig delays = {};
+  PartitionId late_partition = {};  // of delays.late_topic, on the same shard
 };
 
 // What applying a batch did.
@@ -44,6 +48,14 @@ class Partition {
   // `position` is of the batch's first byte, `use` the shard's record counter.
   AppendOutcome append(const format::BatchHeader& header, LogPosition position, int64_t received_ms,
                        uint64_t use);
+
+  // Judges and remembers a producer's sequences for messages that are not appended now; `base` is
+  // what a repetition is answered with.
+  AppendOutcome accept_sequence(const format::BatchHeader& header, Offset base,
+                                int64_t received_ms, uint64_t use);
+
+  // Appends a batch of one message that lies anywhere in the log; gives its offset.
+  Offset append_reference(LogPosition position, uint32_t bytes, int64_t received_ms);
 
   struct TrimTo {
     Offset start;
@@ -100,6 +112,10 @@ class Partition {
   void finish_load() { producers_.finish_load(); }
 
  private:
+  // Offsets are looked at in blocks of this many for the low position.
+  static constexpr uint64_t kOffsetsPerBlock = 4096;
+
+  void append_ref(LogPosition position, uint32_t count, uint32_t bytes, int64_t received_ms);
   [[nodiscard]] std::string encode() const;
 
   PartitionId id_;
@@ -107,6 +123,9 @@ class Partition {
   Offset start_;
   Offset end_;
   LogPosition first_position_;  // of the batch that has start_; meaningless if empty
+  // Messages delivered by reference lie before their neighbours: the lowest position of each block
+  // of offsets that has any.
+  std::map<uint64_t, LogPosition> low_blocks_;
   uint64_t bytes_ = 0;
   uint64_t batches_ = 0;
   int64_t last_received_ms_ = 0;

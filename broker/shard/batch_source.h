@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "broker/kv/key_value_store.h"
 #include "broker/partition/batch_ref.h"
 #include "log/base/bytes.h"
 #include "log/base/function.h"
@@ -52,6 +53,15 @@ class BatchSource {
   using BatchesRead = MoveOnlyFunction<void(std::vector<Result<SharedBytes>>)>;
   // Reads from disk and verifies each batch's CRC. One result per reference, in order.
   virtual void read(std::vector<partition::BatchRef> refs, BatchesRead done) = 0;
+
+  using LogRead = MoveOnlyFunction<void(Result<SharedBytes>)>;
+  // Bytes of the log as they are; the reader checks them.
+  virtual void read_log(LogPosition position, size_t size, LogRead done) = 0;
+
+  using StoreWork = MoveOnlyFunction<Status(kv::ReadView&)>;
+  using StoreDone = MoveOnlyFunction<void(Status)>;
+  // Runs `work` on a worker with a view of the checkpoint store.
+  virtual void with_store(StoreWork work, StoreDone done) = 0;
 
   using RefsFound = MoveOnlyFunction<void(Result<std::vector<partition::BatchRef>>)>;
   // Stored references that overlap [from, ...), bounded as IndexView::find.

@@ -134,17 +134,17 @@ bool Shard::collect(FetchOp& op) {
       op.failed = true;
       continue;
     }
-    part.high_watermark = partition->end();
+    part.high_watermark = visible_end(*partition);
     part.start = partition->start();
-    if (part.offset < part.start || part.offset > part.high_watermark) {
+    if (part.offset < part.start || part.offset > partition->end()) {
       part.status = Status(ErrorCode::kOffsetOutOfRange,
                            "offset " + std::to_string(part.offset.value()) + "; stored are " +
                                std::to_string(part.start.value()) + " to " +
-                               std::to_string(part.high_watermark.value()));
+                               std::to_string(partition->end().value()));
       op.failed = true;
       continue;
     }
-    if (part.offset == part.high_watermark || op.bytes >= op.bytes_max) {
+    if (part.offset >= part.high_watermark || op.bytes >= op.bytes_max) {
       continue;
     }
     if (!part.find_error.ok()) {
@@ -167,7 +167,7 @@ bool Shard::collect(FetchOp& op) {
 
 void Shard::collect_refs(FetchOp& op, FetchOp::Part& part, std::vector<partition::BatchRef> refs) {
   for (const partition::BatchRef& ref : refs) {
-    if (op.bytes > 0 && op.bytes + ref.bytes > op.bytes_max) {
+    if (ref.base >= part.high_watermark || (op.bytes > 0 && op.bytes + ref.bytes > op.bytes_max)) {
       break;
     }
     FetchOp::Piece piece{ref, source_->cached(ref), Status()};

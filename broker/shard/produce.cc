@@ -45,11 +45,21 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
     pending.part = i;
     ProduceOp::Part& result = op->parts[i];
     const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
-    if (answer_repeated(partition, batch, result)) {
+    const bool schedule = part.kind() == fbs::ProduceKind::kSchedule;
+    if (part.kind() > fbs::ProduceKind::kSchedule) {
+      result.status = Status(ErrorCode::kUnsupportedType,
+                             "produce kind " + std::to_string(static_cast<int>(part.kind())));
+    } else if (schedule && is_repeated_set(partition, batch, result)) {
+      resolve_repeated_set(op, i);
+    } else if (!schedule && answer_repeated(partition, batch, result)) {
       --op->unanswered;
-      continue;
+    } else if (schedule) {
+      result.status =
+          accept_schedule(partition, batch, now, std::move(pending), result.retry_after_ms);
+    } else {
+      result.status =
+          accept_batch(partition, batch, now, std::move(pending), result.retry_after_ms);
     }
-    result.status = accept_batch(partition, batch, now, std::move(pending), result.retry_after_ms);
     if (!result.status.ok()) {
       --op->unanswered;
     }
@@ -80,8 +90,8 @@ bool Shard::answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& par
   return true;
 }
 
-Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,
-                           PendingRecord pending, uint32_t& retry_after_ms) {
+// What a batch and a schedule set have to pass alike.
+Status Shard::check_room(PartitionId partition, size_t bytes, uint32_t& retry_after_ms) {
   RETURN_IF_ERROR(may_write());
   if (views_.find(partition) == nullptr) {
     return Status(ErrorCode::kUnknownPartition,
@@ -89,19 +99,25 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
                       std::to_string(partition.index.value()) + " on shard " +
                       std::to_string(options_.shard.value()));
   }
-  if (batch.size() > limits::kBatchBytesMax) {
-    return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(batch.size()) +
+  if (bytes > limits::kBatchBytesMax) {
+    return Status(ErrorCode::kTooLarge, "a batch of " + std::to_string(bytes) +
                                             " bytes; the limit is " +
                                             std::to_string(limits::kBatchBytesMax));
   }
   // A batch larger than the whole buffer has its turn when nothing else is in it.
-  if (accepted_bytes_ > 0 && accepted_bytes_ + batch.size() > options_.write_buffer_bytes) {
+  if (accepted_bytes_ > 0 && accepted_bytes_ + bytes > options_.write_buffer_bytes) {
     ++counters_.refused_overloaded;
     retry_after_ms = limits::kRetryAfterMsDefault;
     return Status(ErrorCode::kOverloaded,
                   "the write buffer of shard " + std::to_string(options_.shard.value()) +
                       " is full (" + std::to_string(options_.write_buffer_bytes) + " bytes)");
   }
+  return Status();
+}
+
+Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,
+                           PendingRecord pending, uint32_t& retry_after_ms) {
+  RETURN_IF_ERROR(check_room(partition, batch.size(), retry_after_ms));
   ASSIGN_OR_RETURN(const format::BatchHeader header, format::validate_produced_batch(batch));
   if (header.transactional) {
     return Status(ErrorCode::kInvalidArgument, "a transactional batch outside of a transaction");
@@ -117,14 +133,30 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
   return Status();
 }
 
-void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome) {
+void Shard::release_produce(const PendingRecord& pending) {
   accepted_bytes_ -= pending.bytes;
+  if (pending.items > 0) {
+    const auto it = scheduling_.find(pending.partition);
+    it->second -= pending.items;
+    if (it->second == 0) {
+      scheduling_.erase(it);
+    }
+  }
+}
+
+void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome) {
+  release_produce(pending);
   ProduceOp::Part& part = pending.produce->parts[pending.part];
   if (outcome.error == ErrorCode::kOk) {
     part.base = outcome.append.base;
     part.received_ms = outcome.append.received_ms;
     part.duplicate = outcome.append.duplicate;
     counters_.duplicates += outcome.append.duplicate ? 1 : 0;
+    if (pending.items > 0 && part.duplicate) {
+      return resolve_repeated_set(pending.produce, pending.part);
+    }
+    const auto first = views_.receipts().begin() + outcome.first_receipt;
+    part.receipts.assign(first, first + outcome.receipts);
   } else if (outcome.error == ErrorCode::kOutOfOrderSequence) {
     part.status = Status(outcome.error,
                          "expected sequence " + std::to_string(outcome.append.expected_sequence));
@@ -138,16 +170,36 @@ void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome)
   }
 }
 
+namespace {
+
+flatbuffers::Offset<flatbuffers::Vector<const fbs::DelayReceipt*>> build_receipts(
+    flatbuffers::FlatBufferBuilder& builder, const std::vector<DelayReceipt>& receipts) {
+  std::vector<fbs::DelayReceipt> out;
+  out.reserve(receipts.size());
+  for (const DelayReceipt& receipt : receipts) {
+    out.emplace_back(receipt.id, receipt.due_ms, receipt.position.value(), receipt.tag,
+                     static_cast<uint16_t>(receipt.error), uint16_t{0});
+  }
+  return builder.CreateVectorOfStructs(out);
+}
+
+}  // namespace
+
 void Shard::finish_produce(ProduceOp& op) {
   std::vector<flatbuffers::Offset<fbs::ProducePartReply>> parts;
   parts.reserve(op.parts.size());
   for (const ProduceOp::Part& part : op.parts) {
     const auto error = protocol::build_error(builder_, part.status, part.retry_after_ms);
+    flatbuffers::Offset<flatbuffers::Vector<const fbs::DelayReceipt*>> receipts;
+    if (!part.receipts.empty() && part.status.ok()) {
+      receipts = build_receipts(builder_, part.receipts);
+    }
     fbs::ProducePartReplyBuilder reply(builder_);
     if (!part.status.ok()) {
       reply.add_error(error);
     }
-    reply.add_base_offset(part.base.value());
+    reply.add_base_offset(part.receipts.empty() ? part.base.value() : 0);
+    reply.add_receipts(receipts);
     reply.add_received_ms(part.received_ms);
     reply.add_duplicate(part.duplicate);
     parts.push_back(reply.Finish());

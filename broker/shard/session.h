@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/partition/delay_config.h"
 #include "broker/protocol/frame.h"
 #include "log/base/ids.h"
 
@@ -36,6 +37,8 @@ struct ShardMail {
   std::vector<uint32_t> partitions;
   int64_t retention_ms = -1;
   int64_t retention_bytes = -1;
+  partition::DelayConfig delays = {};
+  uint32_t late_partition = 0;  // of delays.late_topic, on the receiving shard
 };
 
 // Implemented by the server (real) and by the simulator. Calls never re-enter the shard.

@@ -20,7 +20,7 @@ constexpr int64_t kRetentionIntervalNs = 5'000'000'000;
 }  // namespace
 
 Shard::Shard(const ShardOptions& options, Outbox& outbox)
-    : options_(options), outbox_(outbox), views_(options.shard) {}
+    : options_(options), outbox_(outbox), views_(options.shard, options.wheel) {}
 
 void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
   consensus_ = &consensus;
@@ -32,7 +32,7 @@ void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
 
 void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   using protocol::FrameType;
-  now_ = now;
+  take_time(now);
   if (stopping_) {
     return refuse(from, Status(ErrorCode::kShuttingDown, "the broker is stopping"),
                   limits::kRetryAfterMsDefault);
@@ -57,10 +57,15 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
     case FrameType::kTopicDelete:
       return on_topic_delete(from, frame, now);
     case FrameType::kDelayCancel:
+      return on_delay_cancel(from, frame, now);
     case FrameType::kDelayReschedule:
+      return on_delay_reschedule(from, frame, now);
     case FrameType::kDelayList:
+      return on_delay_list(from, frame);
     case FrameType::kDelayShow:
+      return on_delay_show(from, frame);
     case FrameType::kDelayStats:
+      return on_delay_stats(from, frame, now);
     case FrameType::kHello:
     case FrameType::kError:
       break;
@@ -70,7 +75,7 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
 }
 
 void Shard::receive_mail(const ShardMail& mail, const Now& now) {
-  now_ = now;
+  take_time(now);
   if (stopping_) {
     return;  // the sender repeats it
   }
@@ -101,7 +106,7 @@ Status Shard::may_write() const {
 // -------------------------------------------------------------------------------
 
 int64_t Shard::log_time(const Now& now) {
-  proposed_time_ms_ = std::max({proposed_time_ms_, views_.log_time_ms(), now.wall.ms});
+  proposed_time_ms_ = std::max({proposed_time_ms_, views_.log_time_ms(), clock_.ms(now)});
   return proposed_time_ms_;
 }
 
@@ -146,8 +151,16 @@ void Shard::propose_ready() {
   }
 }
 
-void Shard::flush(const Now& now) {
+void Shard::take_time(const Now& now) {
   now_ = now;
+  if (!clock_.started()) {
+    clock_.start(now, views_.log_time_ms());
+  }
+}
+
+void Shard::flush(const Now& now) {
+  take_time(now);
+  drive_delays(now);
   if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
                             records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();
@@ -162,6 +175,7 @@ void Shard::apply(const replica::CommittedEntry& entry) {
   const LogPosition payload = entry.position + log::kEntryHeaderBytes;
   views_.apply(entry.index, entry.term, payload, entry.payload.view(), outcomes_);
   records_applied_ += outcomes_.size();
+  take_fired();
   for (const RecordOutcome& outcome : outcomes_) {
     if (outcome.kind == format::RecordKind::kProduce && outcome.error == ErrorCode::kOk &&
         !outcome.append.duplicate) {
@@ -228,6 +242,14 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
     case Kind::kTrim:
       trims_in_flight_.erase(pending.partition);
       return;
+    case Kind::kAdvance:
+      advancing_ = false;
+      return;
+    case Kind::kDelayChange:
+      return settle_delay_change(pending, outcome);
+    case Kind::kDelayNext:
+      occurrences_in_flight_.erase(pending.delay_id);
+      return;
   }
 }
 
@@ -237,7 +259,7 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kNobody:
       return;
     case Kind::kProduce: {
-      accepted_bytes_ -= pending.bytes;
+      release_produce(pending);
       if (status.code() == ErrorCode::kDiskFull) {
         ++counters_.refused_disk_full;
       }
@@ -262,6 +284,18 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kTrim:
       trims_in_flight_.erase(pending.partition);
       return;
+    case Kind::kAdvance:
+      advancing_ = false;
+      return;
+    case Kind::kDelayChange:
+      pending.change->parts[pending.part].status = status;
+      if (--pending.change->unanswered == 0) {
+        finish_delay_change(*pending.change);
+      }
+      return;
+    case Kind::kDelayNext:
+      occurrences_in_flight_.erase(pending.delay_id);
+      return;
   }
 }
 
@@ -269,7 +303,7 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
 // -------------------------------------------------------------------------------------------------------
 
 void Shard::tick(const Now& now) {
-  now_ = now;
+  take_time(now);
   expire_fetches();
   propose_ready();
   if (!consensus_->failure().ok() && !pending_.empty()) {
@@ -328,6 +362,7 @@ void Shard::add_stats(ShardStats& stats) const {
   stats.refused_disk_full = counters_.refused_disk_full;
   stats.fetch_waiters = parked_.size();
   stats.cold_reads = counters_.cold_reads;
+  add_delay_stats(stats);
   stats.applied_index = views_.applied().index.value();
 }
 

@@ -13,24 +13,22 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <vector>
 
+#include "broker/delay/delay_scan.h"
 #include "broker/protocol/messages.h"
 #include "broker/replica/consensus.h"
 #include "broker/shard/batch_source.h"
 #include "broker/shard/fetch_op.h"
+#include "broker/shard/log_clock.h"
 #include "broker/shard/session.h"
 #include "broker/shard/shard_runtime.h"
 #include "broker/shard/views.h"
 
 namespace tidemark::shard {
-
-struct Now {
-  MonotonicTime monotonic;
-  WallTime wall;
-};
 
 // A produce request whose parts are being made durable.
 struct ProduceOp {
@@ -40,11 +38,26 @@ struct ProduceOp {
     Offset base;
     int64_t received_ms = 0;
     bool duplicate = false;
+    std::vector<DelayReceipt> receipts;  // of a schedule set
   };
 
   ReplyTo to;
   std::vector<Part> parts;
   size_t unanswered = 0;
+};
+
+// A cancel or reschedule request, part by part.
+struct DelayChangeOp {
+  struct Part {
+    Status status;
+    delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;
+    DelayReceipt receipt;  // rescheduled
+  };
+
+  ReplyTo to;
+  std::vector<Part> parts;
+  size_t unanswered = 0;
+  bool reschedule = false;
 };
 
 // A topic request that waits until all shards have followed.
@@ -80,6 +93,15 @@ class Shard final : public replica::StateMachine {
     return pending_.empty() && ready_.empty() && gathering_.empty();
   }
 
+  // When the shard wants to be flushed even if nothing arrives: a delayed message comes due.
+  [[nodiscard]] std::optional<MonotonicTime> next_wake() const;
+
+  // A checkpoint is under way: the timing wheel cannot load.
+  void set_checkpointing(bool on) { checkpointing_ = on; }
+
+  // The timing wheel loads: no checkpoint can be taken.
+  [[nodiscard]] bool loading() const { return loading_; }
+
   // Log bytes and records applied since the process began, for the checkpoint's pace.
   [[nodiscard]] uint64_t records_applied() const { return records_applied_; }
 
@@ -99,7 +121,10 @@ class Shard final : public replica::StateMachine {
       kInitProducer,
       kPartitions,
       kProgress,
-      kTrim
+      kTrim,
+      kAdvance,
+      kDelayChange,
+      kDelayNext
     };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
@@ -110,7 +135,10 @@ class Shard final : public replica::StateMachine {
     TopicId topic_id;       // kPartitions, kProgress
     uint64_t version = 0;   // kPartitions, kProgress
     ShardId shard;          // kProgress
-    PartitionId partition;  // kTrim
+    PartitionId partition;  // kTrim, kProduce of a schedule set
+    uint32_t items = 0;     // kProduce of a schedule set
+    std::shared_ptr<DelayChangeOp> change;
+    uint64_t delay_id = 0;  // kDelayNext
   };
 
   // An entry that waits for disk space to be taken.
@@ -136,15 +164,47 @@ class Shard final : public replica::StateMachine {
   void fail(PendingRecord& pending, const Status& status, uint32_t retry_after_ms);
   void fail_pending(const Status& status);
   [[nodiscard]] int64_t log_time(const Now& now);
+  void take_time(const Now& now);
 
   // produce.cc
   void on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   bool answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& part);
   Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
                       uint32_t& retry_after_ms);
+  Status check_room(PartitionId partition, size_t bytes, uint32_t& retry_after_ms);
+  void release_produce(const PendingRecord& pending);
   void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
   void finish_produce(ProduceOp& op);
   void on_init_producer(const ReplyTo& from);
+
+  // delays.cc
+  Status accept_schedule(PartitionId partition, ByteView set, const Now& now,
+                         PendingRecord pending, uint32_t& retry_after_ms);
+  Status check_schedule(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
+  Status check_item(const format::ScheduleItem& item) const;
+  void write_schedule(ByteView set, uint32_t items, const Now& now);
+  bool is_repeated_set(PartitionId id, ByteView set, ProduceOp::Part& part) const;
+  void resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part);
+  void drive_delays(const Now& now);
+  void load_slots(const Now& now);
+  void propose_advance(const Now& now);
+  void look_up_occurrences(const Now& now);
+  void take_fired();
+  void reveal(const Now& now);
+  void show_lateness(int64_t due_ms);
+  void add_delay_stats(ShardStats& stats) const;
+  [[nodiscard]] Offset visible_end(const partition::Partition& partition) const;
+  // delay_requests.cc
+  void on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void on_delay_reschedule(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void on_delay_list(const ReplyTo& from, const protocol::Frame& frame);
+  void scan_delays(const ReplyTo& from, const delay::ScanQuery& query);
+  void finish_delay_list(const ReplyTo& from, const delay::DelayScan& scan, const Status& status);
+  void on_delay_show(const ReplyTo& from, const protocol::Frame& frame);
+  void on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  Result<timerwheel::Entry> find_delay(const protocol::fbs::DelayRef& ref) const;
+  void finish_delay_change(DelayChangeOp& op);
+  void settle_delay_change(PendingRecord& pending, const RecordOutcome& outcome);
 
   // fetch.cc
   void on_fetch(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
@@ -176,6 +236,9 @@ class Shard final : public replica::StateMachine {
   void on_partitions_done(const ShardMail& mail);
   [[nodiscard]] flatbuffers::Offset<protocol::fbs::TopicInfo> build_topic(const meta::Topic& topic);
   flatbuffers::Offset<protocol::fbs::TopicInfo> build_unknown_topic(std::string_view name);
+  Status check_late_topic(const meta::TopicConfig& config,
+                          const std::vector<uint16_t>& shards) const;
+  Status find_late_topic(std::string_view name, meta::TopicConfig& config) const;
 
   // retention.cc
   void check_retention(const Now& now);
@@ -224,6 +287,23 @@ class Shard final : public replica::StateMachine {
   PartitionId retention_reached_;  // last partition that retention looked at
   MonotonicTime next_mail_;
   MonotonicTime next_retention_;
+
+  // Delayed messages. An Advance is proposed a little before the time it names, so that writing it
+  // does not show as lateness; what it delivers is hidden from readers until its due time.
+  struct Hidden {
+    int64_t due_ms = 0;
+    PartitionId partition;
+  };
+
+  LogClock clock_;
+  bool checkpointing_ = false;
+  bool loading_ = false;
+  bool advancing_ = false;  // one Advance is under way at a time
+  uint64_t next_delay_id_ = 1;
+  std::deque<Hidden> hidden_;  // in order of due time
+  std::unordered_map<PartitionId, std::deque<Offset>> hidden_offsets_;
+  std::unordered_map<PartitionId, uint64_t> scheduling_;  // accepted items not yet applied
+  std::set<uint64_t> occurrences_in_flight_;
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

@@ -79,6 +79,30 @@ void StoredSource::read(std::vector<partition::BatchRef> refs, BatchesRead done)
       std::move(done));
 }
 
+void StoredSource::read_log(LogPosition position, size_t size, LogRead done) {
+  submit<Result<SharedBytes>>(
+      reads_,
+      [plan = log_.locate(position, size)]() -> Result<SharedBytes> {
+        if (!plan.ok()) {
+          return plan.error();
+        }
+        Buffer bytes(plan->size());
+        RETURN_IF_ERROR(plan->read(bytes.mutable_view()));
+        return SharedBytes(std::move(bytes));
+      },
+      std::move(done));
+}
+
+void StoredSource::with_store(StoreWork work, StoreDone done) {
+  submit<Status>(
+      reads_,
+      [this, work = std::move(work)]() mutable -> Status {
+        ASSIGN_OR_RETURN(const auto view, store_.read());
+        return work(*view);
+      },
+      std::move(done));
+}
+
 void StoredSource::find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) {
   using Refs = Result<std::vector<partition::BatchRef>>;
   submit<Refs>(

@@ -18,6 +18,8 @@ class StoredSource final : public BatchSource {
 
   [[nodiscard]] std::optional<SharedBytes> cached(const partition::BatchRef& ref) const override;
   void read(std::vector<partition::BatchRef> refs, BatchesRead done) override;
+  void read_log(LogPosition position, size_t size, LogRead done) override;
+  void with_store(StoreWork work, StoreDone done) override;
   void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) override;
   void find_time(PartitionId id, Offset start, Offset end, int64_t time_ms, RefFound done) override;
   void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal,

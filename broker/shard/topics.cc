@@ -18,14 +18,99 @@ namespace {
 
 constexpr int64_t kTopicWaitNs = 10'000'000'000;
 
-Status check_config(int64_t retention_ms, int64_t retention_bytes) {
-  if (retention_ms < -1 || retention_bytes < -1) {
+Status check_config(const meta::TopicConfig& config) {
+  if (config.retention_ms < -1 || config.retention_bytes < -1) {
     return Status(ErrorCode::kInvalidArgument, "retention is -1 (no bound) or at least 0");
+  }
+  const partition::DelayConfig& delays = config.delays;
+  if (delays.pending_max < -1 || delays.bytes_max < -1 || delays.late_max_ms < -1) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "bounds of delayed messages are -1 (no bound) or at least 0");
+  }
+  if (delays.late_policy > partition::LatePolicy::kDeadLetter) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "late policy " + std::to_string(static_cast<int>(delays.late_policy)) +
+                      "; allowed are 0 (deliver), 1 (skip), 2 (dead letter)");
+  }
+  if (delays.late_policy != partition::LatePolicy::kDeliver && delays.late_max_ms < 0) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "a late policy other than deliver needs late_max_ms: late by how much is too late");
+  }
+  if ((delays.late_policy == partition::LatePolicy::kDeadLetter) !=
+      (delays.late_topic != TopicId{0})) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "late_topic goes with the late policy dead letter, and only with it");
   }
   return Status();
 }
 
+// Takes the field of this name over; false if there is none.
+bool take_field(const fbs::TopicConfig& wanted, std::string_view field, meta::TopicConfig& config) {
+  if (field == "retention_ms") {
+    config.retention_ms = wanted.retention_ms();
+  } else if (field == "retention_bytes") {
+    config.retention_bytes = wanted.retention_bytes();
+  } else if (field == "delay_pending_max") {
+    config.delays.pending_max = wanted.delay_pending_max();
+  } else if (field == "delay_bytes_max") {
+    config.delays.bytes_max = wanted.delay_bytes_max();
+  } else if (field == "late_policy") {
+    config.delays.late_policy = static_cast<partition::LatePolicy>(wanted.late_policy());
+  } else if (field == "late_max_ms") {
+    config.delays.late_max_ms = wanted.late_max_ms();
+  } else {
+    return false;
+  }
+  return true;
+}
+
+constexpr std::string_view kConfigFields[] = {"retention_ms",    "retention_bytes",
+                                              "delay_pending_max", "delay_bytes_max",
+                                              "late_policy",     "late_max_ms"};
+
+flatbuffers::Offset<format::fbs::DelayConfig> build_delays(flatbuffers::FlatBufferBuilder& body,
+                                                           const partition::DelayConfig& delays) {
+  format::fbs::DelayConfigBuilder config(body);
+  config.add_pending_max(delays.pending_max);
+  config.add_bytes_max(delays.bytes_max);
+  config.add_late_policy(static_cast<uint8_t>(delays.late_policy));
+  config.add_late_max_ms(delays.late_max_ms);
+  config.add_late_topic(delays.late_topic.value());
+  return config.Finish();
+}
+
 }  // namespace
+
+// Late messages go to their new topic by reference, so it needs a partition on every shard.
+Status Shard::check_late_topic(const meta::TopicConfig& config,
+                               const std::vector<uint16_t>& shards) const {
+  const meta::Topic* late = views_.catalog().find(config.delays.late_topic);
+  if (late == nullptr) {
+    return Status();
+  }
+  for (const uint16_t shard : shards) {
+    if (late->partitions_on(ShardId{shard}).empty()) {
+      return Status(ErrorCode::kInvalidArgument,
+                    "topic " + late->name + " has no partition on shard " + std::to_string(shard) +
+                        ", which it needs to take late messages; give it more partitions (" +
+                        std::to_string(options_.shard_count) + " shards)");
+    }
+  }
+  return Status();
+}
+
+Status Shard::find_late_topic(std::string_view name, meta::TopicConfig& config) const {
+  config.delays.late_topic = TopicId{0};
+  if (name.empty()) {
+    return Status();
+  }
+  const meta::Topic* topic = views_.catalog().find(name);
+  if (topic == nullptr) {
+    return Status(ErrorCode::kUnknownTopic, "late_topic " + std::string(name));
+  }
+  config.delays.late_topic = topic->id;
+  return Status();
+}
 
 void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   const Result<const fbs::TopicCreate*> request =
@@ -42,8 +127,15 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   if (status.ok()) {
     status = meta::check_topic_name(name);
   }
+  meta::TopicConfig settings;
   if (status.ok() && config != nullptr) {
-    status = check_config(config->retention_ms(), config->retention_bytes());
+    for (const std::string_view field : kConfigFields) {
+      take_field(*config, field, settings);
+    }
+    status = find_late_topic(protocol::view(config->late_topic()), settings);
+  }
+  if (status.ok()) {
+    status = check_config(settings);
   }
   if (status.ok() && (partitions < 1 || partitions > limits::kPartitionsPerTopicMax)) {
     status = Status(ErrorCode::kInvalidArgument,
@@ -60,14 +152,19 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   for (const ShardId shard : views_.catalog().place(partitions, options_.shard_count)) {
     shards.push_back(shard.value());
   }
+  if (status = check_late_topic(settings, shards); !status.ok()) {
+    return refuse(from, status);
+  }
   flatbuffers::FlatBufferBuilder body;
+  const auto delays = build_delays(body, settings.delays);
   const auto text = body.CreateString(name.data(), name.size());
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicCreateBuilder record(body);
   record.add_name(text);
   record.add_shards(placed);
-  record.add_retention_ms(config ? config->retention_ms() : -1);
-  record.add_retention_bytes(config ? config->retention_bytes() : -1);
+  record.add_retention_ms(settings.retention_ms);
+  record.add_retention_bytes(settings.retention_bytes);
+  record.add_delays(delays);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   PendingRecord pending;
@@ -102,17 +199,22 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
     const std::string_view field = protocol::view((*request)->set()->Get(i));
     if (field == "partitions") {
       partitions = (*request)->partitions();
-    } else if (field == "retention_ms" && wanted != nullptr) {
-      config.retention_ms = wanted->retention_ms();
-    } else if (field == "retention_bytes" && wanted != nullptr) {
-      config.retention_bytes = wanted->retention_bytes();
-    } else {
-      return refuse(from, Status(ErrorCode::kInvalidArgument,
-                                 "unknown setting '" + std::string(field) +
-                                     "'; known are partitions, retention_ms, retention_bytes"));
+    } else if (field == "late_topic" && wanted != nullptr) {
+      status = find_late_topic(protocol::view(wanted->late_topic()), config);
+    } else if (wanted == nullptr || !take_field(*wanted, field, config)) {
+      status = Status(ErrorCode::kInvalidArgument,
+                      "unknown setting '" + std::string(field) +
+                          "'; known are partitions, late_topic, retention_ms, retention_bytes, "
+                          "delay_pending_max, delay_bytes_max, late_policy, late_max_ms");
+    }
+    if (!status.ok()) {
+      return refuse(from, status);
     }
   }
-  status = check_config(config.retention_ms, config.retention_bytes);
+  if (config.delays.late_policy != partition::LatePolicy::kDeadLetter) {
+    config.delays.late_topic = TopicId{0};
+  }
+  status = check_config(config);
   if (status.ok() &&
       (partitions < topic->shards.size() || partitions > limits::kPartitionsPerTopicMax)) {
     status = Status(ErrorCode::kInvalidArgument,
@@ -131,13 +233,18 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   for (const ShardId shard : more) {
     shards.push_back(shard.value());
   }
+  if (status = check_late_topic(config, shards); !status.ok()) {
+    return refuse(from, status);
+  }
   flatbuffers::FlatBufferBuilder body;
+  const auto delays = build_delays(body, config.delays);
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicAlterBuilder record(body);
   record.add_topic(topic->id.value());
   record.add_shards(placed);
   record.add_retention_ms(config.retention_ms);
   record.add_retention_bytes(config.retention_bytes);
+  record.add_delays(delays);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   PendingRecord pending;
@@ -249,9 +356,17 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic)
   }
   const auto all = builder_.CreateVector(partitions);
   const auto name = builder_.CreateString(topic.name);
+  const partition::DelayConfig& delays = topic.config.delays;
+  const meta::Topic* late = views_.catalog().find(delays.late_topic);
+  const auto late_topic = builder_.CreateString(late ? late->name : std::string());
   fbs::TopicConfigBuilder config(builder_);
   config.add_retention_ms(topic.config.retention_ms);
   config.add_retention_bytes(topic.config.retention_bytes);
+  config.add_delay_pending_max(delays.pending_max);
+  config.add_delay_bytes_max(delays.bytes_max);
+  config.add_late_policy(static_cast<fbs::LatePolicy>(delays.late_policy));
+  config.add_late_max_ms(delays.late_max_ms);
+  config.add_late_topic(late_topic);
   const auto settings = config.Finish();
   fbs::TopicInfoBuilder info(builder_);
   info.add_name(name);
@@ -330,6 +445,11 @@ void Shard::mail_unconfirmed(const meta::Topic& topic) {
     mail.partitions = topic.partitions_on(shard);
     mail.retention_ms = topic.config.retention_ms;
     mail.retention_bytes = topic.config.retention_bytes;
+    mail.delays = topic.config.delays;
+    if (const meta::Topic* late = views_.catalog().find(mail.delays.late_topic); late != nullptr) {
+      const std::vector<uint32_t> there = late->partitions_on(shard);
+      mail.late_partition = there.empty() ? 0 : there.front();
+    }
     outbox_.mail(std::move(mail));
   }
 }
@@ -363,12 +483,15 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
     return gather(format::RecordKind::kPartitionDrop, body, std::move(pending));
   }
   const auto numbers = body.CreateVector(mail.partitions);
+  const auto delays = build_delays(body, mail.delays);
   format::fbs::PartitionOpenBuilder record(body);
   record.add_topic(mail.topic.value());
   record.add_version(mail.version);
   record.add_partitions(numbers);
   record.add_retention_ms(mail.retention_ms);
   record.add_retention_bytes(mail.retention_bytes);
+  record.add_delays(delays);
+  record.add_late_partition(mail.late_partition);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather(format::RecordKind::kPartitionOpen, body, std::move(pending));

@@ -5,12 +5,11 @@
 
 #include "broker/partition/chunk_reader.h"
 #include "broker/partition/store_keys.h"
-#include "flatbuffers/flatbuffers.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
 #include "log/base/limits.h"
+#include "log/format/control_record.h"
 #include "log/format/record_batch.h"
-#include "log/format/schema/control_generated.h"
 #include "log/log.h"
 
 namespace tidemark::shard {
@@ -21,14 +20,7 @@ using format::RecordKind;
 
 namespace {
 
-// The entry's hash was right, so a body that does not verify is our own bug.
-template <typename T>
-const T& table(ByteView body) {
-  flatbuffers::Verifier verifier(body.data(), body.size());
-  TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr),
-                 "control record does not verify");
-  return *flatbuffers::GetRoot<T>(body.data());
-}
+using format::control_table;
 
 template <typename T>
 std::vector<ShardId> shard_ids(const T* numbers) {
@@ -48,6 +40,8 @@ void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteV
   TIDEMARK_CHECK(index > applied_.index, "entries are applied in order, each once");
   format::RecordListReader reader(payload);
   format::LogRecord record;
+  receipts_.clear();
+  fired_.clear();
   while (reader.next(record)) {
     RecordOutcome outcome;
     outcome.kind = record.kind;
@@ -82,6 +76,20 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_partition_drop(record.body, outcome);
     case RecordKind::kTrim:
       return apply_trim(record.body, outcome);
+    case RecordKind::kSchedule:
+      return apply_schedule(record, payload_position, outcome);
+    case RecordKind::kAdvance:
+      return apply_advance(record.body);
+    case RecordKind::kDelayCancel:
+      return apply_delay_cancel(record.body, outcome);
+    case RecordKind::kDelayReschedule:
+      return apply_delay_reschedule(record.body, outcome);
+    case RecordKind::kDelayNext:
+      return apply_delay_next(record.body);
+    case RecordKind::kRelocate:
+      return apply_relocate(record, payload_position);
+    case RecordKind::kRelocated:
+      return apply_relocated(record.body);
   }
   TIDEMARK_CHECK(false, "record kind " + std::to_string(static_cast<int>(record.kind)));
 }
@@ -106,13 +114,15 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
 }
 
 void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::TopicCreate>(body);
+  const auto& record = control_table<fbs::TopicCreate>(body);
   advance_time(record.time_ms());
   const std::string_view name =
       record.name() ? std::string_view(record.name()->c_str(), record.name()->size())
                     : std::string_view();
   const meta::TopicOutcome done =
-      catalog_.create(name, {record.retention_ms(), record.retention_bytes()},
+      catalog_.create(name,
+                      {record.retention_ms(), record.retention_bytes(),
+                       partition::DelayConfig::of(record.delays())},
                       shard_ids(record.shards()), log_time_ms_);
   outcome.error = done.error;
   outcome.topic = done.id;
@@ -120,10 +130,12 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
 }
 
 void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::TopicAlter>(body);
+  const auto& record = control_table<fbs::TopicAlter>(body);
   advance_time(record.time_ms());
   const meta::TopicOutcome done =
-      catalog_.alter(TopicId{record.topic()}, {record.retention_ms(), record.retention_bytes()},
+      catalog_.alter(TopicId{record.topic()},
+                     {record.retention_ms(), record.retention_bytes(),
+                      partition::DelayConfig::of(record.delays())},
                      shard_ids(record.shards()));
   outcome.error = done.error;
   outcome.topic = done.id;
@@ -131,7 +143,7 @@ void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
 }
 
 void Views::apply_topic_delete(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::TopicDelete>(body);
+  const auto& record = control_table<fbs::TopicDelete>(body);
   advance_time(record.time_ms());
   const meta::TopicOutcome done = catalog_.remove(TopicId{record.topic()});
   outcome.error = done.error;
@@ -140,7 +152,7 @@ void Views::apply_topic_delete(ByteView body, RecordOutcome& outcome) {
 }
 
 void Views::apply_topic_progress(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::TopicProgress>(body);
+  const auto& record = control_table<fbs::TopicProgress>(body);
   catalog_.progress(TopicId{record.topic()}, record.version(), ShardId{record.shard()});
   outcome.topic = TopicId{record.topic()};
   outcome.version = record.version();
@@ -148,11 +160,11 @@ void Views::apply_topic_progress(ByteView body, RecordOutcome& outcome) {
 
 void Views::apply_producer_ids(ByteView body, RecordOutcome& outcome) {
   outcome.first_producer_id = next_producer_id_;
-  next_producer_id_ += table<fbs::ProducerIds>(body).count();
+  next_producer_id_ += control_table<fbs::ProducerIds>(body).count();
 }
 
 void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::PartitionOpen>(body);
+  const auto& record = control_table<fbs::PartitionOpen>(body);
   advance_time(record.time_ms());
   const TopicId topic{record.topic()};
   outcome.topic = topic;
@@ -160,8 +172,13 @@ void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
   if (dropped_.contains(topic) || record.partitions() == nullptr) {
     return;
   }
-  const partition::PartitionConfig config{record.version(), record.retention_ms(),
-                                          record.retention_bytes()};
+  const auto delays = partition::DelayConfig::of(record.delays());
+  const partition::PartitionConfig config{
+      record.version(),
+      record.retention_ms(),
+      record.retention_bytes(),
+      delays,
+      {delays.late_topic, PartitionIndex{record.late_partition()}}};
   for (const uint32_t number : *record.partitions()) {
     const PartitionId id{topic, PartitionIndex{number}};
     const auto [it, inserted] = partitions_.try_emplace(id, id, config);
@@ -172,7 +189,7 @@ void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
 }
 
 void Views::apply_partition_drop(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::PartitionDrop>(body);
+  const auto& record = control_table<fbs::PartitionDrop>(body);
   advance_time(record.time_ms());
   const TopicId topic{record.topic()};
   outcome.topic = topic;
@@ -184,12 +201,13 @@ void Views::apply_partition_drop(ByteView body, RecordOutcome& outcome) {
   auto it = partitions_.lower_bound(PartitionId{topic, PartitionIndex{0}});
   while (it != partitions_.end() && it->first.topic == topic) {
     dropped_keys_.push_back(it->first);
+    delays_.drop_partition(it->first);
     it = partitions_.erase(it);
   }
 }
 
 void Views::apply_trim(ByteView body, RecordOutcome& outcome) {
-  const auto& record = table<fbs::Trim>(body);
+  const auto& record = control_table<fbs::Trim>(body);
   advance_time(record.time_ms());
   outcome.partition = {TopicId{record.topic()}, PartitionIndex{record.partition()}};
   const auto it = partitions_.find(outcome.partition);
@@ -208,7 +226,7 @@ const partition::Partition* Views::find(PartitionId id) const {
 }
 
 LogPosition Views::low_position() const {
-  LogPosition low = applied_.next_position;
+  LogPosition low = std::min(applied_.next_position, delays_.low_position());
   for (const auto& [id, partition] : partitions_) {
     low = std::min(low, partition.low_position());
   }
@@ -242,7 +260,7 @@ uint64_t Views::hash() const {
   for (const auto& [id, partition] : partitions_) {
     hash = hash * 31 + partition.hash();
   }
-  return hash;
+  return hash * 31 + delays_.hash();
 }
 
 Views::Delta Views::freeze() {
@@ -267,11 +285,15 @@ Views::Delta Views::freeze() {
     frozen_partitions_.push_back(id);
   }
   catalog_.freeze(delta.batch);
+  delays_.freeze(delta.batch);
+  delta.spill = delays_.wheel().freeze();
   delta.batch.put(keys::meta(), encode_meta());
   return delta;
 }
 
-void Views::commit_done(LogPosition keep_from) {
+void Views::commit_done(Delta& delta, LogPosition keep_from) {
+  delays_.commit_done();
+  delays_.wheel().spill_done(delta.spill);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
       it->second.commit_done();
@@ -286,7 +308,9 @@ void Views::commit_done(LogPosition keep_from) {
   catalog_.commit_done();
 }
 
-void Views::commit_failed() {
+void Views::commit_failed(Delta& delta) {
+  delays_.commit_failed();
+  delays_.wheel().spill_failed(delta.spill);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
       it->second.commit_failed();
@@ -377,7 +401,7 @@ Status Views::load_partitions(kv::ReadView& view) {
       partition.load_last_chunk(std::move(refs));
     }
   }
-  return Status();
+  return delays_.load(view);
 }
 
 }  // namespace tidemark::shard

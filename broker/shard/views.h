@@ -9,10 +9,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "broker/delay/pending_delays.h"
 #include "broker/kv/key_value_store.h"
 #include "broker/meta/topic_catalog.h"
 #include "broker/partition/partition.h"
@@ -20,6 +22,7 @@
 #include "log/base/ids.h"
 #include "log/base/result.h"
 #include "log/format/log_record.h"
+#include "log/format/schedule_set.h"
 
 namespace tidemark::shard {
 
@@ -32,6 +35,26 @@ struct RecordOutcome {
   TopicId topic;                    // topic and partition records
   uint64_t version = 0;
   uint64_t first_producer_id = 0;  // kProducerIds
+  delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;  // kDelayCancel, kDelayReschedule
+  // kSchedule, kDelayReschedule: which of Views::receipts().
+  uint32_t first_receipt = 0;
+  uint32_t receipts = 0;
+};
+
+// A delayed message that an applied record took in.
+struct DelayReceipt {
+  ErrorCode error = ErrorCode::kOk;  // kAlreadyExists: the key is taken, nothing was taken in
+  uint64_t id = 0;
+  int64_t due_ms = 0;  // effective
+  LogPosition position;
+  uint32_t tag = 0;
+};
+
+// A delayed message that was delivered by an applied record.
+struct Fired {
+  PartitionId partition;
+  int64_t due_ms = 0;
+  Offset offset;
 };
 
 // What a checkpoint covers: everything up to and including entry `index`.
@@ -43,7 +66,8 @@ struct Covered {
 
 class Views {
  public:
-  explicit Views(ShardId shard) : shard_(shard) {}
+  explicit Views(ShardId shard, timerwheel::TieredOptions wheel = {})
+      : shard_(shard), delays_(wheel) {}
 
   Views(const Views&) = delete;
   Views& operator=(const Views&) = delete;
@@ -55,6 +79,30 @@ class Views {
              std::vector<RecordOutcome>& outcomes);
 
   [[nodiscard]] const Covered& applied() const { return applied_; }
+
+  // Of the last entry applied.
+  [[nodiscard]] const std::vector<DelayReceipt>& receipts() const { return receipts_; }
+
+  // Of the last entry applied, in order of due time.
+  [[nodiscard]] const std::vector<Fired>& fired() const { return fired_; }
+
+  [[nodiscard]] delay::PendingDelays& delays() { return delays_; }
+
+  [[nodiscard]] const delay::PendingDelays& delays() const { return delays_; }
+
+  // Late messages that were not delivered as usual, since the process began.
+  struct LateCounts {
+    uint64_t skipped = 0;
+    uint64_t dead_lettered = 0;
+  };
+
+  [[nodiscard]] const LateCounts& late() const { return late_; }
+
+  // Used while entries are replayed that need slots of the timing wheel which only the store has:
+  // runs the plan at once. Without one, whoever proposes an Advance sees to it before.
+  using SlotLoader = std::function<Status(timerwheel::TieredWheel::LoadPlan&)>;
+
+  void set_slot_loader(SlotLoader loader) { slot_loader_ = std::move(loader); }
 
   // Largest leader time seen in an entry; never goes back.
   [[nodiscard]] int64_t log_time_ms() const { return log_time_ms_; }
@@ -88,14 +136,16 @@ class Views {
     LogPosition low_position;
     kv::WriteBatch batch;
     std::vector<Trimmed> trimmed;
+    // The timing wheel's part; written into `batch` by the worker.
+    timerwheel::TieredWheel::Spill spill;
   };
 
   // Everything that changed since the last freeze, with the position it covers.
   [[nodiscard]] Delta freeze();
   // The delta is durable. References whose batches lie before `keep_from` may leave memory.
-  void commit_done(LogPosition keep_from);
+  void commit_done(Delta& delta, LogPosition keep_from);
   // It is not; the next freeze takes it again.
-  void commit_failed();
+  void commit_failed(Delta& delta);
   // Reads everything but old index chunks. Requires: nothing applied yet. An empty store leaves the
   // views empty.
   Status load(kv::ReadView& view);
@@ -113,6 +163,19 @@ class Views {
   void apply_partition_open(ByteView body, RecordOutcome& outcome);
   void apply_partition_drop(ByteView body, RecordOutcome& outcome);
   void apply_trim(ByteView body, RecordOutcome& outcome);
+  // delay_views.cc
+  void apply_schedule(const format::LogRecord& record, LogPosition payload_position,
+                      RecordOutcome& outcome);
+  void take_item(const format::ScheduleHeader& header, const format::ScheduleItem& item, uint64_t id,
+                 LogPosition position);
+  void apply_advance(ByteView body);
+  void reach(int64_t now_ms);
+  void deliver(const delay::DueDelay& due, int64_t now_ms);
+  void apply_delay_cancel(ByteView body, RecordOutcome& outcome);
+  void apply_delay_reschedule(ByteView body, RecordOutcome& outcome);
+  void apply_delay_next(ByteView body);
+  void apply_relocate(const format::LogRecord& record, LogPosition payload_position);
+  void apply_relocated(ByteView body);
 
   void advance_time(int64_t time_ms) { log_time_ms_ = std::max(log_time_ms_, time_ms); }
 
@@ -127,6 +190,12 @@ class Views {
   uint64_t next_producer_id_ = 1;
   meta::TopicCatalog catalog_;
   std::map<PartitionId, partition::Partition> partitions_;
+  delay::PendingDelays delays_;
+  std::vector<DelayReceipt> receipts_;
+  std::vector<Fired> fired_;
+  std::vector<delay::DueDelay> due_;
+  LateCounts late_;
+  SlotLoader slot_loader_;
   // Version at which a dropped topic went away here: late mail must not open it again. Ids are
   // never reused.
   std::map<TopicId, uint64_t> dropped_;    // newest limits::kTopicsMax

@@ -78,6 +78,19 @@ inline constexpr size_t kProducersPerPartitionMax = 10'000;
 // Batches remembered per producer and partition; a client keeps at most this many in flight.
 inline constexpr size_t kProducerBatchesRemembered = 5;
 
+// Delayed messages. Due times reach 34 years ahead: what five levels of 256 slots of 1 ms hold.
+inline constexpr int64_t kDelayMsMax = int64_t{34} * 366 * 24 * 3600 * 1000;
+// Entries of the timing wheel in memory, per shard: 32 bytes each.
+inline constexpr size_t kWheelEntriesPerShardDefault = size_t{1} << 20;
+// Entries of the wheel, cancelled ones that wait for their time included: what LMDB's map and the
+// table of states are laid out for.
+inline constexpr uint64_t kDelayEntriesPerShardMax = uint64_t{1} << 30;
+// Pending messages with a key, and recurring ones: they are in memory whole.
+inline constexpr uint64_t kDelayKeysPerShardMax = 1'000'000;
+inline constexpr uint64_t kDelaySeriesPerShardMax = 100'000;
+inline constexpr size_t kDelayRefsPerRequestMax = 1024;
+inline constexpr uint32_t kDelayListMax = 10'000;
+
 // Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
 // again.
 inline constexpr size_t kMailboxMessagesMax = 4096;

@@ -24,6 +24,10 @@ constexpr size_t kReceivedAt = 8;
 constexpr size_t kFlagsAt = 16;
 constexpr size_t kProduceReservedAt = 20;
 
+// Within the body of kRelocate; topic and partition as above.
+constexpr size_t kRelocatedIdAt = 8;
+constexpr size_t kRelocatedDueAt = 16;
+
 static_assert(limits::kEntryPayloadBytesMax <= UINT32_MAX, "places within a payload are 32 bits");
 static_assert(record_bytes(kProduceHeaderBytes + limits::kBatchBytesMax) <=
                   limits::kEntryPayloadBytesMax,
@@ -42,6 +46,8 @@ bool all_zero(ByteView bytes) {
 bool is_known_kind(uint8_t kind) {
   switch (static_cast<RecordKind>(kind)) {
     case RecordKind::kProduce:
+    case RecordKind::kSchedule:
+    case RecordKind::kRelocate:
     case RecordKind::kTopicCreate:
     case RecordKind::kTopicAlter:
     case RecordKind::kTopicDelete:
@@ -50,6 +56,11 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kPartitionOpen:
     case RecordKind::kPartitionDrop:
     case RecordKind::kTrim:
+    case RecordKind::kAdvance:
+    case RecordKind::kDelayCancel:
+    case RecordKind::kDelayReschedule:
+    case RecordKind::kDelayNext:
+    case RecordKind::kRelocated:
       return true;
   }
   return false;
@@ -86,6 +97,23 @@ void RecordListBuilder::add_produce(PartitionId partition, int64_t received_ms, 
   store_le(at + kProduceReservedAt, uint32_t{0});
   if (!batch.empty()) {
     std::memcpy(at + kProduceHeaderBytes, batch.data(), batch.size());
+  }
+}
+
+MutableByteView RecordListBuilder::add_schedule(ByteView set) {
+  uint8_t* const at = grow(RecordKind::kSchedule, set.size());
+  std::memcpy(at, set.data(), set.size());
+  return {at, set.size()};
+}
+
+void RecordListBuilder::add_relocate(const RelocateRecord& record) {
+  uint8_t* const at = grow(RecordKind::kRelocate, kRelocateHeaderBytes + record.batch.size());
+  store_le(at + kTopicAt, record.partition.topic.value());
+  store_le(at + kPartitionAt, record.partition.index.value());
+  store_le(at + kRelocatedIdAt, record.id);
+  store_le(at + kRelocatedDueAt, record.due_ms);
+  if (!record.batch.empty()) {
+    std::memcpy(at + kRelocateHeaderBytes, record.batch.data(), record.batch.size());
   }
 }
 
@@ -162,6 +190,23 @@ Result<ProduceRecord> decode_produce(const LogRecord& record) {
       .received_ms = load_le<int64_t>(at + kReceivedAt),
       .batch_offset = static_cast<uint32_t>(record.body_offset + kProduceHeaderBytes),
       .batch = record.body.subspan(kProduceHeaderBytes)};
+}
+
+Result<RelocateRecord> decode_relocate(const LogRecord& record) {
+  if (record.kind != RecordKind::kRelocate || record.body.size() < kRelocateHeaderBytes) {
+    return Status(ErrorCode::kMalformed, "relocate record of kind " +
+                                             std::to_string(static_cast<int>(record.kind)) +
+                                             " and " + std::to_string(record.body.size()) +
+                                             " bytes");
+  }
+  const uint8_t* const at = record.body.data();
+  return RelocateRecord{
+      .partition = {TopicId(load_le<uint32_t>(at + kTopicAt)),
+                    PartitionIndex(load_le<uint32_t>(at + kPartitionAt))},
+      .id = load_le<uint64_t>(at + kRelocatedIdAt),
+      .due_ms = load_le<int64_t>(at + kRelocatedDueAt),
+      .batch_offset = static_cast<uint32_t>(record.body_offset + kRelocateHeaderBytes),
+      .batch = record.body.subspan(kRelocateHeaderBytes)};
 }
 
 }  // namespace tidemark::format

@@ -8,7 +8,10 @@
 //        8       body, then zeros up to a multiple of 8
 //   Body of kProduce: u32 topic id, u32 partition, i64 received at (ms, log time of the leader),
 //   u32 flags = 0, u32 reserved = 0, then the record batch verbatim. Bodies of all other kinds are
-//   FlatBuffers tables (log/format/schema/control.fbs), always verified before a field is read.
+//   FlatBuffers tables (log/format/schema/control.fbs), always verified before a field is read, but
+//   kSchedule: a schedule set (schedule_set.h), and
+//   kRelocate: u32 topic id, u32 partition, u64 delay id, i64 due (ms, log time), then the record
+//   batch of a delayed message, verbatim.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +25,8 @@ namespace tidemark::format {
 
 enum class RecordKind : uint8_t {
   kProduce = 1,
+  kSchedule = 2,  // delayed messages
+  kRelocate = 3,  // a pending message again, so that the log before it can go
   // Metadata shard.
   kTopicCreate = 16,
   kTopicAlter = 17,
@@ -32,10 +37,16 @@ enum class RecordKind : uint8_t {
   kPartitionOpen = 32,
   kPartitionDrop = 33,
   kTrim = 34,
+  kAdvance = 48,
+  kDelayCancel = 49,
+  kDelayReschedule = 50,
+  kDelayNext = 51,
+  kRelocated = 52,
 };
 
 inline constexpr size_t kRecordHeaderBytes = 8;
 inline constexpr size_t kProduceHeaderBytes = 24;
+inline constexpr size_t kRelocateHeaderBytes = 24;
 
 // Bytes of a record with this body, padding included.
 constexpr size_t record_bytes(size_t body_bytes) {
@@ -45,6 +56,14 @@ constexpr size_t record_bytes(size_t body_bytes) {
 struct ProduceRecord {
   PartitionId partition;
   int64_t received_ms = 0;
+  uint32_t batch_offset = 0;  // of the batch within the entry payload
+  ByteView batch;
+};
+
+struct RelocateRecord {
+  PartitionId partition;
+  uint64_t id = 0;
+  int64_t due_ms = 0;
   uint32_t batch_offset = 0;  // of the batch within the entry payload
   ByteView batch;
 };
@@ -65,10 +84,13 @@ class RecordListBuilder {
 
   [[nodiscard]] bool empty() const { return bytes_.empty(); }
 
-  // Both copy the bytes. Requires: the payload stays within limits::kEntryPayloadBytesMax
+  // All copy the bytes. Requires: the payload stays within limits::kEntryPayloadBytesMax
   // (record_bytes() tells before).
   void add(RecordKind kind, ByteView body);
   void add_produce(PartitionId partition, int64_t received_ms, ByteView batch);
+  // The body to be changed in place; valid until the next call.
+  MutableByteView add_schedule(ByteView set);
+  void add_relocate(const RelocateRecord& record);
   // The payload; the builder is empty afterwards.
   SharedBytes take();
 
@@ -102,5 +124,7 @@ class RecordListReader {
 // The fixed header of a kProduce body; the batch itself is not checked. kMalformed for a short body
 // or another kind, kUnsupportedVersion for flags that this version does not know.
 Result<ProduceRecord> decode_produce(const LogRecord& record);
+// The same for kRelocate.
+Result<RelocateRecord> decode_relocate(const LogRecord& record);
 
 }  // namespace tidemark::format

@@ -49,6 +49,18 @@ class FakeBatchSource final : public shard::BatchSource {
     });
   }
 
+  void read_log(LogPosition position, size_t size, LogRead done) override {
+    jobs_.push_back([this, position, size, done = std::move(done)]() mutable {
+      done(log_.bytes_at(position, size));
+    });
+  }
+
+  void with_store(StoreWork work, StoreDone done) override {
+    jobs_.push_back([this, work = std::move(work), done = std::move(done)]() mutable {
+      done(work(*store_.read().value()));
+    });
+  }
+
   void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) override {
     ++finds;
     jobs_.push_back([this, id, from, bytes_max, done = std::move(done)]() mutable {

@@ -1,0 +1,246 @@
+// PendingDelays and the checkpoint store. A value ends with XXH3-64 over the bytes before, seeded by
+// its key, so that a value under another's key is noticed too.
+#include <utility>
+
+#include "broker/delay/entry_codec.h"
+#include "broker/delay/kv_slot_store.h"
+#include "broker/delay/pending_delays.h"
+#include "broker/partition/store_keys.h"
+#include "log/base/check.h"
+#include "log/base/checksum.h"
+
+namespace tidemark::delay {
+
+namespace keys = partition::keys;
+using timerwheel::Entry;
+using timerwheel::Key;
+using timerwheel::TieredWheel;
+
+namespace {
+
+constexpr uint8_t kVersion = 1;
+
+Status damaged(const char* what) {
+  return Status(ErrorCode::kCorrupted, std::string(what) + " in the checkpoint store");
+}
+
+std::string sealed(std::vector<uint8_t>& bytes, std::string_view key) {
+  ByteWriter(bytes).le(xxh3(bytes, xxh3(as_bytes(key))));
+  return std::string(as_text(bytes));
+}
+
+std::optional<ByteView> opened(std::string_view key, std::string_view value) {
+  const ByteView all = as_bytes(value);
+  if (all.size() < 8) {
+    return std::nullopt;
+  }
+  const ByteView body = all.first(all.size() - 8);
+  if (load_le<uint64_t>(all.data() + body.size()) != xxh3(body, xxh3(as_bytes(key)))) {
+    return std::nullopt;
+  }
+  return body;
+}
+
+PartitionId partition_in(std::string_view key) {
+  const uint8_t* const at = as_bytes(key).data() + 1;
+  return {TopicId{load_be<uint32_t>(at)}, PartitionIndex{load_be<uint32_t>(at + 4)}};
+}
+
+std::string keyed_key(const std::pair<PartitionId, std::string>& key) {
+  return keys::of('K', key.first) + key.second;
+}
+
+std::string series_key(uint64_t id) { return "E" + keys::number64(id); }
+
+std::string encode_series(const Series& series) {
+  std::vector<uint8_t> out;
+  ByteWriter writer(out);
+  writer.le(kVersion);
+  put_entry(writer, series.entry);
+  writer.le(series.next_due_ms);
+  writer.le(static_cast<uint8_t>(series.recurrence.kind));
+  writer.le(series.recurrence.every_ms);
+  writer.sized_text(series.recurrence.zone);
+  writer.sized_text(series.recurrence.cron);
+  return sealed(out, series_key(series.entry.id));
+}
+
+// Calls `load(key, value)` for every pair of one letter.
+template <typename Load>
+Status walk(kv::ReadView& view, std::string_view letter, Load load) {
+  ASSIGN_OR_RETURN(auto pair, view.seek(letter));
+  while (pair.has_value() && pair->key.substr(0, 1) == letter) {
+    RETURN_IF_ERROR(load(pair->key, pair->value));
+    ASSIGN_OR_RETURN(pair, view.next());
+  }
+  return Status();
+}
+
+}  // namespace
+
+std::string PendingDelays::encode_meta() const {
+  std::vector<uint8_t> out;
+  ByteWriter writer(out);
+  writer.le(kVersion);
+  writer.le(wheel_->watermark().due);
+  writer.le(wheel_->watermark().id);
+  writer.le(wheel_->size());
+  writer.le(next_id_);
+  writer.le(pending_hash_);
+  writer.le(relocated_below_.value());
+  return sealed(out, "V");
+}
+
+void PendingDelays::freeze(kv::WriteBatch& batch) {
+  batch.put("V", encode_meta());
+  states_.freeze(batch);
+  partition_counts_.freeze(batch);
+  partition_bytes_.freeze(batch);
+  buckets_.freeze(batch);
+  extents_.freeze(batch);
+  frozen_keys_ = std::exchange(dirty_keys_, {});
+  for (const auto& key : frozen_keys_) {
+    const auto it = keyed_.find(key);
+    if (it == keyed_.end()) {
+      batch.remove(keyed_key(key));
+      continue;
+    }
+    std::vector<uint8_t> out;
+    ByteWriter writer(out);
+    put_entry(writer, it->second);
+    batch.put(keyed_key(key), sealed(out, keyed_key(key)));
+  }
+  frozen_series_ = std::exchange(dirty_series_, {});
+  for (const uint64_t id : frozen_series_) {
+    const auto it = series_.find(id);
+    if (it == series_.end()) {
+      batch.remove(series_key(id));
+    } else {
+      batch.put(series_key(id), encode_series(it->second));
+    }
+  }
+}
+
+void PendingDelays::commit_done() {
+  states_.commit_done();
+  partition_counts_.commit_done();
+  partition_bytes_.commit_done();
+  buckets_.commit_done();
+  extents_.commit_done();
+  frozen_keys_.clear();
+  frozen_series_.clear();
+}
+
+void PendingDelays::commit_failed() {
+  states_.commit_failed();
+  partition_counts_.commit_failed();
+  partition_bytes_.commit_failed();
+  buckets_.commit_failed();
+  extents_.commit_failed();
+  dirty_keys_.merge(frozen_keys_);
+  frozen_keys_.clear();
+  dirty_series_.merge(frozen_series_);
+  frozen_series_.clear();
+}
+
+Status PendingDelays::load(kv::ReadView& view) {
+  ASSIGN_OR_RETURN(const auto head, view.get("V"));
+  if (!head.has_value()) {
+    return Status();
+  }
+  const auto body = opened("V", *head);
+  if (!body) {
+    return damaged("head of the delayed messages");
+  }
+  ByteReader reader(*body);
+  const auto version = reader.le<uint8_t>();
+  Key watermark;
+  watermark.due = reader.le<uint64_t>();
+  watermark.id = reader.le<uint64_t>();
+  const auto entries = reader.le<uint64_t>();
+  next_id_ = reader.le<uint64_t>();
+  pending_hash_ = reader.le<uint64_t>();
+  relocated_below_ = LogPosition{reader.le<uint64_t>()};
+  if (version != kVersion || reader.failed() || reader.remaining() != 0) {
+    return damaged("head of the delayed messages");
+  }
+  wheel_ = std::make_unique<TieredWheel>(watermark, options_);
+  RETURN_IF_ERROR(walk(view, "W", [this](std::string_view key, std::string_view) {
+    if (key.size() != kSlotKeyBytes) {
+      return damaged("slot of the timing wheel");
+    }
+    const SlotKey slot = decode_slot_key(key);
+    wheel_->adopt(slot.slot, slot.sequence, slot.entries);
+    return Status();
+  }));
+  wheel_->set_size(entries);
+  return load_tables(view);
+}
+
+Status PendingDelays::load_tables(kv::ReadView& view) {
+  RETURN_IF_ERROR(walk(view, "S", [this](std::string_view key, std::string_view value) {
+    return key.size() == 9 ? states_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
+                           : damaged("states of delayed messages");
+  }));
+  RETURN_IF_ERROR(walk(view, "N", [this](std::string_view key, std::string_view value) {
+    return key.size() == 9 ? partition_counts_.load(partition_in(key), value) : damaged("a count");
+  }));
+  RETURN_IF_ERROR(walk(view, "Y", [this](std::string_view key, std::string_view value) {
+    return key.size() == 9 ? partition_bytes_.load(partition_in(key), value) : damaged("a count");
+  }));
+  RETURN_IF_ERROR(walk(view, "B", [this](std::string_view key, std::string_view value) {
+    const uint8_t* const at = as_bytes(key).data();
+    return key.size() == 13
+               ? buckets_.load({TopicId{load_be<uint32_t>(at + 1)}, load_be<int64_t>(at + 5)}, value)
+               : damaged("a count");
+  }));
+  RETURN_IF_ERROR(walk(view, "X", [this](std::string_view key, std::string_view value) {
+    return key.size() == 9 ? extents_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
+                           : damaged("a count");
+  }));
+  RETURN_IF_ERROR(walk(view, "K", [this](std::string_view key, std::string_view value) {
+    return load_keyed(key, value);
+  }));
+  return walk(view, "E", [this](std::string_view key, std::string_view value) {
+    return load_series(key, value);
+  });
+}
+
+Status PendingDelays::load_keyed(std::string_view key, std::string_view value) {
+  const auto body = opened(key, value);
+  if (!body || key.size() < 10) {
+    return damaged("key of a delayed message");
+  }
+  ByteReader reader(*body);
+  const Entry entry = get_entry(reader);
+  const auto it =
+      keyed_.emplace(std::pair{partition_in(key), std::string(key.substr(9))}, entry).first;
+  key_of_[entry.id] = it;
+  return reader.failed() ? damaged("key of a delayed message") : Status();
+}
+
+Status PendingDelays::load_series(std::string_view key, std::string_view value) {
+  const auto body = opened(key, value);
+  if (!body || key.size() != 9) {
+    return damaged("recurring message");
+  }
+  ByteReader reader(*body);
+  const auto version = reader.le<uint8_t>();
+  Series series;
+  series.entry = get_entry(reader);
+  series.next_due_ms = reader.le<int64_t>();
+  series.recurrence.kind = static_cast<Recurrence::Kind>(reader.le<uint8_t>());
+  series.recurrence.every_ms = reader.le<int64_t>();
+  series.recurrence.zone = reader.sized_text();
+  series.recurrence.cron = reader.sized_text();
+  if (version != kVersion || reader.failed() || reader.remaining() != 0) {
+    return damaged("recurring message");
+  }
+  if (series.recurrence.kind == Recurrence::Kind::kCron && series.next_due_ms == 0) {
+    want_next_.insert(series.entry.id);
+  }
+  series_.emplace(series.entry.id, std::move(series));
+  return Status();
+}
+
+}  // namespace tidemark::delay

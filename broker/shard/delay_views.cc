@@ -1,0 +1,183 @@
+// Views: records about delayed messages.
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "broker/shard/views.h"
+#include "log/format/control_record.h"
+#include "log/format/schedule_set.h"
+
+namespace tidemark::shard {
+
+namespace fbs = format::fbs;
+using format::control_table;
+
+namespace {
+
+std::optional<delay::Recurrence> recurrence_of(const format::ScheduleItem& item) {
+  delay::Recurrence recurrence;
+  switch (item.recurrence) {
+    case format::RecurrenceKind::kNone:
+      return std::nullopt;
+    case format::RecurrenceKind::kEvery:
+      recurrence.kind = delay::Recurrence::Kind::kEvery;
+      recurrence.every_ms = item.every_ms;
+      return recurrence;
+    case format::RecurrenceKind::kCron:
+      recurrence.kind = delay::Recurrence::Kind::kCron;
+      recurrence.zone = std::string(item.zone);
+      recurrence.cron = std::string(item.cron);
+      return recurrence;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Views::apply_schedule(const format::LogRecord& record, LogPosition payload_position,
+                           RecordOutcome& outcome) {
+  Result<format::ScheduleReader> set = format::ScheduleReader::open(record.body);
+  TIDEMARK_CHECK(set.ok(), set.error().to_string());
+  const format::ScheduleHeader& header = set->header();
+  const LogPosition position = payload_position + record.body_offset;
+  outcome.partition = header.partition;
+  outcome.first_receipt = static_cast<uint32_t>(receipts_.size());
+  advance_time(header.received_ms);
+  const auto it = partitions_.find(header.partition);
+  if (it == partitions_.end()) {
+    outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
+    return;
+  }
+  // What a producer's retry is answered with is the set itself: where it lies is remembered.
+  outcome.append =
+      it->second.accept_sequence(format::sequence_header(header, record.body.size()),
+                                 Offset{position.value()}, header.received_ms, records_applied_);
+  outcome.error = outcome.append.error;
+  if (outcome.error != ErrorCode::kOk || outcome.append.duplicate) {
+    return;
+  }
+  format::ScheduleItem item;
+  for (uint64_t id = header.first_id; set->next(item); ++id) {
+    take_item(header, item, id, position + item.batch_offset);
+  }
+  TIDEMARK_CHECK(set->status().ok(), set->status().to_string());
+  outcome.receipts = static_cast<uint32_t>(receipts_.size()) - outcome.first_receipt;
+}
+
+void Views::take_item(const format::ScheduleHeader& header, const format::ScheduleItem& item,
+                      uint64_t id, LogPosition position) {
+  delay::NewDelay delay;
+  delay.id = id;
+  delay.due_ms = item.due_ms;
+  delay.position = position;
+  delay.tag.partition = header.partition;
+  delay.tag.bytes = static_cast<uint32_t>(item.batch.size());
+  delay.tag.special =
+      !item.key.empty() || item.recurrence != format::RecurrenceKind::kNone;
+  delay.key = item.key;
+  delay.replace = item.replace;
+  delay.recurrence = recurrence_of(item);
+  delay.next_due_ms = item.next_due_ms;
+  const delay::AddOutcome added = delays_.add(delay);
+  DelayReceipt receipt;
+  receipt.error = added.key_taken ? ErrorCode::kAlreadyExists : ErrorCode::kOk;
+  receipt.id = id;
+  receipt.due_ms = added.due_ms;
+  receipt.position = position;
+  receipt.tag = delay.tag.low();
+  receipts_.push_back(receipt);
+}
+
+void Views::apply_advance(ByteView body) {
+  const auto& record = control_table<fbs::Advance>(body);
+  advance_time(record.now_ms());
+  reach(record.now_ms());
+  due_.clear();
+  delays_.take_due(record.now_ms(), record.until_id(), record.limit(), due_);
+  for (const delay::DueDelay& due : due_) {
+    deliver(due, record.now_ms());
+  }
+}
+
+// Brings everything due by `now_ms` into memory. A leader has done so before it proposed.
+void Views::reach(int64_t now_ms) {
+  timerwheel::TieredWheel& wheel = delays_.wheel();
+  const auto now = static_cast<timerwheel::Tick>(std::max<int64_t>(now_ms, 0));
+  while (wheel.horizon() <= timerwheel::last_key(now)) {
+    std::optional<timerwheel::TieredWheel::LoadPlan> plan = wheel.plan_load(now);
+    if (!plan.has_value()) {
+      return;  // what is missing lies behind the record's own bound
+    }
+    TIDEMARK_CHECK(slot_loader_ != nullptr, "due messages are loaded before they are asked for");
+    const Status loaded = slot_loader_(*plan);
+    TIDEMARK_CHECK(loaded.ok(), "slots of the timing wheel: " + loaded.to_string());
+    wheel.finish_load(*plan);
+  }
+}
+
+void Views::deliver(const delay::DueDelay& due, int64_t now_ms) {
+  auto it = partitions_.find(due.tag.partition);
+  if (it != partitions_.end()) {
+    const partition::PartitionConfig& config = it->second.config();
+    if (config.delays.late_max_ms >= 0 && now_ms - due.due_ms > config.delays.late_max_ms &&
+        config.delays.late_policy != partition::LatePolicy::kDeliver) {
+      const bool dead_letter = config.delays.late_policy == partition::LatePolicy::kDeadLetter;
+      ++(dead_letter ? late_.dead_lettered : late_.skipped);
+      it = dead_letter ? partitions_.find(config.late_partition) : partitions_.end();
+    }
+  }
+  if (it == partitions_.end()) {
+    if (!due.recurring) {
+      delays_.skipped(due.id);
+    }
+    return;
+  }
+  const Offset offset = it->second.append_reference(due.position, due.tag.bytes, log_time_ms_);
+  fired_.push_back({it->first, due.due_ms, offset});
+}
+
+void Views::apply_delay_cancel(ByteView body, RecordOutcome& outcome) {
+  const auto& record = control_table<fbs::DelayCancel>(body);
+  advance_time(record.time_ms());
+  outcome.change =
+      delays_.cancel({record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()});
+}
+
+void Views::apply_delay_reschedule(ByteView body, RecordOutcome& outcome) {
+  const auto& record = control_table<fbs::DelayReschedule>(body);
+  advance_time(record.time_ms());
+  DelayReceipt receipt;
+  receipt.id = record.new_id();
+  receipt.due_ms = record.new_due_ms();
+  receipt.position = LogPosition{record.position()};
+  receipt.tag = record.tag();
+  outcome.change = delays_.reschedule(
+      {record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()}, receipt.position,
+      record.new_id(), receipt.due_ms);
+  outcome.first_receipt = static_cast<uint32_t>(receipts_.size());
+  outcome.receipts = 1;
+  receipts_.push_back(receipt);
+}
+
+void Views::apply_delay_next(ByteView body) {
+  const auto& record = control_table<fbs::DelayNext>(body);
+  delays_.set_next(record.id(), record.next_due_ms());
+}
+
+void Views::apply_relocate(const format::LogRecord& record, LogPosition payload_position) {
+  const Result<format::RelocateRecord> moved = format::decode_relocate(record);
+  TIDEMARK_CHECK(moved.ok(), moved.error().to_string());
+  delay::DelayTag tag;
+  tag.partition = moved->partition;
+  tag.bytes = static_cast<uint32_t>(moved->batch.size());
+  delays_.relocate(moved->id, moved->due_ms, payload_position + moved->batch_offset, tag);
+}
+
+void Views::apply_relocated(ByteView body) {
+  const auto& record = control_table<fbs::Relocated>(body);
+  advance_time(record.time_ms());
+  delays_.relocated_below(LogPosition{record.position()});
+}
+
+}  // namespace tidemark::shard

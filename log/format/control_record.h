@@ -1,0 +1,21 @@
+// Control records: FlatBuffers tables as bodies of log records (schema/control.fbs).
+#pragma once
+
+#include "flatbuffers/flatbuffers.h"
+#include "log/base/bytes.h"
+#include "log/base/check.h"
+#include "log/format/schema/control_generated.h"
+
+namespace tidemark::format {
+
+// The table in a record of a committed entry. The entry's hash was right, so a body that does not
+// verify is our own bug.
+template <typename T>
+const T& control_table(ByteView body) {
+  flatbuffers::Verifier verifier(body.data(), body.size());
+  TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr),
+                 "control record does not verify");
+  return *flatbuffers::GetRoot<T>(body.data());
+}
+
+}  // namespace tidemark::format
