@@ -28,6 +28,7 @@ struct SlotId {
 
   [[nodiscard]] constexpr Tick begin() const { return number << (kSlotBits * level); }
 
+  // 0 for the last slot of a level in 64 bits.
   [[nodiscard]] constexpr Tick end() const { return (number + 1) << (kSlotBits * level); }
 
   friend constexpr auto operator<=>(const SlotId&, const SlotId&) = default;
@@ -48,8 +49,8 @@ class SlotReader {
 
 class SlotStore : public SlotReader {
  public:
-  // Adds a chunk of `entries` entries. Requires: `sequence` is above those of all chunks ever
-  // appended to this slot.
+  // Adds a chunk of `entries` entries. Requires: `sequence` is above those of all chunks that the
+  // slot has or had, except for those that had been dropped before the wheel that appends was made.
   virtual void append(SlotId slot, uint64_t sequence, uint32_t entries, std::string chunk) = 0;
   // Removes chunks of a slot with sequence numbers up to and including `sequence`.
   virtual void drop(SlotId slot, uint64_t sequence) = 0;

@@ -1,8 +1,8 @@
 // Walks pending messages in the order of their due times, in memory and in the store.
 //
 // Made on the loop (copies what memory has), run on a worker (adds what the store has), read on the
-// loop again. The store may have entries that memory has too, and some whose messages have ended: who
-// reads asks for their states.
+// loop again. The store may have entries that memory has too, and some whose messages have ended:
+// who reads asks for their states.
 #pragma once
 
 #include <optional>
@@ -18,8 +18,8 @@ namespace tidemark::delay {
 struct ScanQuery {
   TopicId topic;
   std::optional<PartitionIndex> partition;
-  timerwheel::Key after = {};    // what is found comes behind this
-  timerwheel::Tick to = 0;       // and is due no later
+  timerwheel::Key after = {};  // what is found comes behind this
+  timerwheel::Tick to = 0;     // and is due no later
   size_t limit = 0;
 };
 

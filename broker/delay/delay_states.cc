@@ -100,9 +100,8 @@ void DelayStates::commit_failed() {
 
 Status DelayStates::load(uint64_t number, std::string_view value) {
   const ByteView bytes = as_bytes(value);
-  if (bytes.size() != kValueBytes ||
-      load_le<uint64_t>(bytes.data() + kValueBytes - 8) !=
-          xxh3(bytes.first(kValueBytes - 8), number)) {
+  if (bytes.size() != kValueBytes || load_le<uint64_t>(bytes.data() + kValueBytes - 8) !=
+                                         xxh3(bytes.first(kValueBytes - 8), number)) {
     return Status(ErrorCode::kCorrupted, "states of delayed messages in the checkpoint store");
   }
   Chunk chunk;

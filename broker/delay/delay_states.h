@@ -1,8 +1,8 @@
 // What has become of each delayed message of a shard: two bits per id.
 //
 // Ids are given out in order, one per message, so they are dense and a bitmap costs a quarter byte
-// each; chunks in which nothing is pending any more are kept for a while, so that a late cancel gets
-// a true answer, and are then forgotten, lowest ids first: kNone.
+// each; chunks in which nothing is pending any more are kept for a while, so that a late cancel
+// gets a true answer, and are then forgotten, lowest ids first: kNone.
 //
 // Changes only by applying entries; hash() is equal on all replicas. Thread: the shard's loop.
 #pragma once
@@ -20,7 +20,7 @@
 namespace tidemark::delay {
 
 enum class DelayState : uint8_t {
-  kNone = 0,       // never there, or forgotten
+  kNone = 0,  // never there, or forgotten
   kPending = 1,
   kDelivered = 2,
   kCancelled = 3,  // also: replaced by a reschedule, skipped, or its partition is gone

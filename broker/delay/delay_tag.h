@@ -3,8 +3,8 @@
 //
 //   bits 63-32 topic id    31-22 partition    21 special    20-0 bytes of its record batch
 //
-// Special: it has a key or recurs, so there is more about it in the tables of PendingDelays. The low
-// half is the `tag` of receipts and handles.
+// Special: it has a key or recurs, so there is more about it in the tables of PendingDelays. The
+// low half is the `tag` of receipts and handles.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,8 @@ std::string encode_slot_key(const SlotKey& key) {
 SlotKey decode_slot_key(std::string_view key) {
   TIDEMARK_CHECK(key.size() == kSlotKeyBytes && key[0] == 'W');
   const uint8_t* const at = as_bytes(key).data();
-  return {{at[1], load_be<uint64_t>(at + 2)}, load_be<uint64_t>(at + 10), load_be<uint32_t>(at + 18)};
+  return {
+      {at[1], load_be<uint64_t>(at + 2)}, load_be<uint64_t>(at + 10), load_be<uint32_t>(at + 18)};
 }
 
 timerwheel::Failure KvSlotStore::read(SlotId slot, const Visit& visit) {

@@ -1,9 +1,10 @@
 // The slots of a timing wheel in a shard's checkpoint store.
 //
-//   key: "W", level (u8), slot number, sequence, entries (big-endian: u64, u64, u32); value: the chunk
+//   key: "W", level (u8), slot number, sequence, entries (big-endian: u64, u64, u32); value: the
+//   chunk
 //
-// So a walk over the keys alone tells what is stored. Reads see what was committed before; writes are
-// gathered in a batch that the caller commits together with the other views.
+// So a walk over the keys alone tells what is stored. Reads see what was committed before; writes
+// are gathered in a batch that the caller commits together with the other views.
 //
 // Thread: one at a time, a worker.
 #pragma once

@@ -1,5 +1,5 @@
-// PendingDelays and the checkpoint store. A value ends with XXH3-64 over the bytes before, seeded by
-// its key, so that a value under another's key is noticed too.
+// PendingDelays and the checkpoint store. A value ends with XXH3-64 over the bytes before, seeded
+// by its key, so that a value under another's key is noticed too.
 #include <utility>
 
 #include "broker/delay/entry_codec.h"
@@ -191,7 +191,8 @@ Status PendingDelays::load_tables(kv::ReadView& view) {
   RETURN_IF_ERROR(walk(view, "B", [this](std::string_view key, std::string_view value) {
     const uint8_t* const at = as_bytes(key).data();
     return key.size() == 13
-               ? buckets_.load({TopicId{load_be<uint32_t>(at + 1)}, load_be<int64_t>(at + 5)}, value)
+               ? buckets_.load({TopicId{load_be<uint32_t>(at + 1)}, load_be<int64_t>(at + 5)},
+                               value)
                : damaged("a count");
   }));
   RETURN_IF_ERROR(walk(view, "X", [this](std::string_view key, std::string_view value) {

@@ -33,8 +33,8 @@ uint64_t mix(const Entry& entry) {
 
 }  // namespace
 
-// --- keys of the store: "N" and "Y" counts and bytes by partition, "B" counts by topic and time, "X"
-// by extent, "K" keyed and "E" recurring messages, "V" the head
+// --- keys of the store: "N" and "Y" counts and bytes by partition, "B" counts by topic and time,
+// "X" by extent, "K" keyed and "E" recurring messages, "V" the head
 
 std::string PendingDelays::partition_count_key(const PartitionId& id) { return keys::of('N', id); }
 
@@ -45,7 +45,9 @@ std::string PendingDelays::bucket_key(const Bucket& bucket) {
          keys::number64(static_cast<uint64_t>(bucket.number));
 }
 
-std::string PendingDelays::extent_key(const uint64_t& extent) { return "X" + keys::number64(extent); }
+std::string PendingDelays::extent_key(const uint64_t& extent) {
+  return "X" + keys::number64(extent);
+}
 
 PendingDelays::PendingDelays(timerwheel::TieredOptions options)
     : options_(options), wheel_(std::make_unique<TieredWheel>(Key{}, options)) {}

@@ -5,9 +5,9 @@
 //                        +--cancel--> cancelled
 //                        +--reschedule--> cancelled, and pending under a new id
 //
-// The entries are in a timing wheel ordered by (due, id); what an id's state is, is in DelayStates: a
-// cancelled entry stays in the wheel until its time and is then passed over. An entry whose due time
-// has passed when it arrives is due at once.
+// The entries are in a timing wheel ordered by (due, id); what an id's state is, is in DelayStates:
+// a cancelled entry stays in the wheel until its time and is then passed over. An entry whose due
+// time has passed when it arrives is due at once.
 //
 // Changes only by applying entries; hash() is equal on all replicas. Thread: the shard's loop, but
 // what Delta and loads do on a worker (see timerwheel/tiered_wheel.h).
@@ -89,6 +89,7 @@ class PendingDelays {
   // Everything pending up to (now, until_id), at most `limit` entries of the wheel (cancelled ones
   // count), in order; they are delivered from now on. Requires: horizon() is beyond.
   void take_due(int64_t now_ms, uint64_t until_id, uint32_t limit, std::vector<DueDelay>& out);
+
   // What take_due() gave was not delivered after all. Requires: not recurring.
   void skipped(uint64_t id) { states_.set(id, DelayState::kCancelled); }
 

@@ -51,8 +51,8 @@ class Partition {
 
   // Judges and remembers a producer's sequences for messages that are not appended now; `base` is
   // what a repetition is answered with.
-  AppendOutcome accept_sequence(const format::BatchHeader& header, Offset base,
-                                int64_t received_ms, uint64_t use);
+  AppendOutcome accept_sequence(const format::BatchHeader& header, Offset base, int64_t received_ms,
+                                uint64_t use);
 
   // Appends a batch of one message that lies anywhere in the log; gives its offset.
   Offset append_reference(LogPosition position, uint32_t bytes, int64_t received_ms);

@@ -82,8 +82,7 @@ Result<Entry> Shard::find_delay(const fbs::DelayRef& ref) const {
   Entry entry;
   if (ref.handle() != nullptr) {
     const fbs::DelayHandle& handle = *ref.handle();
-    const delay::DelayTag tag =
-        delay::DelayTag::unpack(TopicId{handle.topic()}, handle.tag());
+    const delay::DelayTag tag = delay::DelayTag::unpack(TopicId{handle.topic()}, handle.tag());
     partition = tag.partition;
     entry = {static_cast<uint64_t>(std::max<int64_t>(handle.due_ms(), 0)), handle.id(),
              handle.position(), tag.packed()};
@@ -129,8 +128,7 @@ void Shard::on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, c
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Result<Entry> entry = find_delay(*items.Get(i));
     if (!entry.ok()) {
-      op->parts[i].status =
-          entry.error().code() == ErrorCode::kNotFound ? Status() : entry.error();
+      op->parts[i].status = entry.error().code() == ErrorCode::kNotFound ? Status() : entry.error();
       --op->unanswered;
       continue;
     }
@@ -153,8 +151,7 @@ void Shard::on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, c
   }
 }
 
-void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& frame,
-                                const Now& now) {
+void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   const Result<const fbs::DelayReschedule*> request =
       protocol::read_table<fbs::DelayReschedule>(frame.table(), "DelayReschedule");
   Status status = request.status();
@@ -164,8 +161,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
   const bool after = status.ok() && (*request)->due_kind() == 0;
   const int64_t due_ms = status.ok() ? (*request)->due_ms() : 0;
   const int64_t delay_ms = after ? due_ms : due_ms - now.wall.ms;
-  if (status.ok() && ((*request)->due_kind() > 1 || delay_ms > limits::kDelayMsMax ||
-                      (after && delay_ms < 0))) {
+  if (status.ok() &&
+      ((*request)->due_kind() > 1 || delay_ms > limits::kDelayMsMax || (after && delay_ms < 0))) {
     status = Status(ErrorCode::kInvalidArgument,
                     "due kind is 0 (after, 0 to 34 years) or 1 (at, up to 34 years ahead)");
   }
@@ -322,8 +319,9 @@ void Shard::on_delay_show(const ReplyTo& from, const protocol::Frame& frame) {
   const Result<const fbs::DelayShow*> request =
       protocol::read_table<fbs::DelayShow>(frame.table(), "DelayShow");
   if (!request.ok() || (*request)->item() == nullptr) {
-    return refuse(from, request.ok() ? Status(ErrorCode::kInvalidArgument, "DelayShow needs an item")
-                                     : request.error());
+    return refuse(from, request.ok()
+                            ? Status(ErrorCode::kInvalidArgument, "DelayShow needs an item")
+                            : request.error());
   }
   const Result<Entry> entry = find_delay(*(*request)->item());
   const delay::DelayState state =
@@ -371,8 +369,7 @@ void Shard::on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, co
     if (const auto it = totals.find(bucket.topic); it != totals.end()) {
       const int64_t from_ms = bucket.number * delay::PendingDelays::kBucketMs;
       it->second.buckets.emplace_back(from_ms, count);
-      it->second.overdue +=
-          from_ms + delay::PendingDelays::kBucketMs <= now_ms ? count : 0;
+      it->second.overdue += from_ms + delay::PendingDelays::kBucketMs <= now_ms ? count : 0;
     }
   }
   std::vector<flatbuffers::Offset<fbs::DelayTopicStats>> topics;

@@ -73,8 +73,7 @@ void Views::take_item(const format::ScheduleHeader& header, const format::Schedu
   delay.position = position;
   delay.tag.partition = header.partition;
   delay.tag.bytes = static_cast<uint32_t>(item.batch.size());
-  delay.tag.special =
-      !item.key.empty() || item.recurrence != format::RecurrenceKind::kNone;
+  delay.tag.special = !item.key.empty() || item.recurrence != format::RecurrenceKind::kNone;
   delay.key = item.key;
   delay.replace = item.replace;
   delay.recurrence = recurrence_of(item);
@@ -152,9 +151,9 @@ void Views::apply_delay_reschedule(ByteView body, RecordOutcome& outcome) {
   receipt.due_ms = record.new_due_ms();
   receipt.position = LogPosition{record.position()};
   receipt.tag = record.tag();
-  outcome.change = delays_.reschedule(
-      {record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()}, receipt.position,
-      record.new_id(), receipt.due_ms);
+  outcome.change =
+      delays_.reschedule({record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()},
+                         receipt.position, record.new_id(), receipt.due_ms);
   outcome.first_receipt = static_cast<uint32_t>(receipts_.size());
   outcome.receipts = 1;
   receipts_.push_back(receipt);

@@ -18,6 +18,8 @@ constexpr int64_t kAdvanceLeadMs = 5;
 // Entries of one Advance: applying them holds the loop for a millisecond or two.
 constexpr uint32_t kAdvanceLimit = 8192;
 constexpr size_t kOccurrencesInFlightMax = 64;
+// Entries in memory over what the wheel is to hold, above which new ones are refused for a while.
+constexpr size_t kWheelOverloadFactor = 4;
 
 std::string bound_text(const char* what, uint64_t bound) {
   return std::string(what) + "; the limit is " + std::to_string(bound);
@@ -32,6 +34,25 @@ delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
   recurrence.zone = std::string(item.zone);
   recurrence.cron = std::string(item.cron);
   return recurrence;
+}
+
+// The receipts of a set as it lies in the log at `position`.
+Status read_receipts(ByteView set, LogPosition position, std::vector<DelayReceipt>& out) {
+  ASSIGN_OR_RETURN(format::ScheduleReader reader, format::ScheduleReader::open(set));
+  format::ScheduleItem item;
+  DelayReceipt receipt;
+  receipt.id = reader.header().first_id;
+  for (; reader.next(item); ++receipt.id) {
+    delay::DelayTag tag;
+    tag.partition = reader.header().partition;
+    tag.special = !item.key.empty() || item.recurrence != format::RecurrenceKind::kNone;
+    tag.bytes = static_cast<uint32_t>(item.batch.size());
+    receipt.due_ms = item.due_ms;
+    receipt.position = position + item.batch_offset;
+    receipt.tag = tag.low();
+    out.push_back(receipt);
+  }
+  return reader.status();
 }
 
 }  // namespace
@@ -100,8 +121,8 @@ Status Shard::check_schedule(PartitionId partition, ByteView set, uint32_t& retr
                                                         limits::kDelayKeysPerShardMax));
   }
   if (recurring > 0 && delays.series() + recurring > limits::kDelaySeriesPerShardMax) {
-    return Status(ErrorCode::kLimitExceeded, bound_text("too many recurring messages",
-                                                        limits::kDelaySeriesPerShardMax));
+    return Status(ErrorCode::kLimitExceeded,
+                  bound_text("too many recurring messages", limits::kDelaySeriesPerShardMax));
   }
   if (delays.wheel().size() + header.items > limits::kDelayEntriesPerShardMax) {
     return Status(ErrorCode::kLimitExceeded, bound_text("too many delayed messages on a shard",
@@ -158,6 +179,21 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
   }
 }
 
+bool Shard::is_repeated_set(PartitionId id, ByteView set, ProduceOp::Part& part) const {
+  const partition::Partition* partition = views_.find(id);
+  const Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
+  if (partition == nullptr || !reader.ok() || reader->header().producer_id < 0 ||
+      !may_write().ok() || !format::verify_schedule_check(set).ok()) {
+    return false;
+  }
+  const partition::SequenceVerdict verdict =
+      partition->producers().judge(format::sequence_header(reader->header(), set.size()));
+  part.base = verdict.original_base;
+  part.received_ms = partition->last_received_ms();
+  part.duplicate = verdict.kind == partition::SequenceVerdict::Kind::kDuplicate;
+  return part.duplicate;
+}
+
 // A set that is stored already: its receipts are read from the log, where it lies.
 void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
   const LogPosition at{op->parts[part].base.value()};
@@ -168,21 +204,24 @@ void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
       finish_produce(*op);
     }
   };
-  source_->read_log(record, format::kRecordHeaderBytes, [this, op, part, at,
-                                                         finish](Result<SharedBytes> head) {
-    if (!head.ok()) {
-      return finish(Status(ErrorCode::kOutcomeUnknown, "the set is stored, its receipts cannot be "
-                                                       "read: " + head.error().to_string()));
-    }
-    const size_t bytes = load_le<uint32_t>(head->data());
-    source_->read_log(at, std::min(bytes, limits::kBatchBytesMax),
-                      [op, part, at, finish](Result<SharedBytes> set) {
-                        if (set.ok()) {
-                          return finish(read_receipts(set->view(), at, op->parts[part].receipts));
-                        }
-                        finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
-                      });
-  });
+  source_->read_log(
+      record, format::kRecordHeaderBytes, [this, op, part, at, finish](Result<SharedBytes> head) {
+        if (!head.ok()) {
+          return finish(Status(ErrorCode::kOutcomeUnknown,
+                               "the set is stored, its receipts cannot be "
+                               "read: " +
+                                   head.error().to_string()));
+        }
+        const size_t bytes = load_le<uint32_t>(head->data());
+        source_->read_log(
+            at, std::min(bytes, limits::kBatchBytesMax),
+            [op, part, at, finish](Result<SharedBytes> set) {
+              if (set.ok()) {
+                return finish(read_receipts(set->view(), at, op->parts[part].receipts));
+              }
+              finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
+            });
+      });
 }
 
 // --- delivering
@@ -220,10 +259,9 @@ void Shard::load_slots(const Now& now) {
         if (status.ok()) {
           views_.delays().wheel().finish_load(*shared);
         } else {
-          views_.delays().wheel().abandon_load(*shared);
-          log_line(LogLevel::kError, "delay_load_failed shard=" +
-                                         std::to_string(options_.shard.value()) + " error=\"" +
-                                         status.to_string() + "\"");
+          log_line(LogLevel::kError,
+                   "delay_load_failed shard=" + std::to_string(options_.shard.value()) +
+                       " error=\"" + status.to_string() + "\"");
         }
       });
 }
@@ -271,8 +309,8 @@ void Shard::look_up_occurrences(const Now& now) {
     }
     const delay::Series& series = *views_.delays().series_of(id);
     const int64_t ahead = clock_.ahead_ms(now);
-    const int64_t after = series.entry.due == 0 ? now.wall.ms
-                                                : static_cast<int64_t>(series.entry.due) - ahead;
+    const int64_t after =
+        series.entry.due == 0 ? now.wall.ms : static_cast<int64_t>(series.entry.due) - ahead;
     const auto next = delay::next_occurrence(series.recurrence, 0, after);
     flatbuffers::FlatBufferBuilder body;
     format::fbs::DelayNextBuilder record(body);
@@ -330,6 +368,34 @@ void Shard::show_lateness(int64_t due_ms) {
 Offset Shard::visible_end(const partition::Partition& partition) const {
   const auto it = hidden_offsets_.find(partition.id());
   return it == hidden_offsets_.end() ? partition.end() : it->second.front();
+}
+
+void Shard::add_delay_stats(ShardStats& stats) const {
+  stats.delays_in = counters_.delays_in;
+  stats.delays_fired = counters_.delays_fired;
+  stats.delays_cancelled = counters_.delays_cancelled;
+  stats.delays_rescheduled = counters_.delays_rescheduled;
+  stats.delays_late_skipped = views_.late().skipped;
+  stats.delays_dead_lettered = views_.late().dead_lettered;
+  stats.relocated_bytes = counters_.relocated_bytes;
+  stats.lateness = counters_.lateness;
+  const delay::PendingDelays& delays = views_.delays();
+  stats.wheel_entries = delays.wheel().size();
+  stats.wheel_memory_bytes = delays.wheel().memory_bytes();
+  const int64_t now_ms = clock_.started() ? clock_.ms(now_) : views_.log_time_ms();
+  for (const auto& [bucket, count] : delays.buckets()) {
+    const int64_t from_ms = bucket.number * delay::PendingDelays::kBucketMs;
+    stats.delays_pending += count;
+    if (from_ms + delay::PendingDelays::kBucketMs <= now_ms) {
+      stats.delays_overdue += count;
+    }
+    size_t horizon = 0;
+    while (horizon < ShardStats::kHorizonsMs.size() &&
+           from_ms - now_ms >= ShardStats::kHorizonsMs[horizon]) {
+      ++horizon;
+    }
+    stats.pending_by_horizon[horizon] += count;
+  }
 }
 
 std::optional<MonotonicTime> Shard::next_wake() const {

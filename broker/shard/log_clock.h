@@ -1,8 +1,8 @@
 // LogClock: the time of a shard, in which everything in its log is dated and due.
 //
 // It begins at the wall clock, or at the latest time in the log if that is later, and from then on
-// goes with the monotonic clock: a step of the wall clock in either direction makes nothing early and
-// nothing late that is under way. What names wall time is translated at its receipt, when the
+// goes with the monotonic clock: a step of the wall clock in either direction makes nothing early
+// and nothing late that is under way. What names wall time is translated at its receipt, when the
 // difference of the two clocks is known. A restart takes the wall clock anew.
 //
 // Thread: the shard's loop.

@@ -178,8 +178,8 @@ class Shard final : public replica::StateMachine {
   void on_init_producer(const ReplyTo& from);
 
   // delays.cc
-  Status accept_schedule(PartitionId partition, ByteView set, const Now& now,
-                         PendingRecord pending, uint32_t& retry_after_ms);
+  Status accept_schedule(PartitionId partition, ByteView set, const Now& now, PendingRecord pending,
+                         uint32_t& retry_after_ms);
   Status check_schedule(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
   Status check_item(const format::ScheduleItem& item) const;
   void write_schedule(ByteView set, uint32_t items, const Now& now);

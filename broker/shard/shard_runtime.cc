@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "broker/delay/kv_slot_store.h"
 #include "broker/partition/chunk_reader.h"
 #include "broker/partition/store_keys.h"
 #include "broker/shard/shard.h"
@@ -46,6 +47,12 @@ class ShardRuntime::Impl {
                      log::Log::open(environment_.file_system, environment_.disk, environment_.clock,
                                     log_options, covered.next_position, report));
     source_.emplace(*log_, *environment_.store, environment_.reads);
+    shard_.views().set_slot_loader([this](timerwheel::TieredWheel::LoadPlan& plan) -> Status {
+      ASSIGN_OR_RETURN(const auto view, environment_.store->read());
+      delay::KvSlotStore slots(*view, nullptr);
+      const timerwheel::Failure failure = plan.run(slots);
+      return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+    });
     replica::RaftOptions raft;
     raft.cluster_id = options_.cluster_id;
     raft.shard = options_.shard;
@@ -56,6 +63,7 @@ class ShardRuntime::Impl {
     ASSIGN_OR_RETURN(
         engine_, replica::RaftEngine::start(*log_, environment_.clock, environment_.deferrer,
                                             shard_, raft, covered.index, covered.next_position));
+    shard_.views().set_slot_loader(nullptr);
     shard_.attach(*engine_, *source_);
     checkpoint_position_ = covered.next_position;
     checkpoint_index_ = covered.index;
@@ -126,6 +134,13 @@ class ShardRuntime::Impl {
 
    private:
     Status commit() {
+      {
+        ASSIGN_OR_RETURN(const auto view, owner_.environment_.store->read());
+        delay::KvSlotStore slots(*view, &delta_.batch);
+        if (const timerwheel::Failure failure = delta_.spill.write(slots); failure.has_value()) {
+          return Status(ErrorCode::kCorrupted, *failure);
+        }
+      }
       // Chunks before the one that has the new start are no longer needed; which one that is only
       // the store knows.
       if (!delta_.trimmed.empty()) {
@@ -147,17 +162,21 @@ class ShardRuntime::Impl {
 
   [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
     const Covered& applied = shard_.views().applied();
-    if (checkpointing_ || broken_ || applied.index == checkpoint_index_ ||
+    if (checkpointing_ || broken_ || shard_.loading() || applied.index == checkpoint_index_ ||
         time < checkpoint_not_before_) {
       return false;
     }
-    return applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
+    const timerwheel::TieredWheel& wheel = shard_.views().delays().wheel();
+    return wheel.wants_split() ||
+           wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
+           applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
            shard_.records_applied() - checkpoint_records_ >= limits::kCheckpointRecordsMax ||
            time.ns - checkpoint_time_.ns >= options_.checkpoint_interval_ms * 1'000'000;
   }
 
   void start_checkpoint() {
     checkpointing_ = true;
+    shard_.set_checkpointing(true);
     checkpoint_time_ = environment_.clock.monotonic();
     checkpoint_records_ = shard_.records_applied();
     auto job = std::make_unique<CheckpointJob>(*this, shard_.views().freeze());
@@ -173,16 +192,17 @@ class ShardRuntime::Impl {
     });
   }
 
-  void checkpoint_finished(const Views::Delta& delta, const Status& status) {
+  void checkpoint_finished(Views::Delta& delta, const Status& status) {
     checkpointing_ = false;
+    shard_.set_checkpointing(false);
     if (status.ok()) {
       ++checkpoints_;
       checkpoint_index_ = delta.covered.index;
       checkpoint_position_ = delta.covered.next_position;
-      shard_.views().commit_done(tail_begin());
+      shard_.views().commit_done(delta, tail_begin());
       engine_->checkpointed(delta.covered.index, delta.low_position);
     } else {
-      shard_.views().commit_failed();
+      shard_.views().commit_failed(delta);
       broken_ = status.code() != ErrorCode::kDiskFull;
       checkpoint_not_before_ =
           MonotonicTime{environment_.clock.monotonic().ns + kCheckpointRetryNs};
@@ -213,6 +233,9 @@ class ShardRuntime::Impl {
       return;
     }
     const bool covered = checkpoint_index_ == shard_.views().applied().index;
+    if (!covered && shard_.loading() && !broken_ && !failed) {
+      return;  // the next tick tries again
+    }
     if (!covered && !broken_ && !failed && !final_checkpoint_tried_) {
       final_checkpoint_tried_ = true;
       return start_checkpoint();
@@ -276,6 +299,8 @@ void ShardRuntime::stop(MoveOnlyFunction<void(Status)> done) { impl_->stop(std::
 ShardStats ShardRuntime::stats() const { return impl_->stats(); }
 
 bool ShardRuntime::ready() const { return impl_->ready(); }
+
+std::optional<MonotonicTime> ShardRuntime::next_wake() const { return impl_->shard().next_wake(); }
 
 uint64_t ShardRuntime::state_hash() const { return impl_->shard().views().hash(); }
 

@@ -6,8 +6,11 @@
 // of its loop (what was gathered becomes one log entry) and tick() about every 10 ms.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "broker/kv/key_value_store.h"
@@ -17,6 +20,7 @@
 #include "log/base/executor.h"
 #include "log/base/file_system.h"
 #include "log/log.h"
+#include "timerwheel/tiered_wheel.h"
 
 namespace tidemark::shard {
 
@@ -47,6 +51,21 @@ struct ShardOptions {
   uint64_t checkpoint_log_bytes = limits::kCheckpointLogBytes;
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
   uint64_t random_seed = 0;
+  timerwheel::TieredOptions wheel = {.memory_entries_max = limits::kWheelEntriesPerShardDefault};
+};
+
+// How late delayed messages were shown: upper bounds in ms, and counts up to each.
+struct LatenessCounts {
+  static constexpr std::array<uint64_t, 12> kBoundsMs = {1,   2,   5,     10,    20,     50,
+                                                         100, 200, 1'000, 5'000, 60'000, 3'600'000};
+  std::array<uint64_t, kBoundsMs.size() + 1> counts{};
+  uint64_t sum_ms = 0;
+
+  void record(uint64_t late_ms) {
+    const auto* const at = std::lower_bound(kBoundsMs.begin(), kBoundsMs.end(), late_ms);
+    ++counts[static_cast<size_t>(at - kBoundsMs.begin())];
+    sum_ms += late_ms;
+  }
 };
 
 // Numbers for /metrics and describe; a copy, may cross threads.
@@ -81,6 +100,23 @@ struct ShardStats {
   uint64_t bytes_written = 0;
   uint64_t store_bytes = 0;
   uint64_t resident_entries = 0;
+  // Delayed messages; since start, but for what is pending.
+  uint64_t delays_in = 0;
+  uint64_t delays_fired = 0;
+  uint64_t delays_cancelled = 0;
+  uint64_t delays_rescheduled = 0;
+  uint64_t delays_late_skipped = 0;
+  uint64_t delays_dead_lettered = 0;
+  uint64_t relocated_bytes = 0;
+  uint64_t delays_pending = 0;
+  uint64_t delays_overdue = 0;
+  // Due within a minute, an hour, a day, 30 days, later; as exact as buckets of 65,536 ms.
+  static constexpr std::array<int64_t, 4> kHorizonsMs = {60'000, 3'600'000, 86'400'000,
+                                                         2'592'000'000};
+  std::array<uint64_t, kHorizonsMs.size() + 1> pending_by_horizon{};
+  uint64_t wheel_entries = 0;
+  uint64_t wheel_memory_bytes = 0;
+  LatenessCounts lateness;
 };
 
 class ShardRuntime {
@@ -101,6 +137,8 @@ class ShardRuntime {
   void connection_closed(uint32_t loop, uint64_t connection);
   void flush();
   void tick();
+  // When flush() should be called even if nothing arrives; nullopt: tick() is enough.
+  [[nodiscard]] std::optional<MonotonicTime> next_wake() const;
 
   // Refuses new requests, answers long polls, lets what was accepted become durable, checkpoints,
   // closes. `done` fires on the loop.

@@ -33,8 +33,9 @@ Status check_config(const meta::TopicConfig& config) {
                       "; allowed are 0 (deliver), 1 (skip), 2 (dead letter)");
   }
   if (delays.late_policy != partition::LatePolicy::kDeliver && delays.late_max_ms < 0) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "a late policy other than deliver needs late_max_ms: late by how much is too late");
+    return Status(
+        ErrorCode::kInvalidArgument,
+        "a late policy other than deliver needs late_max_ms: late by how much is too late");
   }
   if ((delays.late_policy == partition::LatePolicy::kDeadLetter) !=
       (delays.late_topic != TopicId{0})) {
@@ -64,9 +65,9 @@ bool take_field(const fbs::TopicConfig& wanted, std::string_view field, meta::To
   return true;
 }
 
-constexpr std::string_view kConfigFields[] = {"retention_ms",    "retention_bytes",
+constexpr std::string_view kConfigFields[] = {"retention_ms",      "retention_bytes",
                                               "delay_pending_max", "delay_bytes_max",
-                                              "late_policy",     "late_max_ms"};
+                                              "late_policy",       "late_max_ms"};
 
 flatbuffers::Offset<format::fbs::DelayConfig> build_delays(flatbuffers::FlatBufferBuilder& body,
                                                            const partition::DelayConfig& delays) {

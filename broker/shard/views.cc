@@ -119,11 +119,10 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
   const std::string_view name =
       record.name() ? std::string_view(record.name()->c_str(), record.name()->size())
                     : std::string_view();
-  const meta::TopicOutcome done =
-      catalog_.create(name,
-                      {record.retention_ms(), record.retention_bytes(),
-                       partition::DelayConfig::of(record.delays())},
-                      shard_ids(record.shards()), log_time_ms_);
+  const meta::TopicOutcome done = catalog_.create(name,
+                                                  {record.retention_ms(), record.retention_bytes(),
+                                                   partition::DelayConfig::of(record.delays())},
+                                                  shard_ids(record.shards()), log_time_ms_);
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;
@@ -132,11 +131,10 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
 void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::TopicAlter>(body);
   advance_time(record.time_ms());
-  const meta::TopicOutcome done =
-      catalog_.alter(TopicId{record.topic()},
-                     {record.retention_ms(), record.retention_bytes(),
-                      partition::DelayConfig::of(record.delays())},
-                     shard_ids(record.shards()));
+  const meta::TopicOutcome done = catalog_.alter(TopicId{record.topic()},
+                                                 {record.retention_ms(), record.retention_bytes(),
+                                                  partition::DelayConfig::of(record.delays())},
+                                                 shard_ids(record.shards()));
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;

@@ -34,7 +34,7 @@ struct RecordOutcome {
   partition::AppendOutcome append;  // kProduce
   TopicId topic;                    // topic and partition records
   uint64_t version = 0;
-  uint64_t first_producer_id = 0;  // kProducerIds
+  uint64_t first_producer_id = 0;                                 // kProducerIds
   delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;  // kDelayCancel, kDelayReschedule
   // kSchedule, kDelayReschedule: which of Views::receipts().
   uint32_t first_receipt = 0;
@@ -166,8 +166,8 @@ class Views {
   // delay_views.cc
   void apply_schedule(const format::LogRecord& record, LogPosition payload_position,
                       RecordOutcome& outcome);
-  void take_item(const format::ScheduleHeader& header, const format::ScheduleItem& item, uint64_t id,
-                 LogPosition position);
+  void take_item(const format::ScheduleHeader& header, const format::ScheduleItem& item,
+                 uint64_t id, LogPosition position);
   void apply_advance(ByteView body);
   void reach(int64_t now_ms);
   void deliver(const delay::DueDelay& due, int64_t now_ms);

@@ -90,6 +90,14 @@ inline constexpr uint64_t kDelayKeysPerShardMax = 1'000'000;
 inline constexpr uint64_t kDelaySeriesPerShardMax = 100'000;
 inline constexpr size_t kDelayRefsPerRequestMax = 1024;
 inline constexpr uint32_t kDelayListMax = 10'000;
+// A recurring message: shorter than a second is a stream, longer than 34 years is a typing error.
+inline constexpr int64_t kRecurrenceEveryMsMin = 1000;
+inline constexpr int64_t kRecurrenceEveryMsMax = int64_t{34} * 366 * 24 * 3'600'000;
+// Room for lists in all six fields; the longest IANA name has 32 bytes.
+inline constexpr size_t kCronBytesMax = 200;
+inline constexpr size_t kZoneNameBytesMax = 64;
+// How far ahead a cron schedule is searched: the days of the week come back to the same dates.
+inline constexpr int64_t kCronYearsAheadMax = 28;
 
 // Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
 // again.

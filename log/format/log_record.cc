@@ -194,10 +194,9 @@ Result<ProduceRecord> decode_produce(const LogRecord& record) {
 
 Result<RelocateRecord> decode_relocate(const LogRecord& record) {
   if (record.kind != RecordKind::kRelocate || record.body.size() < kRelocateHeaderBytes) {
-    return Status(ErrorCode::kMalformed, "relocate record of kind " +
-                                             std::to_string(static_cast<int>(record.kind)) +
-                                             " and " + std::to_string(record.body.size()) +
-                                             " bytes");
+    return Status(ErrorCode::kMalformed,
+                  "relocate record of kind " + std::to_string(static_cast<int>(record.kind)) +
+                      " and " + std::to_string(record.body.size()) + " bytes");
   }
   const uint8_t* const at = record.body.data();
   return RelocateRecord{

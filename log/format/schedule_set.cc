@@ -91,11 +91,11 @@ Status check_texts(const ScheduleItem& item) {
   if (item.key.size() > kDelayKeyBytesMax) {
     return too_long("a delay key", item.key.size(), kDelayKeyBytesMax);
   }
-  if (item.zone.size() > kZoneBytesMax) {
-    return too_long("a time zone", item.zone.size(), kZoneBytesMax);
+  if (item.zone.size() > limits::kZoneNameBytesMax) {
+    return too_long("a time zone", item.zone.size(), limits::kZoneNameBytesMax);
   }
-  if (item.cron.size() > kCronBytesMax) {
-    return too_long("a cron text", item.cron.size(), kCronBytesMax);
+  if (item.cron.size() > limits::kCronBytesMax) {
+    return too_long("a cron text", item.cron.size(), limits::kCronBytesMax);
   }
   return {};
 }

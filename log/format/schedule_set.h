@@ -46,8 +46,6 @@ inline constexpr size_t kScheduleHeaderBytes = 48;
 inline constexpr size_t kScheduleItemHeaderBytes = 16;
 inline constexpr uint32_t kScheduleItemsMax = 4096;
 inline constexpr size_t kDelayKeyBytesMax = 255;
-inline constexpr size_t kCronBytesMax = 200;
-inline constexpr size_t kZoneBytesMax = 64;
 
 enum class DueKind : uint8_t { kAfter = 0, kAt = 1 };
 enum class RecurrenceKind : uint8_t { kNone = 0, kEvery = 1, kCron = 2 };
