@@ -424,17 +424,19 @@ TEST_CASE("a star in the hour is time that passes: whatever the clocks show") {
   });
 }
 
-TEST_CASE("every hour is every hour, for all of the years until 2050") {
-  for (const char* zone : {"Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Tokyo"}) {
+TEST_CASE("every hour is every hour, for all of the years until 2045") {
+  for (const char* zone : {"Europe/Berlin", "America/New_York"}) {
     for (const char* text : {"@hourly", "0 0 */1 * * *"}) {
+      CAPTURE(zone);
+      CAPTURE(text);
       const Result<CronSchedule> schedule = CronSchedule::parse(text, zone);
       REQUIRE(schedule.ok());
-      int64_t instant_ms = *schedule->next(utc_ms("2026-01-01 00:00:00"));
-      while (instant_ms < utc_ms("2050-01-01 00:00:00")) {
-        const int64_t next_ms = schedule->next(instant_ms).value_or(0);
-        REQUIRE(next_ms - instant_ms == kHourMs);
-        instant_ms = next_ms;
+      const int64_t end_ms = utc_ms("2045-01-01 00:00:00");
+      int64_t instant_ms = utc_ms("2026-01-01 00:00:00");
+      while (instant_ms < end_ms && schedule->next(instant_ms) == instant_ms + kHourMs) {
+        instant_ms += kHourMs;
       }
+      CHECK(to_text(instant_ms) == to_text(end_ms));
     }
   }
 }
@@ -586,7 +588,7 @@ TEST_CASE("random schedules near changes of clocks are what stepping through sec
                             {"Asia/Kolkata", "2026-12-31 18:30:00"},
                             {"", "2028-02-29 00:00:00"}};
   int found = 0;
-  for (int run = 0; run < 1500; ++run) {
+  for (int run = 0; run < 800; ++run) {
     const Change& change = changes[random.below(std::size(changes))];
     Reference reference;
     reference.fields = {random_field(random, 0, 59, 2), random_field(random, 0, 59, 2),
@@ -631,7 +633,7 @@ TEST_CASE("random schedules near changes of clocks are what stepping through sec
       after_s = next_s + static_cast<int64_t>(random.below(1800));
     }
   }
-  CHECK(found > 500);
+  CHECK(found > 300);
 }
 
 }  // namespace
