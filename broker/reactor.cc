@@ -17,6 +17,7 @@ using protocol::OutFrame;
 
 // Cold reads that one loop has on disk at a time.
 constexpr size_t kReadThreads = 2;
+constexpr int64_t kNsPerMs = 1'000'000;
 // Deadlines are looked at every so many ticks.
 constexpr uint64_t kTicksPerDeadlineCheck = 100;
 // A turn delivers at most this many messages of one mailbox before it looks at its sockets again.
@@ -40,6 +41,8 @@ Result<std::unique_ptr<Reactor>> Reactor::create(World& world, uint32_t loop,
   reactor->reads_ = std::make_unique<shard::ThreadExecutor>(
       shard::ThreadExecutor::Options{.name = "reads-" + number, .threads = kReadThreads}, wake);
   reactor->tick_timer_ = std::make_unique<net::Timer>(*reactor->loop_, [self] { self->tick(); });
+  // The turn itself does the work.
+  reactor->wake_timer_ = std::make_unique<net::Timer>(*reactor->loop_, [] {});
   return reactor;
 }
 
@@ -61,6 +64,7 @@ Reactor::~Reactor() {
   deferred_.clear();
   shards_.clear();
   tick_timer_.reset();
+  wake_timer_.reset();
 }
 
 void Reactor::run() {
@@ -215,7 +219,28 @@ void Reactor::turn_ended() {
     }
   }
   loop_->set_busy(!deferred_.empty() || !with_work_.empty());
+  arm_wake();
   end_when_closed();
+}
+
+// A delayed message comes due between two ticks: a turn at that time, in which flush() sees to it.
+void Reactor::arm_wake() {
+  std::optional<MonotonicTime> wake;
+  for (const LocalShard& local : shards_) {
+    if (local.runtime != nullptr && !local.stopped) {
+      if (const auto next = local.runtime->next_wake(); next.has_value()) {
+        wake = wake.has_value() ? std::min(*wake, *next) : next;
+      }
+    }
+  }
+  if (!wake.has_value()) {
+    return;
+  }
+  const int64_t wait_ns = wake->ns - now().ns;
+  const int64_t wait_ms = std::max<int64_t>((wait_ns + kNsPerMs - 1) / kNsPerMs, 1);
+  if (wait_ms < static_cast<int64_t>(kTickMs)) {
+    wake_timer_->start(static_cast<uint64_t>(wait_ms));
+  }
 }
 
 // What callbacks defer in turn waits for the next turn.

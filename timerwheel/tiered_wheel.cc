@@ -322,6 +322,18 @@ size_t TieredWheel::memory_bytes() const {
          directory_.size() * kDirectoryNodeBytes + frozen_bytes_;
 }
 
+std::vector<SlotId> TieredWheel::stored_slots(Tick from, Tick to) const {
+  std::vector<SlotId> slots;
+  for (const auto& [slot, stored] : directory_) {
+    if (slot.begin() <= to && end_of(slot) > from) {
+      slots.push_back(slot);
+    }
+  }
+  std::sort(slots.begin(), slots.end(),
+            [](SlotId a, SlotId b) { return a.begin() < b.begin(); });
+  return slots;
+}
+
 // --- Spilling
 
 TieredWheel::Spill TieredWheel::freeze() {
@@ -493,10 +505,10 @@ bool TieredWheel::wants_split() const { return split_.has_value(); }
 
 // Everything that a slot at the horizon covers, if there is room for it; or part of a tick; or the
 // wish to have the slot split.
-std::optional<TieredWheel::LoadPlan> TieredWheel::plan_slot(SlotId slot) {
+std::optional<TieredWheel::LoadPlan> TieredWheel::plan_slot(SlotId slot, bool at_once) {
   const std::vector<SlotId> slots = slots_within(slot, horizon_.due);
-  const size_t limit = room();
-  if (entries_of(slots) > limit) {
+  const size_t limit = at_once ? std::max(room(), options_.memory_entries_max) : room();
+  if (entries_of(slots) > limit && !at_once) {
     if (slot.level > 0) {
       split_ = slot;
       return std::nullopt;
@@ -521,13 +533,13 @@ std::optional<TieredWheel::LoadPlan> TieredWheel::plan_slot(SlotId slot) {
   return plan;
 }
 
-std::optional<TieredWheel::LoadPlan> TieredWheel::plan_load(Tick now) {
+std::optional<TieredWheel::LoadPlan> TieredWheel::plan_load(Tick now, bool at_once) {
   require(!spilling_, "one spill or load at a time");
   split_.reset();
   const Tick wanted = saturating_add(now, options_.lookahead);
   while (horizon_.due < wanted) {
     if (const std::optional<SlotId> slot = coarsest_slot_with(horizon_.due)) {
-      return plan_slot(*slot);
+      return plan_slot(*slot, at_once);
     }
     const Tick ahead = saturating_add(wanted, options_.lookahead);
     const Tick rounded = saturating_add(ahead, kJump - 1) / kJump * kJump;

@@ -135,10 +135,23 @@ class TieredWheel {
   [[nodiscard]] bool wants_split() const;
 
   // What to load so that the horizon stays `lookahead` ahead of `now`. nullopt: nothing (the
-  // horizon may have moved without any reading).
-  [[nodiscard]] std::optional<LoadPlan> plan_load(Tick now);
+  // horizon may have moved without any reading). `at_once`: what is next is needed now, so it is loaded
+  // even if memory is full, and in part if it is too big.
+  [[nodiscard]] std::optional<LoadPlan> plan_load(Tick now, bool at_once = false);
   // Requires: run() succeeded, and no spill was frozen and no other load planned since the plan.
   void finish_load(LoadPlan& plan);
+
+  // --- look: what is pending, without taking it
+  // Visits what is in memory, in no order. What a spill under way holds is not visited: it will be in
+  // the store when the spill is done. O(entries in memory).
+  template <class Visit>
+  void visit_memory(Visit&& visit) const {
+    near_.for_each(visit);
+    far_->for_each(visit);
+  }
+
+  // Slots of the store that may have something due in [from, to], in the order of their begin.
+  [[nodiscard]] std::vector<SlotId> stored_slots(Tick from, Tick to) const;
 
   // Fails the process (with the invariant's number) if the structure contradicts itself. For tests.
   // (1) those of the near and the far wheel; (2) near lies between watermark and horizon; (3) far
@@ -160,7 +173,7 @@ class TieredWheel {
   [[nodiscard]] std::vector<SlotId> slots_within(SlotId outer, Tick from) const;
   [[nodiscard]] uint64_t entries_of(const std::vector<SlotId>& slots) const;
   [[nodiscard]] size_t room() const;
-  [[nodiscard]] std::optional<LoadPlan> plan_slot(SlotId slot);
+  [[nodiscard]] std::optional<LoadPlan> plan_slot(SlotId slot, bool at_once);
   void move_horizon(Key horizon);
   void cut_back();
   void forget_popped_fresh();

@@ -102,6 +102,20 @@ std::string_view record_kind_name(format::RecordKind kind) {
       return "partition_drop";
     case format::RecordKind::kTrim:
       return "trim";
+    case format::RecordKind::kSchedule:
+      return "schedule";
+    case format::RecordKind::kRelocate:
+      return "relocate";
+    case format::RecordKind::kAdvance:
+      return "advance";
+    case format::RecordKind::kDelayCancel:
+      return "delay-cancel";
+    case format::RecordKind::kDelayReschedule:
+      return "delay-reschedule";
+    case format::RecordKind::kDelayNext:
+      return "delay-next";
+    case format::RecordKind::kRelocated:
+      return "relocated";
   }
   return "unknown";
 }

@@ -12,7 +12,7 @@ using timerwheel::Entry;
 using timerwheel::Failure;
 
 DelayScan::DelayScan(const timerwheel::TieredWheel& wheel, const ScanQuery& query)
-    : query_(query), slots_(wheel.stored_slots(query.after, query.to)) {
+    : query_(query), slots_(wheel.stored_slots(query.after.due, query.to)) {
   const auto visit = [this](const Entry& entry) {
     if (wanted(entry)) {
       found_.push_back(entry);
@@ -21,7 +21,7 @@ DelayScan::DelayScan(const timerwheel::TieredWheel& wheel, const ScanQuery& quer
       }
     }
   };
-  wheel.visit_memory(query.after, query.to, visit);
+  wheel.visit_memory(visit);
 }
 
 bool DelayScan::wanted(const Entry& entry) const {

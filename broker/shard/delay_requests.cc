@@ -43,6 +43,13 @@ Status check_items(const Request& request) {
   return Status();
 }
 
+struct DelayTotals {
+  uint64_t pending = 0;
+  uint64_t bytes = 0;
+  uint64_t overdue = 0;
+  std::vector<fbs::DelayBucket> buckets;
+};
+
 uint32_t low_tag(uint64_t tag) { return static_cast<uint32_t>(tag); }
 
 flatbuffers::Offset<fbs::DelayInfo> build_info(flatbuffers::FlatBufferBuilder& builder,
@@ -261,7 +268,7 @@ void Shard::on_delay_list(const ReplyTo& from, const protocol::Frame& frame) {
     return refuse(from, Status(ErrorCode::kInvalidArgument,
                                "limit is 1 to " + std::to_string(limits::kDelayListMax)));
   }
-  if (cold_in_flight_ >= limits::kColdReadsInFlightPerShardMax) {
+  if (cold_in_flight_ + waiting_scans_.size() >= limits::kColdReadsInFlightPerShardMax) {
     return refuse(from, Status(ErrorCode::kOverloaded, "too many reads are under way"),
                   limits::kRetryAfterMsDefault);
   }
@@ -278,7 +285,12 @@ void Shard::on_delay_list(const ReplyTo& from, const protocol::Frame& frame) {
   scan_delays(from, query);
 }
 
+// While a checkpoint takes entries from memory to the store, neither has all of them.
 void Shard::scan_delays(const ReplyTo& from, const delay::ScanQuery& query) {
+  if (checkpointing_) {
+    waiting_scans_.push_back({from, query});
+    return;
+  }
   auto scan = std::make_shared<delay::DelayScan>(views_.delays().wheel(), query);
   ++cold_in_flight_;
   ++counters_.cold_reads;
@@ -287,6 +299,14 @@ void Shard::scan_delays(const ReplyTo& from, const delay::ScanQuery& query) {
                         finish_delay_list(from, *scan, status);
                         cold_done();
                       });
+}
+
+void Shard::set_checkpointing(bool on) {
+  checkpointing_ = on;
+  for (const WaitingScan& waiting :
+       on ? std::vector<WaitingScan>() : std::exchange(waiting_scans_, {})) {
+    scan_delays(waiting.from, waiting.query);
+  }
 }
 
 void Shard::finish_delay_list(const ReplyTo& from, const delay::DelayScan& scan,

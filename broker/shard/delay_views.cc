@@ -91,7 +91,7 @@ void Views::take_item(const format::ScheduleHeader& header, const format::Schedu
 void Views::apply_advance(ByteView body) {
   const auto& record = control_table<fbs::Advance>(body);
   advance_time(record.now_ms());
-  reach(record.now_ms());
+  reach({static_cast<timerwheel::Tick>(std::max<int64_t>(record.now_ms(), 0)), record.until_id()});
   due_.clear();
   delays_.take_due(record.now_ms(), record.until_id(), record.limit(), due_);
   for (const delay::DueDelay& due : due_) {
@@ -99,14 +99,13 @@ void Views::apply_advance(ByteView body) {
   }
 }
 
-// Brings everything due by `now_ms` into memory. A leader has done so before it proposed.
-void Views::reach(int64_t now_ms) {
+// Brings everything up to `until` into memory. A leader has done so before it proposed.
+void Views::reach(timerwheel::Key until) {
   timerwheel::TieredWheel& wheel = delays_.wheel();
-  const auto now = static_cast<timerwheel::Tick>(std::max<int64_t>(now_ms, 0));
-  while (wheel.horizon() <= timerwheel::last_key(now)) {
-    std::optional<timerwheel::TieredWheel::LoadPlan> plan = wheel.plan_load(now);
+  while (wheel.horizon() <= until) {
+    std::optional<timerwheel::TieredWheel::LoadPlan> plan = wheel.plan_load(until.due, true);
     if (!plan.has_value()) {
-      return;  // what is missing lies behind the record's own bound
+      continue;  // the horizon moved without reading
     }
     TIDEMARK_CHECK(slot_loader_ != nullptr, "due messages are loaded before they are asked for");
     const Status loaded = slot_loader_(*plan);

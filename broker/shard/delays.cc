@@ -6,6 +6,7 @@
 #include "broker/delay/kv_slot_store.h"
 #include "broker/delay/recurrence.h"
 #include "broker/shard/shard.h"
+#include "log/base/logging.h"
 #include "log/format/schema/control_generated.h"
 
 namespace tidemark::shard {

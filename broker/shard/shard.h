@@ -97,7 +97,7 @@ class Shard final : public replica::StateMachine {
   [[nodiscard]] std::optional<MonotonicTime> next_wake() const;
 
   // A checkpoint is under way: the timing wheel cannot load.
-  void set_checkpointing(bool on) { checkpointing_ = on; }
+  void set_checkpointing(bool on);
 
   // The timing wheel loads: no checkpoint can be taken.
   [[nodiscard]] bool loading() const { return loading_; }
@@ -295,7 +295,13 @@ class Shard final : public replica::StateMachine {
     PartitionId partition;
   };
 
+  struct WaitingScan {
+    ReplyTo from;
+    delay::ScanQuery query;
+  };
+
   LogClock clock_;
+  std::vector<WaitingScan> waiting_scans_;  // for the end of a checkpoint
   bool checkpointing_ = false;
   bool loading_ = false;
   bool advancing_ = false;  // one Advance is under way at a time
