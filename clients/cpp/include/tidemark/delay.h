@@ -176,8 +176,8 @@ std::string_view delay_outcome_text(DelayOutcome outcome);
 
 struct DelayChange {
   // Not ok: what became of the target is not known. kOutcomeUnknown, kTimedOut: it may have been
-  // done, and asking again may answer kNotFound. kInvalidArgument: neither handle nor key, or a
-  // handle of another topic; kUnknownPartition.
+  // done, and asking again may answer kNotFound. kInvalidArgument: neither handle nor key, a
+  // handle of another topic, no such partition.
   Status status;
   DelayOutcome outcome = DelayOutcome::kNotFound;
   DelayReceipt receipt;  // kRescheduled: the new handle; the old one is void
