@@ -246,6 +246,11 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     case FrameType::kTopicAlter:
     case FrameType::kTopicDelete:
     case FrameType::kPartitionDescribe:
+    case FrameType::kDelayCancel:
+    case FrameType::kDelayReschedule:
+    case FrameType::kDelayList:
+    case FrameType::kDelayShow:
+    case FrameType::kDelayStats:
     case FrameType::kError:
       violations.emplace_back("unexpected frame type");
   }
