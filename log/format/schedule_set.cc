@@ -33,7 +33,7 @@ constexpr size_t kDueAt = 8;
 constexpr size_t kFramingBytesMax = 2 * limits::kKiB;
 static_assert(kScheduleHeaderBytes + kScheduleItemHeaderBytes + kBatchHeaderBytes +
                       limits::kMessageBytesMax + kFramingBytesMax + kDelayKeyBytesMax +
-                      kCronBytesMax + kZoneBytesMax <=
+                      limits::kCronBytesMax + limits::kZoneNameBytesMax <=
                   limits::kBatchBytesMax,
               "a largest message fits an empty set");
 

@@ -36,8 +36,8 @@ Status check_delay(const client::Delay& delay, int64_t now_ms) {
       return check_range("the interval of a recurring message", delay.every_ms(), kEveryMsMin,
                          client::kDelayMsMax);
     case client::Delay::Repeat::kCron:
-      RETURN_IF_ERROR(check_text("the time zone", delay.zone(), 0, format::kZoneBytesMax));
-      return check_text("the cron text", delay.cron(), 1, format::kCronBytesMax);
+      RETURN_IF_ERROR(check_text("the time zone", delay.zone(), 0, limits::kZoneNameBytesMax));
+      return check_text("the cron text", delay.cron(), 1, limits::kCronBytesMax);
     case client::Delay::Repeat::kNever:
       break;
   }
