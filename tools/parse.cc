@@ -1,5 +1,6 @@
 #include "tools/parse.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -77,6 +78,35 @@ std::optional<uint64_t> parse_with_unit(std::string_view text, std::span<const U
     return static_cast<uint64_t>(std::llround(scaled));
   }
   return std::nullopt;
+}
+
+// "90s", "1.5h", "1h30m": parts with units that get smaller, or one number without a unit.
+std::optional<uint64_t> parse_duration_parts(std::string_view text) {
+  const auto is_number = [](char c) { return (c >= '0' && c <= '9') || c == '.'; };
+  uint64_t sum = 0;
+  uint64_t last_factor = UINT64_MAX;
+  std::string_view rest = text;
+  do {
+    size_t end = 0;
+    while (end < rest.size() && is_number(rest[end])) {
+      ++end;
+    }
+    const size_t unit_begin = end;
+    while (end < rest.size() && !is_number(rest[end])) {
+      ++end;
+    }
+    const std::string_view name = rest.substr(unit_begin, end - unit_begin);
+    const auto* const unit = std::ranges::find(kDurationUnits, name, &Unit::name);
+    const std::optional<uint64_t> part = parse_with_unit(rest.substr(0, end), kDurationUnits);
+    if (!part || unit == kDurationUnits.end() || unit->factor >= last_factor ||
+        (name.empty() && rest.size() != text.size()) || __builtin_add_overflow(sum, *part, &sum) ||
+        sum > uint64_t{INT64_MAX}) {
+      return std::nullopt;
+    }
+    last_factor = unit->factor;
+    rest.remove_prefix(end);
+  } while (!rest.empty());
+  return sum;
 }
 
 // Takes exactly `digits` decimal digits from the front.
@@ -167,6 +197,67 @@ int hex_digit(char c) {
   return -1;
 }
 
+bool whole_number(std::string_view digits, auto& out) {
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+  return !digits.empty() && error == std::errc() && end == digits.data() + digits.size();
+}
+
+// A date, or date and time, as written.
+struct CivilTime {
+  std::tm parts = {};
+  int milliseconds = 0;
+  bool has_zone = false;
+  int minutes_east = 0;
+};
+
+std::optional<CivilTime> parse_civil_time(std::string_view text) {
+  CivilTime time;
+  std::tm& parts = time.parts;
+  std::string_view rest = text;
+  if (!take_number(rest, 4, parts.tm_year) || !take_char(rest, '-') ||
+      !take_number(rest, 2, parts.tm_mon) || !take_char(rest, '-') ||
+      !take_number(rest, 2, parts.tm_mday)) {
+    return std::nullopt;
+  }
+  if (!rest.empty()) {
+    if ((!take_char(rest, 'T') && !take_char(rest, ' ')) ||
+        !take_clock_time(rest, parts, time.milliseconds)) {
+      return std::nullopt;
+    }
+    time.has_zone = !rest.empty();
+    if (!take_zone(rest, time.minutes_east)) {
+      return std::nullopt;
+    }
+  }
+  parts.tm_year -= 1900;
+  parts.tm_mon -= 1;
+  // timegm() turns 31 February into 3 March; that is a mistake of whoever typed it.
+  std::tm normal = parts;
+  (void)timegm(&normal);
+  if (!rest.empty() || normal.tm_mon != parts.tm_mon || normal.tm_mday != parts.tm_mday) {
+    return std::nullopt;
+  }
+  return time;
+}
+
+int64_t civil_time_ms(CivilTime& time) {
+  const int64_t seconds = timegm(&time.parts);
+  return (seconds - int64_t{time.minutes_east} * 60) * 1000 + time.milliseconds;
+}
+
+// By the time zone of this process; nothing for an hour that is left out when the clocks go
+// forward.
+std::optional<int64_t> local_time_ms(const CivilTime& time) {
+  std::tm parts = time.parts;
+  parts.tm_isdst = -1;
+  const int64_t seconds = mktime(&parts);
+  if (parts.tm_hour != time.parts.tm_hour || parts.tm_min != time.parts.tm_min ||
+      parts.tm_mday != time.parts.tm_mday) {
+    return std::nullopt;
+  }
+  return seconds * 1000 + time.milliseconds;
+}
+
 Status invalid(std::string context) {
   return Status(ErrorCode::kInvalidArgument, std::move(context));
 }
@@ -174,10 +265,10 @@ Status invalid(std::string context) {
 }  // namespace
 
 Result<int64_t> parse_duration_ms(std::string_view text) {
-  const std::optional<uint64_t> value = parse_with_unit(text, kDurationUnits);
+  const std::optional<uint64_t> value = parse_duration_parts(text);
   if (!value) {
-    return invalid(
-        fmt::format("'{}' is not a duration; write for example 500ms, 30s, 10m, 12h, 7d", text));
+    return invalid(fmt::format(
+        "'{}' is not a duration; write for example 500ms, 30s, 10m, 1h30m, 12h, 7d", text));
   }
   return static_cast<int64_t>(*value);
 }
@@ -192,34 +283,43 @@ Result<uint64_t> parse_bytes(std::string_view text) {
 }
 
 Result<int64_t> parse_time_ms(std::string_view text) {
-  const Status error =
-      invalid(fmt::format("'{}' is not a time; write for example 2026-03-01, 2026-03-01T12:30:05Z "
-                          "or 2026-03-01T12:30+02:00",
-                          text));
-  std::string_view rest = text;
-  std::tm parts = {};
-  int milliseconds = 0;
-  int minutes_east = 0;
-  if (!take_number(rest, 4, parts.tm_year) || !take_char(rest, '-') ||
-      !take_number(rest, 2, parts.tm_mon) || !take_char(rest, '-') ||
-      !take_number(rest, 2, parts.tm_mday)) {
-    return error;
+  std::optional<CivilTime> time = parse_civil_time(text);
+  if (!time) {
+    return invalid(
+        fmt::format("'{}' is not a time; write for example 2026-03-01, 2026-03-01T12:30:05Z "
+                    "or 2026-03-01T12:30+02:00",
+                    text));
   }
-  if (!rest.empty() &&
-      ((!take_char(rest, 'T') && !take_char(rest, ' ')) ||
-       !take_clock_time(rest, parts, milliseconds) || !take_zone(rest, minutes_east))) {
-    return error;
+  return civil_time_ms(*time);
+}
+
+Result<int64_t> parse_due_ms(std::string_view text, int64_t now_ms) {
+  if (text.starts_with('@')) {
+    int64_t time_ms = 0;
+    if (whole_number(text.substr(1), time_ms) && time_ms >= 0) {
+      return time_ms;
+    }
+  } else if (text.starts_with('+')) {
+    const Result<int64_t> span = parse_duration_ms(text.substr(1));
+    int64_t due_ms = 0;
+    if (span.ok() && !__builtin_add_overflow(now_ms, *span, &due_ms)) {
+      return due_ms;
+    }
+  } else if (std::optional<CivilTime> time = parse_civil_time(text)) {
+    if (time->has_zone) {
+      return civil_time_ms(*time);
+    }
+    const std::optional<int64_t> time_ms = local_time_ms(*time);
+    if (!time_ms) {
+      return invalid(fmt::format(
+          "'{}' is skipped by the clocks of the local time zone; add Z or an offset", text));
+    }
+    return *time_ms;
   }
-  const int month = parts.tm_mon;
-  const int day = parts.tm_mday;
-  parts.tm_year -= 1900;
-  parts.tm_mon -= 1;
-  const int64_t seconds = timegm(&parts);
-  // timegm() turns 31 February into 3 March; that is a mistake of whoever typed it.
-  if (!rest.empty() || parts.tm_mon != month - 1 || parts.tm_mday != day) {
-    return error;
-  }
-  return (seconds - int64_t{minutes_east} * 60) * 1000 + milliseconds;
+  return invalid(
+      fmt::format("'{}' is not a time; write for example 2026-12-24T18:00:00Z, 2026-12-24T18:00 "
+                  "(local time), @<ms since 1970> or +90s",
+                  text));
 }
 
 Result<StartPoint> parse_start_point(std::string_view text, int64_t now_ms) {
@@ -228,10 +328,6 @@ Result<StartPoint> parse_start_point(std::string_view text, int64_t now_ms) {
     point.kind = text == "start" ? StartPoint::Kind::kStart : StartPoint::Kind::kEnd;
     return point;
   }
-  const auto whole_number = [](std::string_view digits, auto& out) {
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-    return !digits.empty() && error == std::errc() && end == digits.data() + digits.size();
-  };
   if (whole_number(text, point.offset)) {
     point.kind = StartPoint::Kind::kOffset;
     return point;
@@ -349,6 +445,21 @@ std::string format_duration(int64_t duration_ms) {
     }
   }
   return out.empty() ? "0s" : out;
+}
+
+std::string format_span(int64_t span_ms) {
+  // Rounded to the second largest unit, so that it is short and still says enough.
+  constexpr std::array<int64_t, 4> kUnits = {86'400'000, 3'600'000, 60'000, 1'000};
+  const uint64_t magnitude =
+      span_ms < 0 ? uint64_t{0} - static_cast<uint64_t>(span_ms) : static_cast<uint64_t>(span_ms);
+  auto rounded = static_cast<int64_t>(std::min(magnitude, uint64_t{INT64_MAX}));
+  for (size_t i = 0; i + 1 < kUnits.size(); ++i) {
+    if (rounded >= kUnits[i]) {
+      rounded -= rounded % kUnits[i + 1];
+      break;
+    }
+  }
+  return (span_ms < 0 ? "-" : "") + format_duration(rounded);
 }
 
 std::string format_count(uint64_t count) {

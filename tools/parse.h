@@ -13,8 +13,9 @@
 
 namespace tidemark::tools {
 
-// "500ms", "30s", "10m", "12h", "7d", "2w"; a plain number is seconds. Decimal fractions are
-// allowed ("1.5h"). "forever" is -1 where the caller allows it.
+// "500ms", "30s", "10m", "12h", "7d", "2w", or several with units that get smaller: "1h30m"; a
+// plain number is seconds. Decimal fractions are allowed ("1.5h"). "forever" is -1 where the caller
+// allows it.
 Result<int64_t> parse_duration_ms(std::string_view text);
 // "100", "64KiB", "10GiB", "5MB": B, KB, MB, GB, TB are powers of 1000, KiB and so on (and K, M, G,
 // T) of 1024.
@@ -35,6 +36,11 @@ Result<StartPoint> parse_start_point(std::string_view text, int64_t now_ms);
 
 // ISO 8601 date or date and time to milliseconds since 1970.
 Result<int64_t> parse_time_ms(std::string_view text);
+// When something is to happen: "2026-12-24T18:00:00Z", "2026-12-24T18:00" or "2026-12-24" (these
+// two in the time zone of this process), "@<milliseconds since 1970>", or a time span after
+// `now_ms`
+// ("+90s").
+Result<int64_t> parse_due_ms(std::string_view text, int64_t now_ms);
 // "2026-03-01T12:30:05.250Z".
 std::string format_time(int64_t time_ms);
 
@@ -53,8 +59,10 @@ Result<std::string> unescape(std::string_view text);
 std::string format_bytes(uint64_t bytes);
 // "12.3 MB", "4.5 kB", "12 B": powers of 1000, for rates and sums.
 std::string format_megabytes(double bytes);
-// "7d", "1h30m", "forever" for -1: parse_duration_ms() reads the one-unit forms back.
+// "7d", "1h30m", "forever" for -1: parse_duration_ms() reads it back.
 std::string format_duration(int64_t duration_ms);
+// "3d4h", "1h30m", "59s", "-2m5s": how far away, in the two largest units.
+std::string format_span(int64_t span_ms);
 // "1,234,567".
 std::string format_count(uint64_t count);
 

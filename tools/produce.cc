@@ -2,11 +2,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <map>
-#include <mutex>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -15,6 +12,8 @@
 #include "log/base/limits.h"
 #include "tidemark/producer.h"
 #include "tools/cli.h"
+#include "tools/delay_options.h"
+#include "tools/delivery_log.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
 #include "tools/line_reader.h"
@@ -40,67 +39,15 @@ struct ProduceOptions {
   uint64_t batch_bytes = uint64_t{256} * 1024;
   int64_t linger_ms = 5;
   std::string compress = "none";
+  DelayOptions delay;
+  bool verbose = false;
+
+  // A handle is what a single delayed message is sent for.
+  [[nodiscard]] bool is_single() const { return message ? count <= 1 : !delay.key.empty(); }
 };
 
-struct PartitionResult {
-  uint64_t messages = 0;
-  uint64_t last_offset = 0;
-};
-
-// What the broker answered so far. on_delivery() runs on the client's thread, everything else on
-// the command's.
-class DeliveryLog {
- public:
-  void on_delivery(const client::DeliveryBatch& batch) {
-    const std::lock_guard<std::mutex> guard(mutex_);
-    const uint64_t count = batch.opaques.size();
-    if (!batch.status.ok()) {
-      if (failed_ == 0) {
-        first_error_ = batch.status;
-        first_failed_message_ = batch.opaques.front();
-      }
-      failed_ += count;
-      unknown_ += batch.outcome_unknown ? count : 0;
-      any_failed_ = true;
-      return;
-    }
-    acked_ += count;
-    PartitionResult& partition = partitions_[batch.partition];
-    partition.messages += count;
-    partition.last_offset = std::max(partition.last_offset, batch.base_offset + count - 1);
-  }
-
-  // Cheap; asked for every message.
-  [[nodiscard]] bool any_failed() const { return any_failed_.load(std::memory_order_relaxed); }
-
-  [[nodiscard]] uint64_t acked() const {
-    const std::lock_guard<std::mutex> guard(mutex_);
-    return acked_;
-  }
-
-  // After the producer was closed: no callback runs any more.
-  [[nodiscard]] uint64_t failed() const { return failed_; }
-
-  [[nodiscard]] uint64_t unknown() const { return unknown_; }
-
-  [[nodiscard]] uint64_t first_failed_message() const { return first_failed_message_; }
-
-  [[nodiscard]] const client::Status& first_error() const { return first_error_; }
-
-  [[nodiscard]] const std::map<uint32_t, PartitionResult>& partitions() const {
-    return partitions_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::atomic<bool> any_failed_{false};
-  uint64_t acked_ = 0;
-  uint64_t failed_ = 0;
-  uint64_t unknown_ = 0;
-  uint64_t first_failed_message_ = 0;
-  client::Status first_error_;
-  std::map<uint32_t, PartitionResult> partitions_;
-};
+// Answers to delayed messages are kept until they are printed: this bounds them.
+constexpr size_t kDelayedUnansweredMax = 100'000;
 
 // Where messages come from: --message, repeated, or lines.
 class MessageSource {
@@ -177,6 +124,10 @@ class LineSender {
     for (const KeyValue& header : header_texts_) {
       headers_.push_back({.key = header.key, .value = header.value});
     }
+    if (options.delay.delayed()) {
+      message_.delay = delay_of(options.delay);
+      name_pending(options.delay.key);
+    }
     message_.headers = headers_;
     message_.partition = options.partition;
     if (!options.key.empty()) {
@@ -190,6 +141,14 @@ class LineSender {
     message_.value = line;
     if (!options_.key_separator.empty()) {
       split_key(line, line_number);
+    }
+    if (options_.delay.key_from_key) {
+      if (message_.key->empty()) {
+        throw CommandError(
+            ExitCode::kFailed, "InvalidArgument",
+            fmt::format("line {} has an empty key, which names no pending message", line_number));
+      }
+      name_pending(*message_.key);
     }
     for (;;) {
       const client::Status accepted = producer_.send(topic_, message_, line_number);
@@ -212,6 +171,13 @@ class LineSender {
   [[nodiscard]] uint64_t bytes() const { return bytes_; }
 
  private:
+  void name_pending(std::string_view key) {
+    if (!key.empty()) {
+      message_.delay->with_key(key, options_.delay.replace ? client::Delay::OnPending::kReplace
+                                                           : client::Delay::OnPending::kRefuse);
+    }
+  }
+
   void split_key(std::string_view line, uint64_t line_number) {
     const size_t at = line.find(options_.key_separator);
     if (at == std::string_view::npos) {
@@ -245,11 +211,70 @@ client::ProducerOptions producer_options(const ProduceOptions& options, const Gl
   out.overflow = client::Overflow::block_for(200);
   out.delivery_timeout_ms = std::max<int64_t>(globals.timeout_ms, 1'000);
   out.fail_fast_on_disk_full = true;
+  if (options.delay.delayed()) {
+    out.buffer_messages_max = std::min(out.buffer_messages_max, kDelayedUnansweredMax);
+  }
   out.on_delivery = [&deliveries](const client::DeliveryBatch& batch) {
     deliveries.on_delivery(batch);
   };
   return out;
 }
+
+// Prints the answer to each delayed message as it comes: when it is due and what cancels it.
+class ReceiptPrinter {
+ public:
+  ReceiptPrinter(const Globals& globals, const ProduceOptions& options)
+      : json_(globals.json),
+        wanted_(options.delay.delayed() &&
+                (globals.json || options.verbose || options.is_single())) {}
+
+  [[nodiscard]] bool wanted() const { return wanted_; }
+
+  void print_new(DeliveryLog& deliveries) {
+    for (const DelayedDelivery& delivery : deliveries.take_each()) {
+      if (json_) {
+        add_json(delivery);
+      } else if (delivery.receipt.status.ok()) {
+        add_row(delivery);
+      }
+      out_.commit();
+    }
+    out_.flush();
+  }
+
+ private:
+  void add_row(const DelayedDelivery& delivery) {
+    if (!heading_printed_) {
+      heading_printed_ = true;
+      out_.text() +=
+          fmt::format("{:<24}  {:>9}  {:>9}  {}\n", "DUE", "LINE", "PARTITION", "HANDLE");
+    }
+    out_.text() +=
+        fmt::format("{:<24}  {:>9}  {:>9}  {}\n", format_time(delivery.receipt.due_ms),
+                    delivery.line, delivery.partition, delivery.receipt.handle.to_string());
+  }
+
+  void add_json(const DelayedDelivery& delivery) {
+    nlohmann::ordered_json object = nlohmann::ordered_json::object();
+    const client::DelayReceipt& receipt = delivery.receipt;
+    object["line"] = delivery.line;
+    object["partition"] = delivery.partition;
+    if (receipt.status.ok()) {
+      object["due_ms"] = receipt.due_ms;
+      object["due"] = format_time(receipt.due_ms);
+      object["handle"] = receipt.handle.to_string();
+    } else {
+      object["error"] = {{"code", client::error_name(receipt.status.code())},
+                         {"message", receipt.status.to_string()}};
+    }
+    out_.text() += object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  }
+
+  bool json_;
+  bool wanted_;
+  bool heading_printed_ = false;
+  OutputBuffer out_;
+};
 
 void print_json(const ProduceOptions& options, const LineSender& sender,
                 const DeliveryLog& deliveries, double seconds) {
@@ -292,8 +317,25 @@ void summarize(const LineSender& sender, const DeliveryLog& deliveries, double s
                      fmt::format("{}; {} messages were stored", error.what(), format_count(acked)));
 }
 
+// One message, and nothing if there are more: a delay key of all of them would let one be pending.
+void send_single(MessageSource& source, LineSender& sender) {
+  std::string_view line;
+  if (!source.next(line)) {
+    return;
+  }
+  const std::string only(line);
+  if (source.next(line)) {
+    throw usage_error("--delay-key names a single message; with several use --delay-key-from-key");
+  }
+  (void)sender.send(only, 1);
+}
+
 void send_all(const ProduceOptions& options, MessageSource& source, LineSender& sender,
-              const Globals& globals) {
+              const Globals& globals, DeliveryLog& deliveries, ReceiptPrinter& receipts) {
+  if (!options.delay.key.empty()) {
+    send_single(source, sender);
+    return;
+  }
   constexpr uint64_t kMessagesBetweenUpdates = 1024;
   Pacer pacer(options.rate, system_clock().monotonic());
   Progress progress("produce", source.total(), "messages", progress_wanted(globals.quiet));
@@ -307,41 +349,16 @@ void send_all(const ProduceOptions& options, MessageSource& source, LineSender& 
     }
     if (!pacer.unlimited() || source.line_number() % kMessagesBetweenUpdates == 0) {
       progress.update(sender.sent(), sender.bytes());
+      if (receipts.wanted()) {
+        receipts.print_new(deliveries);
+      }
     }
   }
 }
 
-int produce(const Globals& globals, const ProduceOptions& options) {
-  catch_interrupts();
-  Session session(globals);
-  const client::TopicDescription topic = session.describe_topic(options.topic);
-  if (options.partition && *options.partition >= topic.partitions.size()) {
-    throw CommandError(ExitCode::kNotFound, "UnknownPartition",
-                       fmt::format("topic {} has {} partitions, there is no partition {}",
-                                   options.topic, topic.partitions.size(), *options.partition));
-  }
-  MessageSource source(options);
-  DeliveryLog deliveries;
-  client::Producer producer = require(
-      client::Producer::create(session.client(), producer_options(options, globals, deliveries)),
-      "producer");
-  LineSender sender(options, producer, deliveries);
-  const MonotonicTime started = system_clock().monotonic();
-  std::optional<CommandError> input_error;
-  try {
-    send_all(options, source, sender, globals);
-  } catch (const CommandError& error) {
-    // What was sent before the bad line still counts; the error is reported at the end.
-    input_error = error;
-  }
-  // Every message gets its report within the delivery timeout and the time of one request.
-  const client::FlushResult closed = producer.close(3 * globals.timeout_ms + 1'000);
-  const double seconds =
-      std::max(1e-6, static_cast<double>(system_clock().monotonic().ns - started.ns) / 1e9);
-  summarize(sender, deliveries, seconds);
-  if (globals.json) {
-    print_json(options, sender, deliveries, seconds);
-  }
+// Throws what has to be said about a run that did not end well.
+void check_outcome(const DeliveryLog& deliveries, const client::FlushResult& closed,
+                   const std::optional<CommandError>& input_error) {
   if (deliveries.failed() > 0) {
     throw_partly(deliveries.acked(), command_error(deliveries.first_error(),
                                                    fmt::format("{} messages from line {} on failed",
@@ -359,6 +376,60 @@ int produce(const Globals& globals, const ProduceOptions& options) {
   if (interrupted()) {
     throw_partly(deliveries.acked(), CommandError(ExitCode::kFailed, "Cancelled", "interrupted"));
   }
+}
+
+// Flags that mean nothing without others are mistakes.
+void check_options(const ProduceOptions& options) {
+  const DelayOptions& delay = options.delay;
+  if (!delay.delayed() && (delay.keyed() || delay.replace || options.verbose)) {
+    throw usage_error(
+        "--delay-key, --delay-key-from-key, --replace and --verbose are for delayed messages: give "
+        "--after, --at, --every or --cron");
+  }
+  if (delay.replace && !delay.keyed()) {
+    throw usage_error("--replace needs --delay-key or --delay-key-from-key");
+  }
+  if (delay.key_from_key && options.key.empty() && options.key_separator.empty()) {
+    throw usage_error("--delay-key-from-key needs --key-separator or --key");
+  }
+}
+
+int produce(const Globals& globals, const ProduceOptions& options) {
+  check_options(options);
+  catch_interrupts();
+  Session session(globals);
+  const client::TopicDescription topic = session.describe_topic(options.topic);
+  if (options.partition && *options.partition >= topic.partitions.size()) {
+    throw CommandError(ExitCode::kNotFound, "UnknownPartition",
+                       fmt::format("topic {} has {} partitions, there is no partition {}",
+                                   options.topic, topic.partitions.size(), *options.partition));
+  }
+  MessageSource source(options);
+  ReceiptPrinter receipts(globals, options);
+  DeliveryLog deliveries(receipts.wanted());
+  client::Producer producer = require(
+      client::Producer::create(session.client(), producer_options(options, globals, deliveries)),
+      "producer");
+  LineSender sender(options, producer, deliveries);
+  const MonotonicTime started = system_clock().monotonic();
+  std::optional<CommandError> input_error;
+  try {
+    send_all(options, source, sender, globals, deliveries, receipts);
+  } catch (const CommandError& error) {
+    // What was sent before the bad line still counts; the error is reported at the end.
+    input_error = error;
+  }
+  // Every message gets its report within the delivery timeout and the time of one request.
+  const client::FlushResult closed = producer.close(3 * globals.timeout_ms + 1'000);
+  const double seconds =
+      std::max(1e-6, static_cast<double>(system_clock().monotonic().ns - started.ns) / 1e9);
+  summarize(sender, deliveries, seconds);
+  if (receipts.wanted()) {
+    receipts.print_new(deliveries);
+  } else if (globals.json) {
+    print_json(options, sender, deliveries, seconds);
+  }
+  check_outcome(deliveries, closed, input_error);
   return 0;
 }
 
@@ -424,15 +495,24 @@ void add_produce_command(CLI::App& app, Globals& globals) {
       ->check(check_positive)
       ->type_name("N");
   add_batch_options(*command, *options);
+  add_delay_options(*command, options->delay);
+  command->add_flag("-v,--verbose", options->verbose,
+                    "Print due time and handle of every delayed message");
   command->footer(
       "A line is everything up to a newline, byte for byte. Lines over 1 MiB are refused.\n"
       "Without --quiet, what was sent is summarised on standard error; with -o json an object with "
       "the counts\n"
       "and the last offset of each partition is printed.\n"
+      "A delayed message is printed with its due time and the handle that cancels it: a single "
+      "one, "
+      "all with --verbose,\n"
+      "and all with -o json, then as an object on a line.\n"
       "Examples:\n"
       "  tidemark produce orders < orders.txt\n"
       "  tidemark produce orders orders.tsv --key-separator '\\t' --compress zstd\n"
-      "  tidemark produce orders --message hello --header source=shell");
+      "  tidemark produce orders --message hello --header source=shell\n"
+      "  tidemark produce reminders -m 'call back' --after 90s --delay-key callback-17 --replace\n"
+      "  tidemark produce reports -m daily --cron '0 0 6 * * *' --tz Europe/Berlin");
   command->callback([&globals, options] {
     globals.action = [&globals, options] { return produce(globals, *options); };
   });

@@ -1,7 +1,7 @@
 // tidemark topic create|list|describe|alter|delete
-#include <unistd.h>
-
-#include <cstdio>
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <optional>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +10,7 @@
 
 #include "log/base/limits.h"
 #include "tools/cli.h"
+#include "tools/confirm.h"
 #include "tools/errors.h"
 #include "tools/output.h"
 #include "tools/parse.h"
@@ -25,9 +26,20 @@ struct TopicOptions {
   std::optional<uint32_t> partitions;
   std::optional<int64_t> retention_ms;
   std::optional<int64_t> retention_bytes;
+  std::optional<int64_t> delay_pending_max;
+  std::optional<int64_t> delay_bytes_max;
+  std::optional<client::LatePolicy> late_policy;
+  std::optional<int64_t> late_max_ms;
+  std::optional<std::string> late_topic;
   bool if_not_exists = false;
   bool yes = false;
 };
+
+constexpr std::array<std::string_view, 3> kLateNames = {"deliver", "skip", "dead-letter"};
+
+std::string_view late_name(client::LatePolicy policy) {
+  return kLateNames.at(static_cast<size_t>(policy));
+}
 
 Json to_json(const client::TopicDescription& topic) {
   Json partitions = Json::array();
@@ -41,6 +53,11 @@ Json to_json(const client::TopicDescription& topic) {
   object["created_ms"] = topic.created_ms;
   object["retention_ms"] = topic.config.retention_ms;
   object["retention_bytes"] = topic.config.retention_bytes;
+  object["delay_pending_max"] = topic.config.delay_pending_max;
+  object["delay_bytes_max"] = topic.config.delay_bytes_max;
+  object["late_policy"] = late_name(topic.config.late_policy);
+  object["late_max_ms"] = topic.config.late_max_ms;
+  object["late_topic"] = topic.config.late_topic.empty() ? Json() : Json(topic.config.late_topic);
   object["partitions"] = std::move(partitions);
   return object;
 }
@@ -49,18 +66,38 @@ std::string retention_bytes_text(int64_t bytes) {
   return bytes < 0 ? "unlimited" : format_bytes(static_cast<uint64_t>(bytes));
 }
 
+std::string pending_max_text(int64_t messages) {
+  return messages < 0 ? "unlimited" : format_count(static_cast<uint64_t>(messages));
+}
+
+// "deliver", "skip after 1h", "dead-letter after 1h to late-orders".
+std::string late_text(const client::TopicConfig& config) {
+  std::string text(late_name(config.late_policy));
+  if (config.late_policy == client::LatePolicy::kDeliver) {
+    return text;
+  }
+  text += config.late_max_ms < 0 ? " never" : " after " + format_duration(config.late_max_ms);
+  return config.late_topic.empty() ? text : text + " to " + config.late_topic;
+}
+
 Table topic_table() {
   return Table({{"TOPIC"},
                 {"PARTITIONS", Table::Align::kRight},
                 {"RETENTION", Table::Align::kRight},
                 {"BYTES/PARTITION", Table::Align::kRight},
+                {"DELAYED/PARTITION", Table::Align::kRight},
+                {"DELAYED BYTES", Table::Align::kRight},
+                {"LATE"},
                 {"CREATED"}});
 }
 
 void add_row(Table& table, const client::TopicDescription& topic) {
   table.add({topic.name, fmt::format("{}", topic.partitions.size()),
              format_duration(topic.config.retention_ms),
-             retention_bytes_text(topic.config.retention_bytes), format_time(topic.created_ms)});
+             retention_bytes_text(topic.config.retention_bytes),
+             pending_max_text(topic.config.delay_pending_max),
+             retention_bytes_text(topic.config.delay_bytes_max), late_text(topic.config),
+             format_time(topic.created_ms)});
 }
 
 void print_topic(const Globals& globals, const client::TopicDescription& topic) {
@@ -74,6 +111,11 @@ int create_topic(const Globals& globals, const TopicOptions& options) {
   client::TopicConfig config;
   config.retention_ms = options.retention_ms.value_or(-1);
   config.retention_bytes = options.retention_bytes.value_or(-1);
+  config.delay_pending_max = options.delay_pending_max.value_or(-1);
+  config.delay_bytes_max = options.delay_bytes_max.value_or(-1);
+  config.late_policy = options.late_policy.value_or(client::LatePolicy::kDeliver);
+  config.late_max_ms = options.late_max_ms.value_or(-1);
+  config.late_topic = options.late_topic.value_or("");
   auto created = session.admin().create_topic(options.name, options.partitions.value_or(1), config,
                                               session.deadline_ms());
   if (!created.ok() && created.status().code() == client::ErrorCode::kAlreadyExists &&
@@ -106,10 +148,13 @@ int describe_topic(const Globals& globals, const TopicOptions& options) {
   const client::TopicDescription topic = session.describe_topic(options.name);
   std::string text = fmt::format(
       "topic       {}\nid          {}\ncreated     {}\nretention   {}\nbytes       {} per "
-      "partition\npartitions  {}\n\n",
+      "partition\ndelayed     {} messages, {} per partition\nlate        {}\npartitions  {}\n\n",
       topic.name, topic.id, format_time(topic.created_ms),
       format_duration(topic.config.retention_ms),
-      retention_bytes_text(topic.config.retention_bytes), topic.partitions.size());
+      retention_bytes_text(topic.config.retention_bytes),
+      pending_max_text(topic.config.delay_pending_max),
+      retention_bytes_text(topic.config.delay_bytes_max), late_text(topic.config),
+      topic.partitions.size());
   Table places({{"PARTITION", Table::Align::kRight},
                 {"SHARD", Table::Align::kRight},
                 {"LEADER", Table::Align::kRight}});
@@ -122,45 +167,36 @@ int describe_topic(const Globals& globals, const TopicOptions& options) {
 }
 
 int alter_topic(const Globals& globals, const TopicOptions& options) {
-  if (!options.partitions && !options.retention_ms && !options.retention_bytes) {
-    throw usage_error("nothing to change: give --partitions, --retention or --retention-bytes");
+  if (!options.partitions && !options.retention_ms && !options.retention_bytes &&
+      !options.delay_pending_max && !options.delay_bytes_max && !options.late_policy &&
+      !options.late_max_ms && !options.late_topic) {
+    throw usage_error(
+        "nothing to change: give --partitions, --retention, --retention-bytes, "
+        "--delay-pending-max, --delay-bytes-max, --late, --late-max or --late-topic");
   }
   Session session(globals);
   client::TopicChange change;
   change.partitions = options.partitions;
   change.retention_ms = options.retention_ms;
   change.retention_bytes = options.retention_bytes;
+  change.delay_pending_max = options.delay_pending_max;
+  change.delay_bytes_max = options.delay_bytes_max;
+  change.late_policy = options.late_policy;
+  change.late_max_ms = options.late_max_ms;
+  change.late_topic = options.late_topic;
   print_topic(globals,
               require(session.admin().alter_topic(options.name, change, session.deadline_ms()),
                       fmt::format("topic {}", options.name)));
   return 0;
 }
 
-// Asks on a terminal; without one the answer must have been given as --yes.
-void confirm_delete(const TopicOptions& options) {
-  if (options.yes) {
-    return;
-  }
-  if (isatty(0) != 1 || isatty(2) != 1) {
-    throw usage_error(
-        fmt::format("topic delete {} deletes all its messages: confirm with --yes", options.name));
-  }
-  std::fputs(
-      fmt::format("Delete topic {} and all its messages? Type its name to confirm: ", options.name)
-          .c_str(),
-      stderr);
-  std::string answer;
-  for (int c = std::getchar(); c != EOF && c != '\n'; c = std::getchar()) {
-    answer += static_cast<char>(c);
-  }
-  if (answer != options.name) {
-    throw CommandError(ExitCode::kFailed, "Cancelled",
-                       fmt::format("topic {} was not deleted", options.name));
-  }
-}
-
 int delete_topic(const Globals& globals, const TopicOptions& options) {
-  confirm_delete(options);
+  if (!options.yes) {
+    confirm(fmt::format("topic delete {} deletes all its messages", options.name),
+            fmt::format("Delete topic {} and all its messages? Type its name to confirm: ",
+                        options.name),
+            options.name, fmt::format("topic {} was not deleted", options.name));
+  }
   Session session(globals);
   const auto deleted = require(session.admin().delete_topic(options.name, session.deadline_ms()),
                                fmt::format("topic {}", options.name));
@@ -170,36 +206,73 @@ int delete_topic(const Globals& globals, const TopicOptions& options) {
   return 0;
 }
 
+// An option that takes what `parse` reads, or a word for "no bound", which is -1.
+void add_bound(CLI::App& command, const std::string& name, std::optional<int64_t>& out,
+               Result<int64_t> (*parse)(std::string_view), const std::string& unbounded,
+               const std::string& type, const std::string& help) {
+  const auto set = [&out, name, parse, unbounded](const std::string& text) {
+    const Result<int64_t> parsed = text == unbounded ? Result<int64_t>(-1) : parse(text);
+    if (!parsed.ok()) {
+      throw CLI::ValidationError(
+          name, fmt::format("{} or {}", std::string(parsed.error().context()), unbounded));
+    }
+    out = *parsed;
+  };
+  command.add_option_function<std::string>(name, set, help)->type_name(type);
+}
+
+Result<int64_t> parse_bytes_signed(std::string_view text) {
+  const Result<uint64_t> parsed = parse_bytes(text);
+  if (!parsed.ok()) {
+    return parsed.error();
+  }
+  return static_cast<int64_t>(*parsed);  // parse_bytes() gives no more than fits
+}
+
+Result<int64_t> parse_number(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) {
+    return Status(ErrorCode::kInvalidArgument,
+                  fmt::format("'{}' is not a number; write 1000000", text));
+  }
+  return value;
+}
+
+void add_delay_config_options(CLI::App& command, TopicOptions& options) {
+  add_bound(command, "--delay-pending-max", options.delay_pending_max, parse_number, "unlimited",
+            "N", "At most this many pending delayed messages per partition: 1000000, unlimited");
+  add_bound(command, "--delay-bytes-max", options.delay_bytes_max, parse_bytes_signed, "unlimited",
+            "BYTES", "At most this much in pending delayed messages per partition: 1GiB");
+  const auto set_late = [&options](const std::string& text) {
+    options.late_policy =
+        static_cast<client::LatePolicy>(std::ranges::find(kLateNames, text) - kLateNames.begin());
+  };
+  command
+      .add_option_function<std::string>(
+          "--late", set_late,
+          "Delayed messages that are later than --late-max, after an outage: deliver, skip or "
+          "dead-letter")
+      ->check(CLI::IsMember(std::vector<std::string>(kLateNames.begin(), kLateNames.end())))
+      ->type_name("POLICY");
+  add_bound(command, "--late-max", options.late_max_ms, parse_duration_ms, "never", "TIME",
+            "How late a delayed message may be before --late says what becomes of it: 1h, never");
+  command
+      .add_option("--late-topic", options.late_topic,
+                  "Topic that --late dead-letter puts messages into")
+      ->type_name("TOPIC");
+}
+
 void add_config_options(CLI::App& command, TopicOptions& options,
                         const std::string& partitions_help) {
   command.add_option("--partitions", options.partitions, partitions_help)
       ->check(CLI::Range(uint32_t{1}, limits::kPartitionsPerTopicMax))
       ->type_name("N");
-  const auto set_retention = [&options](const std::string& text) {
-    const Result<int64_t> parsed =
-        text == "forever" ? Result<int64_t>(-1) : parse_duration_ms(text);
-    if (!parsed.ok()) {
-      throw CLI::ValidationError("--retention",
-                                 std::string(parsed.error().context()) + " or forever");
-    }
-    options.retention_ms = *parsed;
-  };
-  command
-      .add_option_function<std::string>("--retention", set_retention,
-                                        "Keep messages this long: 12h, 7d, forever")
-      ->type_name("TIME");
-  const auto set_bytes = [&options](const std::string& text) {
-    const Result<uint64_t> parsed = text == "unlimited" ? Result<uint64_t>(0) : parse_bytes(text);
-    if (!parsed.ok()) {
-      throw CLI::ValidationError("--retention-bytes",
-                                 std::string(parsed.error().context()) + " or unlimited");
-    }
-    options.retention_bytes = text == "unlimited" ? -1 : static_cast<int64_t>(*parsed);
-  };
-  command
-      .add_option_function<std::string>("--retention-bytes", set_bytes,
-                                        "Keep at most this much per partition: 10GiB, unlimited")
-      ->type_name("BYTES");
+  add_bound(command, "--retention", options.retention_ms, parse_duration_ms, "forever", "TIME",
+            "Keep messages this long: 12h, 7d, forever");
+  add_bound(command, "--retention-bytes", options.retention_bytes, parse_bytes_signed, "unlimited",
+            "BYTES", "Keep at most this much per partition: 10GiB, unlimited");
+  add_delay_config_options(command, options);
 }
 
 }  // namespace
@@ -232,7 +305,7 @@ void add_topic_commands(CLI::App& app, Globals& globals) {
   });
 
   CLI::App* alter =
-      topic->add_subcommand("alter", "Change the retention of a topic or add partitions");
+      topic->add_subcommand("alter", "Change the settings of a topic or add partitions");
   add_topic_name(*alter, options->name);
   add_config_options(
       *alter, *options,

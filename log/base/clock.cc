@@ -19,6 +19,8 @@ class SystemClock final : public Clock {
   MonotonicTime monotonic() override { return {read_ns(CLOCK_MONOTONIC)}; }
 
   WallTime wall() override { return {read_ns(CLOCK_REALTIME) / 1'000'000}; }
+
+  WallTimeNs wall_ns() override { return {read_ns(CLOCK_REALTIME)}; }
 };
 
 }  // namespace

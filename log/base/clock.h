@@ -20,11 +20,21 @@ struct WallTime {
   friend constexpr auto operator<=>(const WallTime&, const WallTime&) = default;
 };
 
+// The same clock in nanoseconds, for measuring: what is stored or sent is in milliseconds.
+struct WallTimeNs {
+  int64_t ns = 0;
+
+  friend constexpr auto operator<=>(const WallTimeNs&, const WallTimeNs&) = default;
+};
+
 class Clock {
  public:
   virtual ~Clock() = default;
   [[nodiscard]] virtual MonotonicTime monotonic() = 0;
   [[nodiscard]] virtual WallTime wall() = 0;
+
+  // wall(), as fine as the clock can tell.
+  [[nodiscard]] virtual WallTimeNs wall_ns() { return {wall().ms * 1'000'000}; }
 };
 
 // CLOCK_MONOTONIC and CLOCK_REALTIME. Thread-safe; lives for ever.

@@ -1,5 +1,7 @@
 #include "tools/parse.h"
 
+#include <cstdlib>
+#include <ctime>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -15,8 +17,13 @@ TEST_CASE("durations") {
   CHECK(parse_duration_ms("1.5h").value() == 5'400'000);
   CHECK(parse_duration_ms("7d").value() == 604'800'000);
   CHECK(parse_duration_ms("2w").value() == 1'209'600'000);
+  CHECK(parse_duration_ms("1h30m").value() == 5'400'000);
+  CHECK(parse_duration_ms("1d2h3m4s5ms").value() == 93'784'005);
+  CHECK(parse_duration_ms("1m1.5s").value() == 61'500);
+  CHECK(parse_duration_ms("0").value() == 0);
   for (const char* wrong :
-       {"", "ms", "-5s", "5x", "1.2.3s", "5 s", "99999999999999999999d", "1e3s"}) {
+       {"", "ms", "-5s", "5x", "1.2.3s", "5 s", "99999999999999999999d", "1e3s", "30m1h", "1h30",
+        "1h1h", "1h 30m", "1hm", "106751991167d106751991167h"}) {
     CAPTURE(wrong);
     const Result<int64_t> parsed = parse_duration_ms(wrong);
     REQUIRE_FALSE(parsed.ok());
@@ -55,6 +62,61 @@ TEST_CASE("times") {
     CAPTURE(wrong);
     CHECK_FALSE(parse_time_ms(wrong).ok());
   }
+}
+
+// Sets TZ for one test case; these tests have one thread.
+class TimeZone {
+ public:
+  explicit TimeZone(const char* name) {
+    ::setenv("TZ", name, 1);  // NOLINT(concurrency-mt-unsafe): one thread
+    ::tzset();
+  }
+
+  ~TimeZone() {
+    ::unsetenv("TZ");  // NOLINT(concurrency-mt-unsafe): one thread
+    ::tzset();
+  }
+
+  TimeZone(const TimeZone&) = delete;
+  TimeZone& operator=(const TimeZone&) = delete;
+};
+
+TEST_CASE("when something is due") {
+  constexpr int64_t kNow = 1'700'000'000'000;
+  // A rule instead of a name: the tz database need not be there.
+  const TimeZone berlin("CET-1CEST,M3.5.0,M10.5.0/3");
+  CHECK(parse_due_ms("+90s", kNow).value() == kNow + 90'000);
+  CHECK(parse_due_ms("+1h30m", kNow).value() == kNow + 5'400'000);
+  CHECK(parse_due_ms("+0", kNow).value() == kNow);
+  CHECK(parse_due_ms("@1735066800000", kNow).value() == 1'735'066'800'000);
+  CHECK(parse_due_ms("2026-12-24T18:00:00Z", kNow).value() == 1'798'135'200'000);
+  CHECK(parse_due_ms("2026-12-24T18:00:00.250+01:00", kNow).value() == 1'798'131'600'250);
+  // Local: one hour before UTC in winter, two in summer.
+  CHECK(parse_due_ms("2026-12-24T18:00", kNow).value() == 1'798'131'600'000);
+  CHECK(parse_due_ms("2026-12-24", kNow).value() == 1'798'066'800'000);
+  CHECK(parse_due_ms("2026-07-01T18:00", kNow).value() ==
+        parse_due_ms("2026-07-01T16:00Z", kNow).value());
+  // The clocks go from 02:00 to 03:00 in that night.
+  const Result<int64_t> skipped = parse_due_ms("2026-03-29T02:30", kNow);
+  REQUIRE_FALSE(skipped.ok());
+  CHECK(skipped.error().context().find("skipped") != std::string_view::npos);
+  for (const char* wrong : {"", "90s", "-90s", "+", "+x", "@", "@-1", "@x", "now",
+                            "2026-12-24T25:00", "2026-02-30", "+9223372036854775807ms"}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(parse_due_ms(wrong, kNow).ok());
+  }
+}
+
+TEST_CASE("how far away") {
+  CHECK(format_span(0) == "0s");
+  CHECK(format_span(250) == "250ms");
+  CHECK(format_span(1'250) == "1s250ms");
+  CHECK(format_span(59'999) == "59s999ms");
+  CHECK(format_span(61'250) == "1m1s");
+  CHECK(format_span(5'400'999) == "1h30m");
+  CHECK(format_span(93'784'005) == "1d2h");
+  CHECK(format_span(-125'500) == "-2m5s");
+  CHECK(format_span(INT64_MIN).starts_with("-106751991167d"));
 }
 
 TEST_CASE("a formatted time is read back") {
