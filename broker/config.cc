@@ -197,6 +197,13 @@ constexpr std::array kKeys = {
                                  1'048'576 * limits::kMiB);
               },
               [](const Config& config) { return format_bytes(config.tail_cache_bytes); }},
+    ConfigKey{"wheel-memory-bytes", "BYTES",
+              "what the timing wheels of delayed messages keep in memory, of the whole broker",
+              [](Config& config, std::string_view text) {
+                return set_bytes(config.wheel_memory_bytes, text, limits::kMiB,
+                                 65'536 * limits::kMiB);
+              },
+              [](const Config& config) { return format_bytes(config.wheel_memory_bytes); }},
     ConfigKey{"checkpoint-bytes", "BYTES", "log of a shard after which its views are checkpointed",
               [](Config& config, std::string_view text) {
                 return set_bytes(config.checkpoint_bytes, text, limits::kMiB,

@@ -24,6 +24,7 @@ namespace tidemark::broker {
 
 inline constexpr uint64_t kWriteBufferBytesDefault = 256 * limits::kMiB;
 inline constexpr uint64_t kTailCacheBytesDefault = 256 * limits::kMiB;
+inline constexpr uint64_t kWheelMemoryBytesDefault = 128 * limits::kMiB;
 inline constexpr uint32_t kShardsPerCoreDefault = 2;
 inline constexpr uint32_t kLoopsMax = 256;
 
@@ -39,6 +40,7 @@ struct Config {
   // For the whole broker; the shards get equal parts.
   uint64_t write_buffer_bytes = kWriteBufferBytesDefault;
   uint64_t tail_cache_bytes = kTailCacheBytesDefault;
+  uint64_t wheel_memory_bytes = kWheelMemoryBytesDefault;
   uint64_t checkpoint_bytes = limits::kCheckpointLogBytes;  // per shard
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
   LogLevel log_level = LogLevel::kInfo;

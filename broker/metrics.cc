@@ -1,6 +1,10 @@
 #include "broker/metrics.h"
 
+#include <iterator>
+#include <limits>
+#include <map>
 #include <sstream>
+#include <string>
 #include <utility>
 
 #include <prometheus/metric_family.h>
@@ -183,6 +187,65 @@ void add_process(const BrokerReport& report, std::vector<MetricFamily>& out) {
       {}, number(report.resident_bytes));
 }
 
+constexpr const char* kHorizonNames[] = {"1m", "1h", "1d", "30d", "more"};
+static_assert(std::size(kHorizonNames) == shard::ShardStats::kHorizonsMs.size() + 1);
+
+void add_lateness(MetricFamily& to, const shard::ShardStats& stats) {
+  ClientMetric metric;
+  metric.label = {{"shard", std::to_string(stats.shard)}};
+  const shard::LatenessCounts& lateness = stats.lateness;
+  uint64_t count = 0;
+  for (size_t i = 0; i < lateness.counts.size(); ++i) {
+    count += lateness.counts[i];
+    const bool last = i == lateness.kBoundsMs.size();
+    metric.histogram.bucket.push_back(
+        {count, last ? std::numeric_limits<double>::infinity()
+                     : static_cast<double>(lateness.kBoundsMs[i]) / 1000});
+  }
+  metric.histogram.sample_count = count;
+  metric.histogram.sample_sum = static_cast<double>(lateness.sum_ms) / 1000;
+  to.metric.push_back(std::move(metric));
+}
+
+// Pending delayed messages by horizon and by topic, and how late they were.
+void add_delays(const BrokerReport& report, std::vector<MetricFamily>& out) {
+  MetricFamily horizons = family("tidemark_delays_pending",
+                                 "Pending delayed messages by the time until they are due.",
+                                 MetricType::Gauge);
+  MetricFamily topics = family("tidemark_delays_pending_by_topic",
+                               "Pending delayed messages by topic.", MetricType::Gauge);
+  MetricFamily lateness =
+      family("tidemark_delays_lateness_seconds",
+             "How long after their due time delayed messages became visible.",
+             MetricType::Histogram);
+  std::map<uint32_t, std::string> names;
+  for (const LoopReport& loop : report.loops) {
+    for (const ShardReport& shard : loop.shards) {
+      names.insert(shard.stats.topic_names.begin(), shard.stats.topic_names.end());
+    }
+  }
+  for (const LoopReport& loop : report.loops) {
+    for (const ShardReport& shard : loop.shards) {
+      const std::string number_of_shard = std::to_string(shard.stats.shard);
+      for (size_t i = 0; i < std::size(kHorizonNames); ++i) {
+        add(horizons, {{"shard", number_of_shard}, {"due_within", kHorizonNames[i]}},
+            number(shard.stats.pending_by_horizon[i]));
+      }
+      for (const auto& [topic, count] : shard.stats.pending_by_topic) {
+        const auto name = names.find(topic);
+        add(topics,
+            {{"shard", number_of_shard},
+             {"topic", name == names.end() ? "#" + std::to_string(topic) : name->second}},
+            number(count));
+      }
+      add_lateness(lateness, shard.stats);
+    }
+  }
+  out.push_back(std::move(horizons));
+  out.push_back(std::move(topics));
+  out.push_back(std::move(lateness));
+}
+
 }  // namespace
 
 std::string to_prometheus(const BrokerReport& report) {
@@ -202,6 +265,7 @@ std::string to_prometheus(const BrokerReport& report) {
       add(one, {{"loop", std::to_string(loop.loop)}}, metric.value(loop));
     }
   }
+  add_delays(report, families);
   std::ostringstream text;
   prometheus::TextSerializer().Serialize(text, families);
   return text.str();

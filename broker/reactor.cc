@@ -17,6 +17,7 @@ using protocol::OutFrame;
 
 // Cold reads that one loop has on disk at a time.
 constexpr size_t kReadThreads = 2;
+constexpr size_t kWheelEntriesMin = 4096;
 constexpr int64_t kNsPerMs = 1'000'000;
 // Deadlines are looked at every so many ticks.
 constexpr uint64_t kTicksPerDeadlineCheck = 100;
@@ -112,6 +113,8 @@ Status Reactor::open_shard(LocalShard& local) {
       std::max(config.write_buffer_bytes / world_.shards(), kShardBufferBytesMin);
   options.tail_cache_bytes =
       std::max(config.tail_cache_bytes / world_.shards(), kShardBufferBytesMin);
+  options.wheel.memory_entries_max = std::max<size_t>(
+      config.wheel_memory_bytes / world_.shards() / sizeof(timerwheel::Entry), kWheelEntriesMin);
   options.checkpoint_log_bytes = config.checkpoint_bytes;
   options.checkpoint_interval_ms = config.checkpoint_interval_ms;
   options.random_seed = world_.shard_seeds[local.number];

@@ -383,10 +383,13 @@ void Shard::add_delay_stats(ShardStats& stats) const {
   const delay::PendingDelays& delays = views_.delays();
   stats.wheel_entries = delays.wheel().size();
   stats.wheel_memory_bytes = delays.wheel().memory_bytes();
+  for (const auto& [id, topic] : views_.catalog().topics()) {
+    stats.topic_names.emplace(id.value(), topic.name);
+  }
   const int64_t now_ms = clock_.started() ? clock_.ms(now_) : views_.log_time_ms();
   for (const auto& [bucket, count] : delays.buckets()) {
     const int64_t from_ms = bucket.number * delay::PendingDelays::kBucketMs;
-    stats.delays_pending += count;
+    stats.pending_by_topic[bucket.topic.value()] += count;
     if (from_ms + delay::PendingDelays::kBucketMs <= now_ms) {
       stats.delays_overdue += count;
     }

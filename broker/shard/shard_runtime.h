@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -108,12 +109,13 @@ struct ShardStats {
   uint64_t delays_late_skipped = 0;
   uint64_t delays_dead_lettered = 0;
   uint64_t relocated_bytes = 0;
-  uint64_t delays_pending = 0;
   uint64_t delays_overdue = 0;
   // Due within a minute, an hour, a day, 30 days, later; as exact as buckets of 65,536 ms.
   static constexpr std::array<int64_t, 4> kHorizonsMs = {60'000, 3'600'000, 86'400'000,
                                                          2'592'000'000};
   std::array<uint64_t, kHorizonsMs.size() + 1> pending_by_horizon{};
+  std::map<uint32_t, uint64_t> pending_by_topic;   // by topic id
+  std::map<uint32_t, std::string> topic_names;  // metadata shard only
   uint64_t wheel_entries = 0;
   uint64_t wheel_memory_bytes = 0;
   LatenessCounts lateness;
