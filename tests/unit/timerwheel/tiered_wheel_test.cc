@@ -602,7 +602,7 @@ class TieredLife {
 }  // namespace
 
 TEST_CASE("tiered wheel: random lives with spills, splits, failures and restarts") {
-  for (uint64_t seed = 1; seed <= 150 * wheel_scale(); ++seed) {
+  for (uint64_t seed = 1; seed <= 100 * wheel_scale(); ++seed) {
     CAPTURE(seed);
     TieredLife(seed).run(400);
   }
