@@ -59,6 +59,7 @@ class TieredWheel {
  public:
   // Everything up to `watermark` is thought to have left. Nothing is stored: see adopt().
   explicit TieredWheel(Key watermark = {}, TieredOptions options = {});
+  ~TieredWheel() = default;
   TieredWheel(const TieredWheel&) = delete;
   TieredWheel& operator=(const TieredWheel&) = delete;
 

@@ -277,7 +277,8 @@ void TimingWheel::sort_small(const Slot& slot, std::vector<Entry>& out) {
   }
 }
 
-// Moves time to `now`. Requires: everything due before has been popped.
+// Moves time to `now`, so that what is added next lies in fine levels: order does not need it,
+// speed does. Requires: everything due before has been popped.
 void TimingWheel::advance(Tick now) {
   while (now_ < now) {
     const SlotIndex at = slot_of(now);
@@ -563,9 +564,7 @@ Key TimingWheel::key_near_rank(size_t rank) const {
 TimingWheel::Block* TimingWheel::allocate_block() {
   ++used_count_;
   if (free_ == nullptr) {
-    Block* block = new Block;
-    block->next = nullptr;
-    return block;
+    return new Block;
   }
   --free_count_;
   Block* block = std::exchange(free_, free_->next);

@@ -90,7 +90,7 @@ class TimingWheel {
   static_assert(kLevels <= kWheelLevels);
 
   struct Block {
-    Block* next;
+    Block* next = nullptr;
     Entry entries[kBlockEntries];
   };
 

@@ -1,7 +1,6 @@
 #include "timerwheel/tiered_wheel.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -15,6 +14,7 @@
 
 #include "tests/support/memory_slot_store.h"
 #include "tests/support/split_mix.h"
+#include "tests/support/wheel_scale.h"
 
 namespace tidemark::timerwheel {
 namespace {
@@ -159,6 +159,41 @@ TEST_CASE("tiered wheel: a slot too big for memory is split until it fits") {
   out.insert(out.end(), rest.begin(), rest.end());
   CHECK(is(out, model));
   CHECK(most <= 500);
+}
+
+TEST_CASE("tiered wheel: a slot that is being split is not filled again by what is added") {
+  MemorySlotStore store;
+  TieredWheel wheel({kStart, 0}, {.memory_entries_max = 100,
+                                  .chunk_entries_max = 64,
+                                  .lookahead = 100'000'000,
+                                  .split_entries_max = 1000});
+  // The watermark stays behind, so by its distance alone all of this slot belongs into level 3.
+  const Tick begin = ((kStart >> 24) + 3) << 24;
+  std::set<Key> model;
+  uint64_t id = 0;
+  const auto add = [&](Tick due) {
+    model.insert({due, id});
+    wheel.add(entry_of({due, id++}));
+  };
+  for (Tick i = 0; i < 4000; ++i) {
+    add(begin + 60'000 + i * 20);
+  }
+  spill(wheel, store);
+  int spills = 0;
+  while (wheel.next_due() != begin + 60'000) {
+    if (std::optional<TieredWheel::LoadPlan> plan = wheel.plan_load(kStart)) {
+      REQUIRE(plan->run(store) == std::nullopt);
+      wheel.finish_load(*plan);
+    } else if (wheel.wants_split()) {
+      add(begin + 10'000'000);
+      spill(wheel, store);
+      ++spills;
+    }
+    REQUIRE(spills < 20);
+  }
+  // Each level of splitting takes no more spills than it has thousands of entries, and one.
+  CHECK(spills <= 10);
+  CHECK(is(pop_all(wheel, store, last_key(begin + 10'000'000)), model));
 }
 
 TEST_CASE("tiered wheel: a tick too big for memory is loaded in parts") {
@@ -567,9 +602,7 @@ class TieredLife {
 }  // namespace
 
 TEST_CASE("tiered wheel: random lives with spills, splits, failures and restarts") {
-  const char* text = std::getenv("TIDEMARK_WHEEL_OPS");
-  const uint64_t scale = text == nullptr ? 1 : std::max(1UL, std::strtoul(text, nullptr, 10));
-  for (uint64_t seed = 1; seed <= 60 * scale; ++seed) {
+  for (uint64_t seed = 1; seed <= 100 * wheel_scale(); ++seed) {
     CAPTURE(seed);
     TieredLife(seed).run(400);
   }

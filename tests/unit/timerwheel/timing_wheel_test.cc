@@ -1,8 +1,6 @@
 #include "timerwheel/timing_wheel.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstdlib>
 #include <limits>
 #include <set>
 #include <string>
@@ -10,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/support/split_mix.h"
+#include "tests/support/wheel_scale.h"
 
 namespace tidemark::timerwheel {
 namespace {
@@ -31,12 +30,6 @@ bool ascending(const std::vector<Entry>& entries) {
   return std::adjacent_find(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
            return a.key() >= b.key();
          }) == entries.end();
-}
-
-// How much longer than usual the random tests run.
-uint64_t scale() {
-  const char* text = std::getenv("TIDEMARK_WHEEL_OPS");
-  return text == nullptr ? 1 : std::max<uint64_t>(1, std::strtoull(text, nullptr, 10));
 }
 
 }  // namespace
@@ -362,7 +355,7 @@ class Life {
 }  // namespace
 
 TEST_CASE("timing wheel: random lives, the invariants checked at each step") {
-  for (uint64_t seed = 1; seed <= 30 * scale(); ++seed) {
+  for (uint64_t seed = 1; seed <= 30 * wheel_scale(); ++seed) {
     CAPTURE(seed);
     Life(seed, 300, true).run(4'000);
   }
@@ -370,7 +363,7 @@ TEST_CASE("timing wheel: random lives, the invariants checked at each step") {
 
 TEST_CASE("timing wheel: random lives, millions of operations") {
   uint64_t operations = 0;
-  for (uint64_t seed = 1000; operations < 4'000'000 * scale(); ++seed) {
+  for (uint64_t seed = 1000; operations < 10'000'000 * wheel_scale(); ++seed) {
     CAPTURE(seed);
     SplitMix sizes(seed);
     operations += Life(seed, size_t{1} << (4 + sizes.below(13)), false).run(100'000);
