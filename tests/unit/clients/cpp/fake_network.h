@@ -144,6 +144,8 @@ class FakeNetwork final : public client_core::ChannelFactory {
 
   void remove_topic(const std::string& name) { topics_.erase(name); }
 
+  [[nodiscard]] bool has_topic(const std::string& name) const { return topics_.contains(name); }
+
   FakeTopic& topic(const std::string& name) { return topics_.at(name); }
 
   // Overrides an answer: gives the status for a request type (ok: handle it as usual).
