@@ -19,10 +19,10 @@ uint64_t xxh3(ByteView bytes, uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
-uint32_t crc32c(ByteView bytes) {
+uint32_t crc32c(ByteView bytes, uint32_t before) {
   // crc32_iscsi inverts neither its initial value nor its result. It never writes to the buffer;
   // the parameter is not const for historical reasons only.
-  uint32_t crc = 0xFFFFFFFFu;
+  uint32_t crc = ~before;
   while (!bytes.empty()) {
     const size_t part = std::min(bytes.size(), kCrcPartBytesMax);
     crc = crc32_iscsi(const_cast<unsigned char*>(bytes.data()), static_cast<int>(part), crc);

@@ -9,8 +9,9 @@ namespace tidemark {
 
 uint64_t xxh3(ByteView bytes, uint64_t seed = 0);
 // CRC-32C (Castagnoli) as in RecordBatch v2: initial value and final xor of all ones; of
-// "123456789" it is 0xE3069283.
-uint32_t crc32c(ByteView bytes);
+// "123456789" it is 0xE3069283. `before`: that of the bytes in front of these, so that pieces may
+// be checked one after the other.
+uint32_t crc32c(ByteView bytes, uint32_t before = 0);
 
 // XXH3-64 over several parts, equal to xxh3() of their concatenation.
 class Xxh3Stream {

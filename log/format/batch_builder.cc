@@ -170,19 +170,32 @@ Result<Buffer> BatchBuilder::finish(Codec codec, int zstd_level, Producer produc
   TIDEMARK_CHECK(block.size() <= limits::kBatchBytesMax - kBatchHeaderBytes,
                  "append() keeps the limit");
   Buffer batch(kBatchHeaderBytes + block.size());
+  std::memcpy(batch.data() + kBatchHeaderBytes, block.data(), block.size());
+  put_header(batch.mutable_view(), used, producer);
+  reset();
+  return batch;
+}
+
+void BatchBuilder::finish_plain(MutableByteView out, Producer producer) {
+  TIDEMARK_CHECK(count_ > 0, "finish_plain() of an empty batch");
+  TIDEMARK_CHECK(out.size() == bytes_.size(), "finish_plain() needs bytes() bytes");
+  std::memcpy(out.data() + kBatchHeaderBytes, bytes_.view().data() + kBatchHeaderBytes,
+              out.size() - kBatchHeaderBytes);
+  put_header(out, Codec::kNone, producer);
+  reset();
+}
+
+void BatchBuilder::put_header(MutableByteView batch, Codec codec, Producer producer) const {
   uint8_t* const at = batch.data();
-  std::memcpy(at + kBatchHeaderBytes, block.data(), block.size());
-  stamp_batch(batch.mutable_view(), 0, static_cast<uint32_t>(batch.size()), 0);
+  stamp_batch(batch, 0, static_cast<uint32_t>(batch.size()), 0);
   at[kMagicAt] = kMagic;
-  store_be(at + kAttributesAt, static_cast<uint16_t>(used));
+  store_be(at + kAttributesAt, static_cast<uint16_t>(codec));
   store_be(at + kLastOffsetDeltaAt, count_ - 1);
   store_be(at + kBaseTimestampAt, base_timestamp_ms_);
   store_be(at + kMaxTimestampAt, max_timestamp_ms_);
-  put_producer(batch.mutable_view(), producer);
+  put_producer(batch, producer);
   store_be(at + kRecordCountAt, count_);
-  put_crc(batch.mutable_view());
-  reset();
-  return batch;
+  put_crc(batch);
 }
 
 void BatchBuilder::reset() {

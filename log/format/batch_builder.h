@@ -60,10 +60,16 @@ class BatchBuilder {
   //   kUnsupportedType  a codec other than none and zstd
   //   kInvalidArgument  zstd with a level outside 1 to 19
   Result<Buffer> finish(Codec codec, int zstd_level, Producer producer);
+  // The same without compression, written to `out`. Requires: record_count() > 0, and that `out`
+  // has bytes() bytes.
+  void finish_plain(MutableByteView out, Producer producer);
   // Forgets the records.
   void reset();
 
  private:
+  // Completes header and CRC of a batch whose records (or their compressed block) are in place.
+  void put_header(MutableByteView batch, Codec codec, Producer producer) const;
+
   GrowingBuffer bytes_;  // room for the header, then records
   Buffer compressed_;
   uint32_t count_ = 0;

@@ -29,6 +29,14 @@ constexpr size_t kItemFlagsAt = 5;
 constexpr size_t kExtensionBytesAt = 6;
 constexpr size_t kDueAt = 8;
 
+// Lengths and small fields around a largest message, its extension included.
+constexpr size_t kFramingBytesMax = 2 * limits::kKiB;
+static_assert(kScheduleHeaderBytes + kScheduleItemHeaderBytes + kBatchHeaderBytes +
+                      limits::kMessageBytesMax + kFramingBytesMax + kDelayKeyBytesMax +
+                      kCronBytesMax + kZoneBytesMax <=
+                  limits::kBatchBytesMax,
+              "a largest message fits an empty set");
+
 constexpr uint8_t kHasKey = 1;
 constexpr uint8_t kReplace = 2;
 constexpr uint8_t kRecurring = 4;
@@ -40,10 +48,9 @@ Status damaged(size_t at, const std::string& why) {
 }
 
 uint32_t check_of(ByteView set) {
-  // The check word itself counts as zero.
-  Buffer copy = Buffer::copy_of(set);
-  store_le(copy.data() + kCheckAt, uint32_t{0});
-  return crc32c(copy.view());
+  static constexpr uint8_t kZero[4] = {};
+  const uint32_t before = crc32c(kZero, crc32c(set.first(kCheckAt)));
+  return crc32c(set.subspan(kCheckAt + sizeof kZero), before);
 }
 
 size_t extension_bytes(const ScheduleItem& item) {
@@ -61,7 +68,9 @@ size_t extension_bytes(const ScheduleItem& item) {
 
 uint8_t* put_short_text(uint8_t* at, std::string_view text) {
   *at++ = static_cast<uint8_t>(text.size());
-  std::memcpy(at, text.data(), text.size());
+  if (!text.empty()) {
+    std::memcpy(at, text.data(), text.size());
+  }
   return at + text.size();
 }
 
@@ -126,6 +135,12 @@ Result<ScheduleReader> ScheduleReader::open(ByteView set) {
     return Status(ErrorCode::kMalformed,
                   "a schedule set of " + std::to_string(reader.header_.items) +
                       " items; it has 1 to " + std::to_string(kScheduleItemsMax));
+  }
+  if (reader.header_.producer_id >= 0 &&
+      (reader.header_.producer_epoch < 0 || reader.header_.base_sequence < 0)) {
+    return Status(ErrorCode::kMalformed, "a schedule set of producer " +
+                                             std::to_string(reader.header_.producer_id) +
+                                             " without epoch or sequence");
   }
   return reader;
 }
@@ -200,7 +215,8 @@ Status ScheduleReader::read_extension(ByteView extension, uint8_t flags, Schedul
   if (reader.failed() || reader.remaining() != 0) {
     return damaged(at_, "an extension that does not hold together");
   }
-  return check_texts(out);
+  const Status texts = check_texts(out);
+  return texts.ok() ? texts : damaged(at_, std::string(texts.context()));
 }
 
 Status verify_schedule_check(ByteView set) {
@@ -255,10 +271,11 @@ Status ScheduleBuilder::append(const ScheduleItem& item, const RecordInput& reco
                                                  std::to_string(bytes_.size() + added) + " bytes");
   }
   RETURN_IF_ERROR(record_.append(record));
-  ASSIGN_OR_RETURN(const Buffer batch, record_.finish(Codec::kNone, 1, {}));
   const size_t extension = extension_bytes(item);
-  const size_t bytes = kScheduleItemHeaderBytes + extension + batch.size();
-  uint8_t* const at = bytes_.extend(header + bytes) + header;
+  const size_t batch_at = kScheduleItemHeaderBytes + extension;
+  const size_t bytes = batch_at + record_.bytes();
+  TIDEMARK_CHECK(header + bytes == added, "an item is not as long as computed");
+  uint8_t* const at = bytes_.extend(added) + header;
   store_le(at + kItemBytesAt, static_cast<uint32_t>(bytes));
   at[kDueKindAt] = static_cast<uint8_t>(item.due_kind);
   at[kItemFlagsAt] =
@@ -267,7 +284,7 @@ Status ScheduleBuilder::append(const ScheduleItem& item, const RecordInput& reco
   store_le(at + kExtensionBytesAt, static_cast<uint16_t>(extension));
   store_le(at + kDueAt, item.due_ms);
   put_extension(at + kScheduleItemHeaderBytes, item);
-  std::memcpy(at + kScheduleItemHeaderBytes + extension, batch.data(), batch.size());
+  record_.finish_plain({at + batch_at, record_.bytes()}, {});
   ++count_;
   return {};
 }
@@ -276,7 +293,7 @@ Buffer ScheduleBuilder::finish(PartitionId partition, BatchBuilder::Producer pro
   TIDEMARK_CHECK(count_ > 0, "finish() of an empty set");
   std::memset(bytes_.data(), 0, kScheduleHeaderBytes);
   store_le(bytes_.data() + kItemsAt, count_);
-  Buffer set = Buffer::copy_of(bytes_.view());
+  Buffer set = bytes_.take();
   set_schedule_producer(set.mutable_view(), partition, producer);
   reset();
   return set;
@@ -297,8 +314,7 @@ void set_schedule_producer(MutableByteView set, PartitionId partition,
   store_le(at + kProducerIdAt, producer.id);
   store_le(at + kEpochAt, producer.epoch);
   store_le(at + kSequenceAt, producer.base_sequence);
-  store_le(at + kCheckAt, uint32_t{0});
-  store_le(at + kCheckAt, crc32c(set));
+  store_le(at + kCheckAt, check_of(set));
 }
 
 }  // namespace tidemark::format

@@ -11,7 +11,8 @@
 //       34     2 flags = 0
 //       36     4 base sequence (-1: none); items count as messages
 //       40     4 items, 1 to kScheduleItemsMax
-//       44     4 check: CRC-32C of all other bytes   0 in the log, where the entry's hash covers it
+//       44     4 check: CRC-32C of the set with   0 in the log, where the entry's hash covers it
+//                these four bytes as zeros
 //       48       items
 //   An item:
 //        0     4 item bytes, this header included
@@ -20,10 +21,10 @@
 //                is refused), bit 2 recurring
 //        6     2 extension bytes
 //        8     8 due: a delay in ms (after), or ms since 1970 (at; in the log: log time)
-//       16       extension: key (u8 bytes, then the bytes); recurrence (u8 kind: 1 every, 2 cron;
-//       i64
-//                the occurrence after due, 0 on the wire; every: i64 ms; cron: u8 bytes and zone,
-//                u8 bytes and cron fields) record batch of one record
+//       16       extension: with a key: u8 bytes and key; recurring: u8 kind (1 every, 2 cron),
+//                i64 the occurrence after due (0 on the wire), then of every: i64 ms, of cron:
+//                u8 bytes and time zone, u8 bytes and cron fields
+//                record batch of one record, without a producer
 //
 // The broker takes a set as it came and writes log time, ids and due times into it, all at fixed
 // places.
@@ -80,11 +81,12 @@ struct ScheduleHeader {
   uint32_t items = 0;
 };
 
-// Walks a set, which stays alive. Checks every length before it believes it; batches are not looked
-// into. next() gives false at the end or on damage, then for ever (status(): kMalformed, or
-// kUnsupportedVersion for unknown flags and kinds).
+// Walks a set, which stays alive. Checks every length before it believes it; neither the check word
+// nor the batches are looked at. next() gives false at the end or on damage, then for ever
+// (status(): kMalformed, or kUnsupportedVersion for unknown flags and kinds).
 class ScheduleReader {
  public:
+  // kMalformed: cut, no or too many items, a producer without epoch or sequence.
   static Result<ScheduleReader> open(ByteView set);
 
   [[nodiscard]] const ScheduleHeader& header() const { return header_; }
@@ -117,18 +119,21 @@ void stamp_schedule_item(MutableByteView set, const ScheduleItem& item, int64_t 
 // The header's producer fields in the form in which producer tables judge batches.
 BatchHeader sequence_header(const ScheduleHeader& header, size_t set_bytes);
 
-// Builds a set for the wire. Thread: one. Keeps its memory between sets.
+// Builds a set for the wire. Thread: one. Keeps its memory between sets; in steady state the only
+// allocation is the finished set.
 class ScheduleBuilder {
  public:
   // Bytes that append() would add; add kScheduleHeaderBytes for an empty builder.
   [[nodiscard]] size_t item_bytes(const ScheduleItem& item, const RecordInput& record) const;
   // Encodes the record as a batch of its own (item.batch is not looked at). On an error nothing
   // changes: as BatchBuilder::append, and kInvalidArgument for a key, zone or cron text that is too
-  // long, kLimitExceeded when the set is full (finish it first).
+  // long, kLimitExceeded when the set is full (finish it first). A message within its own limits
+  // always fits an empty builder.
   Status append(const ScheduleItem& item, const RecordInput& record);
 
   [[nodiscard]] uint32_t item_count() const { return count_; }
 
+  // Of the set so far, header included; 0 when empty.
   [[nodiscard]] size_t bytes() const { return bytes_.size(); }
 
   // Completes header and check. Requires: item_count() > 0. Afterwards the builder is empty.

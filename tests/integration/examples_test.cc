@@ -64,7 +64,7 @@ TEST_CASE("the examples produce, consume and administer; wrong usage ends with 2
   const CommandResult administered =
       run_command({example("admin"), "lines-admin"}, {}, environment);
   CHECK_MESSAGE(administered.exit_code == 0, administered.output << administered.errors);
-  for (const char* const name : {"produce", "consume", "admin"}) {
+  for (const char* const name : {"produce", "consume", "admin", "delay"}) {
     CHECK(run_command({example(name)}, {}, environment).exit_code == 2);
   }
 
@@ -81,6 +81,21 @@ TEST_CASE("the examples produce, consume and administer; wrong usage ends with 2
     CHECK(before[i]["state_hash"] == after[i]["state_hash"]);
     CHECK(before[i]["state_index"] == after[i]["state_index"]);
   }
+}
+
+TEST_CASE("the delay example: one in time, one moved, one cancelled, one twice") {
+  const TempDirectory directory;
+  DaemonProcess daemon(directory / "data", {"--shards", "2"});
+  REQUIRE_MESSAGE(daemon.start(), daemon.errors());
+  const std::vector<std::string> environment = {"TIDEMARK_BROKERS=" + daemon.address()};
+  const CommandResult created = run_command(
+      {required_environment("TIDEMARK_CLI"), "topic", "create", "reminders", "--partitions", "3"},
+      {}, environment);
+  REQUIRE_MESSAGE(created.exit_code == 0, created.errors);
+  const CommandResult result = run_command({example("delay"), "reminders"}, {}, environment);
+  CHECK_MESSAGE(result.exit_code == 0, result.output << result.errors);
+  CHECK(result.output.find("received soon, ") != std::string::npos);
+  CHECK(result.output.find("received never, ") == std::string::npos);
 }
 
 }  // namespace tidemark::testing

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "clients/cpp/src/delay_item.h"
 #include "log/base/check.h"
-#include "log/base/checksum.h"
 #include "log/format/record_batch.h"
 
 namespace tidemark::client_core {
@@ -15,6 +15,9 @@ namespace {
 // What a message costs beside its bytes: lengths in the record, its place in the batch's lists.
 constexpr size_t kMessageOverheadBytes = 40;
 constexpr size_t kHeaderOverheadBytes = 10;
+// What a delayed message costs on top: its place in a set and a batch of its own.
+constexpr size_t kDelayOverheadBytes =
+    format::kScheduleItemHeaderBytes + format::kBatchHeaderBytes + 20;
 constexpr size_t kSpareBuildersMax = 8;
 
 size_t content_bytes(const format::RecordInput& record) {
@@ -26,9 +29,18 @@ size_t content_bytes(const format::RecordInput& record) {
   return bytes;
 }
 
-size_t charge_of(const format::RecordInput& record) {
-  return content_bytes(record) + kMessageOverheadBytes +
-         record.headers.size() * kHeaderOverheadBytes;
+// Not less than what the message adds to its batch.
+size_t charge_of(const format::RecordInput& record, const format::ScheduleItem* item) {
+  const size_t plain =
+      content_bytes(record) + kMessageOverheadBytes + record.headers.size() * kHeaderOverheadBytes;
+  return item == nullptr ? plain
+                         : plain + kDelayOverheadBytes + item->key.size() + item->zone.size() +
+                               item->cron.size();
+}
+
+Status append_to(Batch& batch, const format::RecordInput& record,
+                 const format::ScheduleItem* item) {
+  return item == nullptr ? batch.builder->append(record) : batch.schedule->append(*item, record);
 }
 
 bool is_topic_name(std::string_view name) {
@@ -122,37 +134,46 @@ Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64
                                       " bytes; the limit is " +
                                       std::to_string(limits::kMessageBytesMax)};
   }
-  const size_t charge = charge_of(record);
-  RETURN_IF_ERROR(make_room(lock, charge, may_block));
-
-  const uint32_t asked = message.partition.value_or(kAnyPartition);
-  const Origin origin{generation_, {}};
-  bool news = false;
-  Batch* batch = nullptr;
-  if (topic.partitions.empty()) {
-    ASSIGN_OR_RETURN(news, encode(topic.unresolved_open, topic.unresolved, record, charge, origin));
-    batch = topic.unresolved_open.get();
-    batch->asked_partitions.push_back(asked);
-    if (!topic.announced) {
-      topic.announced = true;
-      news_unresolved_.push_back(&topic);
-      news = true;
-    }
-  } else {
-    ASSIGN_OR_RETURN(PartitionQueue* const queue, choose(topic, asked, record, charge));
-    ASSIGN_OR_RETURN(news, encode(queue->open, queue->sealed, record, charge, origin));
-    batch = queue->open.get();
-    announce(*queue);
+  format::ScheduleItem item;
+  if (message.delay) {
+    ASSIGN_OR_RETURN(item, to_item(*message.delay, clock_.wall().ms));
   }
-  note_record(*batch, charge, opaque,
+  const format::ScheduleItem* const delayed = message.delay ? &item : nullptr;
+  const Entry entry{record, delayed, charge_of(record, delayed)};
+  RETURN_IF_ERROR(make_room(lock, entry.charge, may_block));
+
+  bool news = false;
+  ASSIGN_OR_RETURN(Batch* const batch,
+                   place(topic, entry, message.partition.value_or(kAnyPartition), news));
+  note_record(*batch, entry.charge, opaque,
               callback != nullptr ? std::move(*callback) : client::DeliveryCallback());
   ++stats_.buffered_messages;
-  stats_.buffered_bytes += charge;
+  stats_.buffered_bytes += entry.charge;
   lock.unlock();
   if (news) {
     wake_();
   }
   return {};
+}
+
+// Encodes the message into the batch where it belongs.
+Result<Batch*> Batcher::place(TopicQueue& topic, const Entry& entry, uint32_t asked_partition,
+                              bool& news) {
+  const Origin origin{generation_, {}};
+  if (!topic.partitions.empty()) {
+    ASSIGN_OR_RETURN(PartitionQueue* const queue, choose(topic, asked_partition, entry));
+    ASSIGN_OR_RETURN(news, encode(queue->open, queue->sealed, entry, origin));
+    announce(*queue);
+    return queue->open.get();
+  }
+  ASSIGN_OR_RETURN(news, encode(topic.unresolved_open, topic.unresolved, entry, origin));
+  topic.unresolved_open->asked_partitions.push_back(asked_partition);
+  if (!topic.announced) {
+    topic.announced = true;
+    news_unresolved_.push_back(&topic);
+    news = true;
+  }
+  return topic.unresolved_open.get();
 }
 
 Status Batcher::make_room(Lock& lock, size_t bytes, bool may_block) {
@@ -227,11 +248,7 @@ bool Batcher::drop_oldest() {
   stats_.buffered_messages -= batch->records;
   stats_.buffered_bytes -= batch->charged_bytes;
   batch->charged_bytes = 0;
-  if (batch->builder != nullptr && builders_.size() < kSpareBuildersMax) {
-    batch->builder->reset();
-    builders_.push_back(std::move(batch->builder));
-  }
-  batch->builder.reset();  // a report needs no bytes, and they are not ours any more
+  keep_builder(*batch);  // a report needs no bytes, and they are not ours any more
   batch->encoded = {};
   failed_.push_back({topic->name, partition, std::move(batch),
                      Status(ErrorCode::kOverloaded,
@@ -240,13 +257,15 @@ bool Batcher::drop_oldest() {
   return true;
 }
 
-bool Batcher::is_full(const Batch& batch, size_t charge) const {
-  return batch.records == limits::kRecordsPerBatchMax ||
-         batch.builder->bytes() + charge > options_.batch_bytes;
+bool Batcher::suits(const Batch& batch, const Entry& entry) const {
+  const uint32_t records_max =
+      batch.delayed ? format::kScheduleItemsMax : limits::kRecordsPerBatchMax;
+  return batch.delayed == (entry.item != nullptr) && batch.records < records_max &&
+         open_bytes(batch) + entry.charge <= options_.batch_bytes;
 }
 
 Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partition,
-                                        const format::RecordInput& record, size_t charge) {
+                                        const Entry& entry) {
   const size_t count = topic.partitions.size();
   if (asked_partition != kAnyPartition) {
     if (asked_partition >= count) {
@@ -256,40 +275,52 @@ Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partit
     }
     return &topic.partitions[asked_partition];
   }
-  if (record.has_key) {
-    return &topic.partitions[static_cast<size_t>(xxh3(record.key) % count)];
+  if (entry.item != nullptr && !entry.item->key.empty()) {
+    return &topic.partitions[partition_of_key(as_bytes(entry.item->key), count)];
   }
-  // Without a key a partition gets a whole batch, then it is the next one's turn.
-  PartitionQueue& now = topic.partitions[topic.sticky % count];
-  if (now.open != nullptr && is_full(*now.open, charge)) {
+  if (entry.record.has_key) {
+    return &topic.partitions[partition_of_key(entry.record.key, count)];
+  }
+  return &topic.partitions[choose_sticky(topic, entry)];
+}
+
+// Without a key a partition gets a whole batch, then it is the next one's turn. Plain and delayed
+// messages take their turns apart, so that they do not end each other's batches while there is more
+// than one partition.
+uint32_t Batcher::choose_sticky(TopicQueue& topic, const Entry& entry) {
+  const auto count = static_cast<uint32_t>(topic.partitions.size());
+  uint32_t& sticky = topic.sticky[entry.item != nullptr ? 1 : 0];
+  PartitionQueue& now = topic.partitions[sticky % count];
+  const bool mine = now.open != nullptr && now.open->delayed == (entry.item != nullptr);
+  if (mine && !suits(*now.open, entry)) {
     now.sealed.push_back(std::move(now.open));
     announce(now);
   }
-  if (now.open == nullptr) {
-    topic.sticky = static_cast<uint32_t>((topic.sticky + 1) % count);
+  if (now.open == nullptr || !mine) {
+    sticky = (sticky + 1) % count;
   }
-  return &topic.partitions[topic.sticky % count];
+  return sticky % count;
 }
 
 Result<bool> Batcher::encode(std::unique_ptr<Batch>& open,
-                             std::deque<std::unique_ptr<Batch>>& sealed,
-                             const format::RecordInput& record, size_t charge, Origin origin) {
+                             std::deque<std::unique_ptr<Batch>>& sealed, const Entry& entry,
+                             Origin origin) {
   bool news = false;
   const auto begin = [&] {
     if (open != nullptr) {
       sealed.push_back(std::move(open));
     }
-    open = new_batch(origin);
+    open = new_batch(origin, entry.item != nullptr);
     news = true;
   };
-  if (open == nullptr || open->generation != origin.generation || is_full(*open, charge)) {
+  if (open == nullptr || open->generation != origin.generation || !suits(*open, entry)) {
     begin();
   }
-  Status status = open->builder->append(record);
+  Status status = append_to(*open, entry.record, entry.item);
   if (!status.ok() && open->records > 0) {
     // Something about this batch, e.g. a timestamp too far from its first one: a fresh one may do.
     begin();
-    status = open->builder->append(record);
+    status = append_to(*open, entry.record, entry.item);
   }
   if (!status.ok()) {
     discard(std::move(open));
@@ -298,13 +329,21 @@ Result<bool> Batcher::encode(std::unique_ptr<Batch>& open,
   return news;
 }
 
-std::unique_ptr<Batch> Batcher::new_batch(Origin origin) {
+std::unique_ptr<Batch> Batcher::new_batch(Origin origin, bool delayed) {
+  const auto spare = [](auto& spares, auto& out) {
+    if (spares.empty()) {
+      out = std::make_unique<std::remove_reference_t<decltype(*out)>>();
+      return;
+    }
+    out = std::move(spares.back());
+    spares.pop_back();
+  };
   auto batch = std::make_unique<Batch>();
-  if (builders_.empty()) {
-    batch->builder = std::make_unique<format::BatchBuilder>();
+  batch->delayed = delayed;
+  if (delayed) {
+    spare(schedules_, batch->schedule);
   } else {
-    batch->builder = std::move(builders_.back());
-    builders_.pop_back();
+    spare(builders_, batch->builder);
   }
   batch->generation = origin.generation;
   batch->created = origin.created.ns != 0 ? origin.created : clock_.monotonic();
@@ -312,13 +351,22 @@ std::unique_ptr<Batch> Batcher::new_batch(Origin origin) {
   return batch;
 }
 
+// Takes the builder from the batch, to be used again if there are few.
+void Batcher::keep_builder(Batch& batch) {
+  const auto keep = [](auto& spares, auto builder) {
+    if (builder != nullptr && spares.size() < kSpareBuildersMax) {
+      builder->reset();
+      spares.push_back(std::move(builder));
+    }
+  };
+  keep(builders_, std::move(batch.builder));
+  keep(schedules_, std::move(batch.schedule));
+}
+
 // Of an empty batch, or one whose records were moved.
 void Batcher::discard(std::unique_ptr<Batch> batch) {
   leave_generation(batch->generation);
-  if (batch->builder != nullptr && builders_.size() < kSpareBuildersMax) {
-    batch->builder->reset();
-    builders_.push_back(std::move(batch->builder));
-  }
+  keep_builder(*batch);
 }
 
 void Batcher::announce(PartitionQueue& queue) {
@@ -399,35 +447,34 @@ void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
   const Status encoded = encode_plain(*from);
   TIDEMARK_CHECK(encoded.ok(),
                  "plain encoding of accepted records cannot fail: " + encoded.to_string());
-  Result<format::BatchReader> reader = format::BatchReader::open(from->encoded.view());
-  TIDEMARK_CHECK(reader.ok(), "a batch that was just encoded can be read");
   const Origin origin{from->generation, from->created};
-  format::RecordView view;
-  for (size_t i = 0; reader->next(view); ++i) {
-    const format::RecordInput record = to_input(view, headers_);
-    const uint32_t asked = from->asked_partitions[i];
-    const size_t charge = charge_of(record);
-    const Result<PartitionQueue*> queue = choose(topic, asked, record, charge);
-    if (!queue.ok()) {
-      fail_record(topic, asked, record, *from, i,
-                  Status(ErrorCode::kUnknownPartition, std::string(queue.error().context())));
-      continue;
-    }
-    PartitionQueue& to = **queue;
-    const Result<bool> news = encode(to.open, to.sealed, record, charge, origin);
-    TIDEMARK_CHECK(news.ok(), "a record that was accepted once fits an empty batch");
-    note_record(*to.open, charge, from->opaques[i], take_callback(*from, i));
-    announce(to);
-  }
+  const Status read = for_each_message(
+      *from, [&](size_t i, const format::RecordView& view, const format::ScheduleItem* item) {
+        const format::RecordInput record = to_input(view, headers_);
+        const uint32_t asked = from->asked_partitions[i];
+        const Entry entry{record, item, charge_of(record, item)};
+        const Result<PartitionQueue*> queue = choose(topic, asked, entry);
+        if (!queue.ok()) {
+          fail_entry(topic, asked, entry, *from, i,
+                     Status(ErrorCode::kUnknownPartition, std::string(queue.error().context())));
+          return;
+        }
+        PartitionQueue& to = **queue;
+        const Result<bool> news = encode(to.open, to.sealed, entry, origin);
+        TIDEMARK_CHECK(news.ok(), "a record that was accepted once fits an empty batch");
+        note_record(*to.open, entry.charge, from->opaques[i], take_callback(*from, i));
+        announce(to);
+      });
+  TIDEMARK_CHECK(read.ok(), "a batch that was just encoded can be read: " + read.to_string());
   discard(std::move(from));
 }
 
-void Batcher::fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record,
-                          Batch& from, size_t index, Status why) {
-  std::unique_ptr<Batch> single = new_batch({from.generation, from.created});
-  const Status status = single->builder->append(record);
+void Batcher::fail_entry(TopicQueue& topic, uint32_t partition, const Entry& entry, Batch& from,
+                         size_t index, Status why) {
+  std::unique_ptr<Batch> single = new_batch({from.generation, from.created}, entry.item != nullptr);
+  const Status status = append_to(*single, entry.record, entry.item);
   TIDEMARK_CHECK(status.ok(), "a record that was accepted once fits an empty batch");
-  note_record(*single, charge_of(record), from.opaques[index], take_callback(from, index));
+  note_record(*single, entry.charge, from.opaques[index], take_callback(from, index));
   failed_.push_back({topic.name, partition, std::move(single), std::move(why)});
 }
 
@@ -507,15 +554,13 @@ void Batcher::free_room(Batch& batch) {
 
 void Batcher::release(const Batch& batch, const Status& outcome) {
   const Lock lock(mutex_);
-  if (outcome.ok()) {
-    stats_.delivered += batch.records;
-  } else {
-    stats_.failed += batch.records;
-    if (failures_.count == 0) {
-      failures_.first = outcome;
-    }
-    failures_.count += batch.records;
+  const uint32_t failed = outcome.ok() ? batch.refused : batch.records;
+  stats_.delivered += batch.records - failed;
+  stats_.failed += failed;
+  if (failed > 0 && failures_.count == 0) {
+    failures_.first = outcome.ok() ? batch.refusal : outcome;
   }
+  failures_.count += failed;
   leave_generation(batch.generation);
 }
 
@@ -529,12 +574,9 @@ void Batcher::leave_generation(uint64_t generation) {
   }
 }
 
-void Batcher::recycle(std::unique_ptr<format::BatchBuilder> builder) {
+void Batcher::recycle(Batch& batch) {
   const Lock lock(mutex_);
-  if (builders_.size() < kSpareBuildersMax) {
-    builder->reset();
-    builders_.push_back(std::move(builder));
-  }
+  keep_builder(batch);
 }
 
 void Batcher::count_sent(bool again) {
@@ -567,47 +609,6 @@ void Batcher::for_each_waiting(
       }
     }
   }
-}
-
-Status encode_plain(Batch& batch) {
-  if (batch.encoded.empty()) {
-    ASSIGN_OR_RETURN(Buffer bytes, batch.builder->finish(format::Codec::kNone, 0, {}));
-    batch.encoded = SharedBytes(std::move(bytes));
-  }
-  return {};
-}
-
-Status copy_messages(Batch& batch, const std::string& topic, std::optional<uint32_t> partition,
-                     std::vector<client::OwnedMessage>& out) {
-  RETURN_IF_ERROR(encode_plain(batch));
-  ASSIGN_OR_RETURN(format::BatchReader reader, format::BatchReader::open(batch.encoded.view()));
-  format::RecordView record;
-  for (size_t i = 0; reader.next(record); ++i) {
-    client::OwnedMessage message;
-    message.topic = topic;
-    message.partition = partition;
-    if (!partition && i < batch.asked_partitions.size() &&
-        batch.asked_partitions[i] != kAnyPartition) {
-      message.partition = batch.asked_partitions[i];
-    }
-    if (record.has_key) {
-      message.key = std::string(as_text(record.key));
-    }
-    if (record.has_value) {
-      message.value = std::string(as_text(record.value));
-    }
-    format::HeaderCursor headers(record.headers, record.header_count);
-    format::HeaderView header;
-    while (headers.next(header)) {
-      message.headers.emplace_back(
-          std::string(header.key),
-          header.has_value ? std::optional(std::string(as_text(header.value))) : std::nullopt);
-    }
-    message.timestamp_ms = record.timestamp_ms;
-    message.opaque = i < batch.opaques.size() ? batch.opaques[i] : 0;
-    out.push_back(std::move(message));
-  }
-  return reader.status();
 }
 
 }  // namespace tidemark::client_core

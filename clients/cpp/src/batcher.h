@@ -6,10 +6,12 @@
 // encoding, never while callbacks or system calls run (except waking).
 //
 // A partition's batches leave in order: first the sealed ones, then the open one. A batch is sealed
-// when it is full, when a flush point passes, or when its first message has waited for long. Taken
-// batches still count against the budget until free_room().
+// when it is full, when a message of the other kind (plain, delayed) comes, when a flush point
+// passes, or when its first message has waited for long. Taken batches still count against the
+// budget until free_room().
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -49,7 +51,8 @@ struct TopicQueue {
   std::deque<std::unique_ptr<Batch>> unresolved;
   std::unique_ptr<Batch> unresolved_open;
   bool announced = false;
-  uint32_t sticky = 0;  // where messages without a key go at the moment
+  // Where messages without a key go at the moment: plain ones, delayed ones.
+  std::array<uint32_t, 2> sticky = {};
 };
 
 // A batch that was given up before it was ever taken, and why.
@@ -127,11 +130,11 @@ class Batcher {
   // Returns a batch's share of the budget: before its report, so that a callback finds room to
   // send.
   void free_room(Batch& batch);
-  // After its report: the outcome is counted and flush() need not wait for it any more. Once per
-  // batch.
+  // After its report: the outcome is counted (refused delayed messages of a stored batch as failed)
+  // and flush() need not wait for it any more. Once per batch.
   void release(const Batch& batch, const Status& outcome);
-  // An emptied builder goes back to be used again.
-  void recycle(std::unique_ptr<format::BatchBuilder> builder);
+  // The builder of an encoded batch goes back to be used again.
+  void recycle(Batch& batch);
   void count_sent(bool again);
   void count_duplicate();
 
@@ -149,21 +152,31 @@ class Batcher {
     MonotonicTime created;
   };
 
+  // A message to be put into a batch.
+  struct Entry {
+    const format::RecordInput& record;
+    const format::ScheduleItem* item = nullptr;  // null: plain
+    size_t charge = 0;
+  };
+
+  Result<Batch*> place(TopicQueue& topic, const Entry& entry, uint32_t asked_partition, bool& news);
   Status make_room(Lock& lock, size_t bytes, bool may_block);
   bool drop_oldest();
-  [[nodiscard]] bool is_full(const Batch& batch, size_t charge) const;
-  Result<PartitionQueue*> choose(TopicQueue& topic, uint32_t asked_partition,
-                                 const format::RecordInput& record, size_t charge);
-  // Appends to `open`, sealing it first when it is full. True: a batch was begun or sealed, so the
-  // engine should look.
+  // Whether the batch can take this message, as far as kind and size go.
+  [[nodiscard]] bool suits(const Batch& batch, const Entry& entry) const;
+  Result<PartitionQueue*> choose(TopicQueue& topic, uint32_t asked_partition, const Entry& entry);
+  uint32_t choose_sticky(TopicQueue& topic, const Entry& entry);
+  // Appends to `open`, sealing it first when it does not suit. True: a batch was begun or sealed,
+  // so the engine should look.
   Result<bool> encode(std::unique_ptr<Batch>& open, std::deque<std::unique_ptr<Batch>>& sealed,
-                      const format::RecordInput& record, size_t charge, Origin origin);
-  std::unique_ptr<Batch> new_batch(Origin origin);
+                      const Entry& entry, Origin origin);
+  std::unique_ptr<Batch> new_batch(Origin origin, bool delayed);
+  void keep_builder(Batch& batch);
   void discard(std::unique_ptr<Batch> batch);
   void announce(PartitionQueue& queue);
   void move_batch(TopicQueue& topic, std::unique_ptr<Batch> from);
-  void fail_record(TopicQueue& topic, uint32_t partition, const format::RecordInput& record,
-                   Batch& from, size_t index, Status why);
+  void fail_entry(TopicQueue& topic, uint32_t partition, const Entry& entry, Batch& from,
+                  size_t index, Status why);
   void leave_generation(uint64_t generation);
 
   BatcherOptions options_;
@@ -180,6 +193,7 @@ class Batcher {
   std::vector<PartitionQueue*> news_ready_;
   std::vector<FailedBatch> failed_;
   std::vector<std::unique_ptr<format::BatchBuilder>> builders_;
+  std::vector<std::unique_ptr<format::ScheduleBuilder>> schedules_;
   std::vector<format::HeaderInput> headers_;  // of the record being encoded
   // Batches alive per generation; flush() waits until the old ones are gone.
   std::map<uint64_t, uint64_t> generations_;
@@ -187,11 +201,5 @@ class Batcher {
   client::ProducerStats stats_;
   Failures failures_;
 };
-
-// Gives a batch its wire bytes without compression or producer, if it has none yet.
-Status encode_plain(Batch& batch);
-// Appends copies of the records.
-Status copy_messages(Batch& batch, const std::string& topic, std::optional<uint32_t> partition,
-                     std::vector<client::OwnedMessage>& out);
 
 }  // namespace tidemark::client_core

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "broker/protocol/messages.h"
+#include "clients/cpp/src/delay_item.h"
 #include "log/base/check.h"
 
 namespace tidemark::client_core {
@@ -26,17 +27,38 @@ void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::
   report.partition = partition;
   report.status = status;
   report.opaques = batch.opaques;
+  report.receipts = batch.receipts;
   if (on_delivery) {
     on_delivery(report);
   }
   for (size_t i = 0; i < batch.callbacks.size(); ++i) {
-    if (batch.callbacks[i]) {
-      batch.callbacks[i]({.status = status,
-                          .partition = partition,
-                          .offset = status.ok() ? report.base_offset + i : 0,
-                          .received_ms = report.received_ms,
-                          .outcome_unknown = report.outcome_unknown,
-                          .opaque = batch.opaques[i]});
+    if (!batch.callbacks[i]) {
+      continue;
+    }
+    client::Delivery delivery{.status = status,
+                              .partition = partition,
+                              .received_ms = report.received_ms,
+                              .outcome_unknown = report.outcome_unknown,
+                              .opaque = batch.opaques[i]};
+    if (i < report.receipts.size()) {
+      delivery.status = report.receipts[i].status;
+      delivery.handle = report.receipts[i].handle;
+      delivery.due_ms = report.receipts[i].due_ms;
+    } else if (status.ok()) {
+      delivery.offset = report.base_offset + i;
+    }
+    batch.callbacks[i](delivery);
+  }
+}
+
+// Takes the receipts of a set that is stored. Requires: one per message.
+void take_receipts(Batch& batch, uint16_t shard, const fbs::ProducePartReply& reply) {
+  batch.receipts.reserve(batch.records);
+  for (const fbs::DelayReceipt* receipt : *reply.receipts()) {
+    batch.receipts.push_back(to_receipt(*receipt, shard, batch.target.topic.value()));
+    const client::Status& status = batch.receipts.back().status;
+    if (!status.ok() && ++batch.refused == 1) {
+      batch.refusal = Status(static_cast<ErrorCode>(status.code()), std::string(status.context()));
     }
   }
 }
@@ -284,6 +306,7 @@ bool ProduceEngine::fill_one(Lane& lane, MonotonicTime now) {
     if (next.batch == nullptr) {
       return false;
     }
+    next.batch->target = {TopicId{lane.topic.topic_id}, PartitionIndex{lane.queue.partition}};
     const Status taken = lane.window.take(next.batch, next_serial_++);
     if (!taken.ok()) {
       report(lane.topic.queue->name, lane.queue.partition, std::move(next.batch),
@@ -291,9 +314,7 @@ bool ProduceEngine::fill_one(Lane& lane, MonotonicTime now) {
       return true;
     }
     Batch& last = *lane.window.batches().back();
-    if (last.builder != nullptr) {
-      batcher_->recycle(std::move(last.builder));
-    }
+    batcher_->recycle(last);
     batch = lane.window.next_to_send(now);
     TIDEMARK_CHECK(batch == &last, "a window with room sends what it takes");
   }
@@ -342,12 +363,14 @@ void ProduceEngine::send_request(Session& session, const std::vector<Part>& part
   size_t bytes = 0;
   for (size_t i = from; i < to; ++i) {
     Lane& lane = *parts[i].lane;
-    const SharedBytes& batch = parts[i].batch->encoded;
-    offsets.push_back(fbs::CreateProducePart(builder_, lane.topic.topic_id, lane.queue.partition,
-                                             static_cast<uint32_t>(batch.size())));
-    payload.push_back(batch);
-    sent.push_back({&lane, parts[i].batch->serial});
-    bytes += batch.size();
+    const Batch& batch = *parts[i].batch;
+    offsets.push_back(fbs::CreateProducePart(
+        builder_, batch.target.topic.value(), batch.target.index.value(),
+        static_cast<uint32_t>(batch.encoded.size()),
+        batch.delayed ? fbs::ProduceKind::kSchedule : fbs::ProduceKind::kBatch));
+    payload.push_back(batch.encoded);
+    sent.push_back({&lane, batch.serial, batch.delayed ? batch.records : 0});
+    bytes += batch.encoded.size();
   }
   const auto list = builder_.CreateVector(offsets);
   builder_.Finish(fbs::CreateProduce(builder_, list));
@@ -378,17 +401,22 @@ void ProduceEngine::on_reply(Session* session, size_t bytes, const std::vector<S
   }
   for (size_t i = 0; i < sent.size(); ++i) {
     if (!reply.status.ok()) {
-      on_part(sent[i], reply.status, reply.retry_after_ms, nullptr);
+      on_part(sent[i], session->shard(), reply.status, reply.retry_after_ms, nullptr);
       continue;
     }
     const fbs::ProducePartReply* part = table->parts()->Get(static_cast<flatbuffers::uoffset_t>(i));
-    on_part(sent[i], protocol::to_status(part->error()), protocol::retry_after_ms(part->error()),
-            part);
+    Status status = protocol::to_status(part->error());
+    if (status.ok() && sent[i].items > 0 &&
+        (part->receipts() == nullptr || part->receipts()->size() != sent[i].items)) {
+      status = Status(ErrorCode::kOutcomeUnknown,
+                      "ProduceReply does not have a receipt for every delayed message");
+    }
+    on_part(sent[i], session->shard(), status, protocol::retry_after_ms(part->error()), part);
   }
 }
 
-void ProduceEngine::on_part(const SentPart& part, const Status& status, uint32_t retry_after_ms,
-                            const fbs::ProducePartReply* table) {
+void ProduceEngine::on_part(const SentPart& part, uint16_t shard, const Status& status,
+                            uint32_t retry_after_ms, const fbs::ProducePartReply* table) {
   Lane& lane = *part.lane;
   if (!status.ok()) {
     last_error_ = status;
@@ -409,6 +437,9 @@ void ProduceEngine::on_part(const SentPart& part, const Status& status, uint32_t
     outcome.base_offset = table->base_offset();
     outcome.received_ms = table->received_ms();
     outcome.duplicate = table->duplicate();
+    if (part.items > 0) {
+      take_receipts(*settled->batch, shard, *table);
+    }
     if (outcome.duplicate) {
       batcher_->count_duplicate();
     }
@@ -485,6 +516,7 @@ void ProduceEngine::report(const std::string& topic, uint32_t partition,
   batcher_->free_room(*batch);
   batch->encoded = {};
   batch->builder.reset();
+  batch->schedule.reset();
   client::Status status;
   if (!outcome.status.ok()) {
     status = client::Status(static_cast<client::ErrorCode>(outcome.status.code()),

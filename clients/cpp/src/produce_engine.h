@@ -78,6 +78,7 @@ class ProduceEngine final : public Component, public std::enable_shared_from_thi
   struct SentPart {
     Lane* lane = nullptr;
     uint64_t serial = 0;
+    uint32_t items = 0;  // of a schedule set; 0: a record batch
   };
 
   TopicState& state_of(TopicQueue& queue);
@@ -95,7 +96,7 @@ class ProduceEngine final : public Component, public std::enable_shared_from_thi
   void send_groups();
   void send_request(Session& session, const std::vector<Part>& parts, size_t from, size_t to);
   void on_reply(Session* session, size_t bytes, const std::vector<SentPart>& sent, Reply reply);
-  void on_part(const SentPart& part, const Status& status, uint32_t retry_after_ms,
+  void on_part(const SentPart& part, uint16_t shard, const Status& status, uint32_t retry_after_ms,
                const protocol::fbs::ProducePartReply* table);
   void ask_identity();
   void give_identities();

@@ -46,13 +46,9 @@ Status SendWindow::take(std::unique_ptr<Batch>& batch, uint64_t serial) {
   }
   if (!batch->encoded.empty()) {
     // Was encoded early, without a producer, to be handed back.
-    Buffer bytes = Buffer::copy_of(batch->encoded.view());
-    format::set_producer(bytes.mutable_view(), producer);
-    batch->encoded = SharedBytes(std::move(bytes));
+    renumber_batch(*batch, producer);
   } else {
-    ASSIGN_OR_RETURN(Buffer bytes,
-                     batch->builder->finish(options_.codec, options_.zstd_level, producer));
-    batch->encoded = SharedBytes(std::move(bytes));
+    RETURN_IF_ERROR(encode_batch(*batch, options_.codec, options_.zstd_level, producer));
   }
   batch->serial = serial;
   if (options_.idempotent) {
@@ -75,10 +71,7 @@ void SendWindow::set_identity(Identity identity) {
   needs_identity_ = false;
   next_sequence_ = 0;
   for (auto& batch : batches_) {
-    // A copy: the old bytes may still lie in a write queue.
-    Buffer bytes = Buffer::copy_of(batch->encoded.view());
-    format::set_producer(bytes.mutable_view(), wire_producer(identity_, next_sequence_));
-    batch->encoded = SharedBytes(std::move(bytes));
+    renumber_batch(*batch, wire_producer(identity_, next_sequence_));
     batch->base_sequence = next_sequence_;
     next_sequence_ = sequence_after(next_sequence_, batch->records);
   }

@@ -48,8 +48,8 @@ class SendWindow {
   // --- filling ---
   // Whether take() is allowed: room, an identity, and nothing that has to be sent first.
   [[nodiscard]] bool has_room() const;
-  // Encodes the batch under the identity and the next sequence. An error: the batch cannot be
-  // encoded and comes back in `batch`; nothing changed.
+  // Encodes the batch for its target, under the identity and the next sequence. An error: the batch
+  // cannot be encoded and comes back in `batch`; nothing changed.
   Status take(std::unique_ptr<Batch>& batch, uint64_t serial);
 
   // --- identity ---

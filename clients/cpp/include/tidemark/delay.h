@@ -32,20 +32,23 @@ class Delay {
   // kDelayMsMax.
   static Delay after(int64_t ms) { return Delay(Kind::kAfter, ms); }
 
-  // At this time (ms since 1970, UTC); at once if it is past.
+  // At this time (ms since 1970, UTC), at most kDelayMsMax from now; at once if it is past.
   static Delay at(int64_t wall_ms) { return Delay(Kind::kAt, wall_ms); }
 
   // Again and again: first after `ms`, then every `ms` (1,000 to kDelayMsMax).
   static Delay every(int64_t ms) {
     Delay delay(Kind::kAfter, ms);
+    delay.repeat_ = Repeat::kEvery;
     delay.every_ms_ = ms;
     return delay;
   }
 
-  // Again and again by six cron fields (second minute hour day month weekday) in a time zone (IANA
-  // name; empty: UTC).
+  // Again and again by six cron fields (second minute hour day month weekday; 1 to 200 bytes) in a
+  // time zone (IANA name of at most 64 bytes; empty: UTC). The broker reads them: a wrong one fails
+  // the message's whole batch with kInvalidArgument.
   static Delay cron(std::string_view fields, std::string_view zone = {}) {
     Delay delay(Kind::kAfter, 0);
+    delay.repeat_ = Repeat::kCron;
     delay.cron_ = fields;
     delay.zone_ = zone;
     return delay;
@@ -64,10 +67,13 @@ class Delay {
   }
 
   enum class Kind { kAfter, kAt };
+  enum class Repeat { kNever, kEvery, kCron };
 
   [[nodiscard]] Kind kind() const { return kind_; }
 
   [[nodiscard]] int64_t ms() const { return ms_; }
+
+  [[nodiscard]] Repeat repeat() const { return repeat_; }
 
   [[nodiscard]] int64_t every_ms() const { return every_ms_; }
 
@@ -80,10 +86,13 @@ class Delay {
   [[nodiscard]] bool replace() const { return replace_; }
 
  private:
+  friend struct OwnedDelay;
+
   Delay(Kind kind, int64_t ms) : kind_(kind), ms_(ms) {}
 
   Kind kind_;
   int64_t ms_;
+  Repeat repeat_ = Repeat::kNever;
   int64_t every_ms_ = 0;
   std::string_view cron_ = {};
   std::string_view zone_ = {};
@@ -91,12 +100,36 @@ class Delay {
   bool replace_ = false;
 };
 
+// A Delay that owns its texts: of messages that flush() and close() hand back.
+struct OwnedDelay {
+  Delay::Kind kind = Delay::Kind::kAfter;
+  int64_t ms = 0;  // kAfter: counts from when the broker receives the message, not from send()
+  Delay::Repeat repeat = Delay::Repeat::kNever;
+  int64_t every_ms = 0;
+  std::string cron;
+  std::string zone;
+  std::string key;
+  bool replace = false;
+
+  // To send it again: views this object.
+  [[nodiscard]] Delay view() const {
+    Delay delay(kind, ms);
+    delay.repeat_ = repeat;
+    delay.every_ms_ = every_ms;
+    delay.cron_ = cron;
+    delay.zone_ = zone;
+    delay.key_ = key;
+    delay.replace_ = replace;
+    return delay;
+  }
+};
+
 // Names one delayed message. Opaque: keep it as text. Empty: none.
 class DelayHandle {
  public:
   DelayHandle() = default;
 
-  // 56 characters of A-Z a-z 0-9 - _.
+  // 52 characters of A-Z a-z 0-9 - _; empty for an empty handle.
   [[nodiscard]] std::string to_string() const;
   // kInvalidArgument for a text that is not a handle (a typing error is noticed).
   static Result<DelayHandle> parse(std::string_view text);
@@ -116,18 +149,19 @@ class DelayHandle {
 
 // What the broker said to one item of a batch of delayed messages.
 struct DelayReceipt {
-  Status status;       // kAlreadyExists: the key is taken. Then the message was not stored
-  int64_t due_ms = 0;  // when it will be delivered
-  DelayHandle handle;  // what cancels it
+  Status status;            // kAlreadyExists: the key is taken. Then the message was not stored
+  int64_t due_ms = 0;       // when it will be delivered
+  DelayHandle handle = {};  // what cancels it
 };
 
 // A pending message, by handle or by key.
 struct DelayTarget {
-  static DelayTarget of(const DelayHandle& handle) { return {handle, {}, std::nullopt}; }
+  static DelayTarget of(const DelayHandle& to_handle) { return {to_handle, {}, std::nullopt}; }
 
-  // `partition`: where the message was sent if a partition was named, else it follows from the key.
-  static DelayTarget of_key(std::string key, std::optional<uint32_t> partition = {}) {
-    return {{}, std::move(key), partition};
+  // `in_partition`: where the message was sent if a partition was named, else it follows from the
+  // key.
+  static DelayTarget of_key(std::string to_key, std::optional<uint32_t> in_partition = {}) {
+    return {{}, std::move(to_key), in_partition};
   }
 
   DelayHandle handle;
@@ -141,7 +175,10 @@ enum class DelayOutcome { kNotFound, kCancelled, kRescheduled, kAlreadyDelivered
 std::string_view delay_outcome_text(DelayOutcome outcome);
 
 struct DelayChange {
-  Status status;  // not ok: nothing is known (see outcome_unknown()), try again
+  // Not ok: what became of the target is not known. kOutcomeUnknown, kTimedOut: it may have been
+  // done, and asking again may answer kNotFound. kInvalidArgument: neither handle nor key, a
+  // handle of another topic, no such partition.
+  Status status;
   DelayOutcome outcome = DelayOutcome::kNotFound;
   DelayReceipt receipt;  // kRescheduled: the new handle; the old one is void
 };
@@ -165,8 +202,9 @@ struct DelayQuery {
   std::optional<uint32_t> partition = {};
   int64_t due_from_ms = 0;
   int64_t due_to_ms = INT64_MAX;  // included
-  std::string key = {};           // only this key
-  uint32_t limit = 100;           // 1 to 10,000
+  // Only this key: in `partition`, or in the one that follows from the key.
+  std::string key = {};
+  uint32_t limit = 100;  // 1 to 10,000
   // Where a page ended: nothing up to here is listed.
   std::optional<DelayHandle> after = {};
 };
@@ -181,8 +219,9 @@ struct DelayStats {
   std::vector<std::pair<int64_t, uint64_t>> buckets;
 };
 
-// Thread: any, except the client's I/O thread. Every call waits for its answer, at most
-// deadline_ms.
+// Thread: any, except the client's I/O thread (kInvalidArgument). Every call waits for its answer,
+// at most deadline_ms. Passing failures are tried again until then; a cancel or reschedule whose
+// answer was lost is not (see DelayChange::status).
 class Delays {
  public:
   static Result<Delays> create(const Client& client);
@@ -192,11 +231,13 @@ class Delays {
   Result<std::vector<DelayChange>> cancel(std::string_view topic,
                                           const std::vector<DelayTarget>& targets,
                                           int64_t deadline_ms = 10'000);
-  // `when`: Delay::after or Delay::at; Delay::after(0) delivers now.
+  // `when`: Delay::after or Delay::at, without a key; Delay::after(0) delivers now. The key of the
+  // message stays.
   Result<std::vector<DelayChange>> reschedule(std::string_view topic,
                                               const std::vector<DelayTarget>& targets,
                                               const Delay& when, int64_t deadline_ms = 10'000);
-  // Pending messages in the order of their due times, over all partitions.
+  // Pending messages in the order of their due times, over all partitions. The next page comes with
+  // DelayQuery::after set to the last handle of this one.
   Result<std::vector<DelayedMessage>> list(std::string_view topic, const DelayQuery& query = {},
                                            int64_t deadline_ms = 10'000);
   // One pending message with its content. kNotFound says whether it was delivered.

@@ -29,8 +29,9 @@ struct Message {
   std::optional<std::string_view> value = std::string_view();  // nullopt: null
   std::span<const Header> headers = {};
   std::optional<int64_t> timestamp_ms = {};  // since 1970; nullopt: when send() was called
-  std::optional<uint32_t> partition = {};    // nullopt: by key, or in turn when there is no key
-  std::optional<Delay> delay = {};           // nullopt: at once
+  // nullopt: by the delay's key, else by the message's key, or in turn when there is neither.
+  std::optional<uint32_t> partition = {};
+  std::optional<Delay> delay = {};  // nullopt: at once
 };
 
 // A message that owns its bytes; what flush() and close() hand back.
@@ -42,6 +43,7 @@ struct OwnedMessage {
   std::vector<std::pair<std::string, std::optional<std::string>>> headers;
   int64_t timestamp_ms = 0;
   uint64_t opaque = 0;
+  std::optional<OwnedDelay> delay = {};  // to send it again: delay->view()
 };
 
 // A message as read from a partition. Its views live as long as what it came from: see

@@ -18,6 +18,11 @@
 //   the time for one request.
 // With idempotent = false a message may be stored twice after a lost connection.
 //
+// Delayed messages (Message::delay) are stored like others, with the same promises; their reports
+// bring the handle that cancels them. They travel apart from plain ones: a partition's open batch
+// leaves when a message of the other kind follows, so batches stay larger when the two kinds do not
+// alternate. They are not compressed on their way.
+//
 // Thread: every member may be called from any thread. Reports come on the client's I/O thread (or
 // executor), per partition in order.
 #pragma once
@@ -131,7 +136,8 @@ struct FlushResult {
   // Ok: every message accepted before the call was delivered. kTimedOut: the deadline came first,
   // see `undelivered`. Else the first error of a message that failed since the last flush.
   Status status;
-  uint64_t failed = 0;  // messages reported as failed since the last flush
+  // Messages reported as failed since the last flush; refused delayed messages are among them.
+  uint64_t failed = 0;
   std::vector<Undelivered> undelivered;
 };
 
@@ -175,8 +181,9 @@ class Producer {
   Result<Topic> topic(std::string_view name);
 
   // Accepts a message. Ok: it will be reported exactly once. An error: it was not taken, and no
-  // report will come: kTooLarge, kLimitExceeded (headers), kInvalidArgument (no such partition),
-  // kOverloaded (buffer full), kShuttingDown (closed). `opaque` comes back in on_delivery.
+  // report will come: kTooLarge, kLimitExceeded (headers), kInvalidArgument (no such partition, an
+  // impossible delay), kOverloaded (buffer full), kShuttingDown (closed). `opaque` comes back in
+  // on_delivery.
   Status send(const Topic& topic, const Message& message, uint64_t opaque = 0);
   Status send(const Topic& topic, const Message& message, DeliveryCallback callback);
   Status send(std::string_view topic, const Message& message, DeliveryCallback callback);

@@ -53,6 +53,15 @@ TEST_CASE("crc32c: every size and alignment equals the definition") {
   CHECK(crc32c(bytes) == slow_crc32c(bytes));
 }
 
+TEST_CASE("crc32c: piece by piece is the same as at once") {
+  Random random(8);
+  const std::vector<uint8_t> bytes = random_bytes(random, 300);
+  for (size_t cut = 0; cut <= bytes.size(); ++cut) {
+    const ByteView whole(bytes);
+    REQUIRE(crc32c(whole.subspan(cut), crc32c(whole.first(cut))) == crc32c(whole));
+  }
+}
+
 TEST_CASE("xxh3: published values") {
   CHECK(xxh3({}) == 0x2D06800538D394C2u);
   CHECK(xxh3(as_bytes("abc")) == 0x78AF5F94892F3950u);
