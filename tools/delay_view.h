@@ -64,10 +64,11 @@ struct ChangeCounts {
   uint64_t done = 0;
   uint64_t already_delivered = 0;
   uint64_t not_found = 0;
-  uint64_t failed = 0;         // no answer, or an error
-  client::Status first_error;  // of those
+  uint64_t failed = 0;                                     // no answer, or an error
+  client::ErrorCode first_error = client::ErrorCode::kOk;  // of those
 
-  void add(const client::DelayChange& change);
+  // `outcome` means nothing when `code` is not kOk.
+  void add(client::ErrorCode code, client::DelayOutcome outcome);
 
   [[nodiscard]] uint64_t total() const { return done + already_delivered + not_found + failed; }
 };
