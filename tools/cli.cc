@@ -21,6 +21,8 @@ constexpr const char* kFooter =
     "  tidemark topic create orders --partitions 8 --retention 7d\n"
     "  tidemark produce orders < orders.txt\n"
     "  tidemark consume orders --from start -n 10 --format '%p %o %v\\n'\n"
+    "  tidemark produce orders --message 'call back' --after 90s\n"
+    "  tidemark delay list orders\n"
     "  tidemark bench produce orders --size 1024 --seconds 10\n"
     "\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
@@ -122,6 +124,7 @@ std::unique_ptr<CLI::App> make_app(Globals& globals) {
   add_produce_command(*app, globals);
   add_consume_command(*app, globals);
   add_partition_commands(*app, globals);
+  add_delay_commands(*app, globals);
   add_log_commands(*app, globals);
   add_bench_commands(*app, globals);
   add_completion_command(*app, globals);

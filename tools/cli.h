@@ -36,6 +36,7 @@ void add_topic_commands(CLI::App& app, Globals& globals);
 void add_produce_command(CLI::App& app, Globals& globals);
 void add_consume_command(CLI::App& app, Globals& globals);
 void add_partition_commands(CLI::App& app, Globals& globals);
+void add_delay_commands(CLI::App& app, Globals& globals);
 void add_log_commands(CLI::App& app, Globals& globals);
 void add_bench_commands(CLI::App& app, Globals& globals);
 void add_completion_command(CLI::App& app, Globals& globals);

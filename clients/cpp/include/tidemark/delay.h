@@ -149,9 +149,9 @@ class DelayHandle {
 
 // What the broker said to one item of a batch of delayed messages.
 struct DelayReceipt {
-  Status status;       // kAlreadyExists: the key is taken. Then the message was not stored
-  int64_t due_ms = 0;  // when it will be delivered
-  DelayHandle handle;  // what cancels it
+  Status status;            // kAlreadyExists: the key is taken. Then the message was not stored
+  int64_t due_ms = 0;       // when it will be delivered
+  DelayHandle handle = {};  // what cancels it
 };
 
 // A pending message, by handle or by key.

@@ -42,34 +42,47 @@ FakePartition::Verdict FakePartition::append(ByteView batch) {
   if (!header.ok()) {
     return {header.error().code(), 0, false};
   }
-  if (header->producer_id >= 0) {
-    const auto found = producers_.find(header->producer_id);
-    if (found == producers_.end() && header->base_sequence != 0) {
-      return {ErrorCode::kUnknownProducer, 0, false};
-    }
-    Producer& producer = producers_[header->producer_id];
-    if (found != producers_.end() && header->base_sequence != producer.next) {
-      for (const Remembered& each : producer.last) {
-        if (each.first == header->base_sequence && each.count == header->record_count) {
-          return {ErrorCode::kOk, each.base, true};
-        }
-      }
-      return {ErrorCode::kOutOfOrderSequence, 0, false};
-    }
-    producer.next = static_cast<int32_t>(
-        (static_cast<uint32_t>(header->base_sequence) + header->record_count) & 0x7FFFFFFF);
-    ++producer.batches;
-    producer.last.push_front({header->base_sequence, header->record_count, end_});
-    if (producer.last.size() > limits::kProducerBatchesRemembered) {
-      producer.last.pop_back();
-    }
+  if (auto verdict = judge(*header)) {
+    return *verdict;
   }
   Buffer bytes = Buffer::copy_of(batch);
   format::stamp_batch(bytes.mutable_view(), end_, static_cast<uint32_t>(bytes.size()), 0);
   batches_.push_back({end_, SharedBytes(std::move(bytes)), *header});
+  auto reader = format::BatchReader::open(batches_.back().bytes.view());
+  format::RecordView record;
+  while (reader->next(record)) {
+    applied.emplace_back(as_text(record.value));
+  }
   const uint64_t base = end_;
   end_ += header->record_count;
   return {ErrorCode::kOk, base, false};
+}
+
+std::optional<FakePartition::Verdict> FakePartition::judge(const format::BatchHeader& header) {
+  if (header.producer_id < 0) {
+    return std::nullopt;
+  }
+  const auto found = producers_.find(header.producer_id);
+  if (found == producers_.end() && header.base_sequence != 0) {
+    return Verdict{.error = ErrorCode::kUnknownProducer};
+  }
+  Producer& producer = producers_[header.producer_id];
+  if (found != producers_.end() && header.base_sequence != producer.next) {
+    for (const Remembered& each : producer.last) {
+      if (each.first == header.base_sequence && each.count == header.record_count) {
+        return Verdict{ErrorCode::kOk, each.base, true, each.receipts};
+      }
+    }
+    return Verdict{.error = ErrorCode::kOutOfOrderSequence};
+  }
+  producer.next = static_cast<int32_t>(
+      (static_cast<uint32_t>(header.base_sequence) + header.record_count) & 0x7FFFFFFF);
+  ++producer.batches;
+  producer.last.push_front({header.base_sequence, header.record_count, end_, {}});
+  if (producer.last.size() > limits::kProducerBatchesRemembered) {
+    producer.last.pop_back();
+  }
+  return std::nullopt;
 }
 
 void FakePartition::forget_producers() {
@@ -245,12 +258,13 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     case FrameType::kTopicCreate:
     case FrameType::kTopicAlter:
     case FrameType::kTopicDelete:
-    case FrameType::kPartitionDescribe:
     case FrameType::kDelayCancel:
     case FrameType::kDelayReschedule:
     case FrameType::kDelayList:
     case FrameType::kDelayShow:
     case FrameType::kDelayStats:
+      return on_delay(channel, frame);
+    case FrameType::kPartitionDescribe:
     case FrameType::kError:
       violations.emplace_back("unexpected frame type");
   }
@@ -259,12 +273,20 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
 void FakeNetwork::on_metadata(FakeChannel& channel, const protocol::Frame& frame) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::TopicInfo>> infos;
+  std::vector<std::string> names;
   for (const auto* name : *read_reply<fbs::Metadata>(frame).topics()) {
-    const auto text = builder.CreateString(name->str());
-    const auto found = topics_.find(name->str());
+    names.push_back(name->str());
+  }
+  if (names.empty()) {
+    for (const auto& [name, topic] : topics_) {
+      names.push_back(name);
+    }
+  }
+  for (const std::string& name : names) {
+    const auto text = builder.CreateString(name);
+    const auto found = topics_.find(name);
     if (found == topics_.end()) {
-      const auto error =
-          protocol::build_error(builder, Status(ErrorCode::kUnknownTopic, name->str()));
+      const auto error = protocol::build_error(builder, Status(ErrorCode::kUnknownTopic, name));
       infos.push_back(fbs::CreateTopicInfo(builder, error, text));
       continue;
     }
@@ -291,6 +313,17 @@ FakePartition* FakeNetwork::find(uint32_t topic, uint32_t partition) {
     }
   }
   return nullptr;
+}
+
+FakePartition::Verdict FakeNetwork::append_set(FakePartition& partition,
+                                               const fbs::ProducePart& part, ByteView set) {
+  const auto reader = format::ScheduleReader::open(set);
+  if (!reader.ok() || reader->header().partition.topic.value() != part.topic() ||
+      reader->header().partition.index.value() != part.partition()) {
+    violations.emplace_back("a set that is not for its part's partition");
+  }
+  uint64_t& next_id = next_delay_id_[static_cast<uint16_t>(part.partition() % shards)];
+  return partition.append_schedule(set, clock_.wall().ms, next_id);
 }
 
 void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame) {
@@ -322,15 +355,19 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
       if (chance(faults.forget)) {
         partition->forget_producers();
       }
-      verdict = partition->append(batch);
+      verdict = part->kind() == fbs::ProduceKind::kBatch ? partition->append(batch)
+                                                         : append_set(*partition, *part, batch);
       if (verdict.error != ErrorCode::kOk) {
         status = Status(verdict.error, "refused");
       }
     }
     const auto error =
         protocol::build_error(builder, status, status.code() == ErrorCode::kOverloaded ? 50 : 0);
+    const auto receipts = verdict.receipts.empty() || chance(faults.lose_receipts)
+                              ? 0
+                              : builder.CreateVectorOfStructs(verdict.receipts);
     parts.push_back(fbs::CreateProducePartReply(builder, error, verdict.base, clock_.wall().ms,
-                                                verdict.duplicate));
+                                                verdict.duplicate, receipts));
   }
   if (!payload.empty()) {
     violations.emplace_back("bytes behind the last part");

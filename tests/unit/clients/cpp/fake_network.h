@@ -3,7 +3,8 @@
 //
 // The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences
 // per (partition, producer) with the last five batches remembered, fetches from a list of stored
-// batches. What goes wrong is drawn from a seed, within the odds given.
+// batches, delayed messages that wait for ever (fake_network_delays.cc). What goes wrong is drawn
+// from a seed, within the odds given.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +21,7 @@
 #include "clients/cpp/src/channel.h"
 #include "log/base/random.h"
 #include "log/format/record_batch.h"
+#include "log/format/schedule_set.h"
 #include "tests/support/sim_clock.h"
 
 namespace tidemark::testing {
@@ -25,10 +29,11 @@ namespace tidemark::testing {
 // Chances per thousand of each event.
 struct Faults {
   uint32_t refuse_connect = 0;
-  uint32_t lose_before = 0;  // the connection breaks before the request was looked at
-  uint32_t lose_after = 0;   // it breaks after it took effect
-  uint32_t refuse = 0;       // a part of a produce request gets a retryable error
-  uint32_t forget = 0;       // the partition forgets its producers
+  uint32_t lose_before = 0;    // the connection breaks before the request was looked at
+  uint32_t lose_after = 0;     // it breaks after it took effect
+  uint32_t refuse = 0;         // a part of a produce request gets a retryable error
+  uint32_t forget = 0;         // the partition forgets its producers
+  uint32_t lose_receipts = 0;  // of a set, in the answer
 };
 
 struct StoredBatch {
@@ -44,15 +49,37 @@ struct StoredMessage {
   int64_t producer_id = -1;
 };
 
+struct PendingMessage {
+  uint64_t id = 0;
+  int64_t due_ms = 0;
+  std::string key;
+  int64_t every_ms = 0;
+  std::string zone;
+  std::string cron;
+  std::string value;
+  int64_t producer_id = -1;
+  SharedBytes batch;
+};
+
 class FakePartition {
  public:
   struct Verdict {
     ErrorCode error = ErrorCode::kOk;
     uint64_t base = 0;
     bool duplicate = false;
+    std::vector<protocol::fbs::DelayReceipt> receipts = {};
   };
 
   Verdict append(ByteView batch);
+  // `next_id`: of the shard.
+  Verdict append_schedule(ByteView set, int64_t now_ms, uint64_t& next_id);
+
+  // Values of everything that was taken, plain and delayed, in order.
+  std::vector<std::string> applied;
+  // In the order in which they were scheduled.
+  std::vector<PendingMessage> pending;
+  std::set<uint64_t> delivered;   // ids
+  size_t pending_max = SIZE_MAX;  // then items are refused with kLimitExceeded
   // Those with a history: a producer whose first batch may still be repeated looks new to a broker
   // that forgot it, which no client can help; a broker forgets the one idle longest, so that never
   // happens to it.
@@ -74,7 +101,13 @@ class FakePartition {
     int32_t first = 0;
     uint32_t count = 0;
     uint64_t base = 0;
+    std::vector<protocol::fbs::DelayReceipt> receipts;
   };
+
+  // Judges a batch by its sequence and remembers it; nullopt: it is to be stored.
+  std::optional<Verdict> judge(const format::BatchHeader& header);
+  protocol::fbs::DelayReceipt schedule(const format::ScheduleItem& item, int64_t producer_id,
+                                       int64_t now_ms, uint64_t& next_id);
 
   struct Producer {
     int32_t next = 0;
@@ -111,10 +144,14 @@ class FakeNetwork final : public client_core::ChannelFactory {
 
   void remove_topic(const std::string& name) { topics_.erase(name); }
 
+  [[nodiscard]] bool has_topic(const std::string& name) const { return topics_.contains(name); }
+
   FakeTopic& topic(const std::string& name) { return topics_.at(name); }
 
   // Overrides an answer: gives the status for a request type (ok: handle it as usual).
   std::function<Status(protocol::FrameType)> on_request;
+  // Status for a target of DelayCancel or DelayReschedule.
+  std::function<Status()> on_delay_ref;
   // Status for a part of a produce request.
   std::function<Status(uint32_t partition)> on_produce_part;
 
@@ -127,6 +164,9 @@ class FakeNetwork final : public client_core::ChannelFactory {
   size_t produce_requests = 0;
   size_t fetch_requests = 0;
   size_t produce_parts_max = 0;  // of one request
+  size_t delay_refs_max = 0;     // of one request
+  size_t delay_requests = 0;
+  uint32_t delay_page_max = 1'000'000;  // items of one DelayListReply
   std::vector<std::string> violations;
 
  private:
@@ -149,7 +189,25 @@ class FakeNetwork final : public client_core::ChannelFactory {
   void on_produce(FakeChannel& channel, const protocol::Frame& frame);
   // False: nothing to send yet.
   bool on_fetch(FakeChannel& channel, const protocol::Frame& frame, bool last_chance);
+  FakePartition::Verdict append_set(FakePartition& partition,
+                                    const protocol::fbs::ProducePart& part, ByteView set);
   void on_list_offsets(FakeChannel& channel, const protocol::Frame& frame);
+  void on_delay(FakeChannel& channel, const protocol::Frame& frame);
+  void on_delay_change(FakeChannel& channel, const protocol::Frame& frame);
+  void on_delay_list(FakeChannel& channel, const protocol::Frame& frame);
+  void on_delay_show(FakeChannel& channel, const protocol::Frame& frame);
+  void on_delay_stats(FakeChannel& channel, const protocol::Frame& frame);
+
+  // A pending message by reference, at the shard that was asked.
+  struct Found {
+    FakePartition* partition = nullptr;
+    uint32_t index = 0;
+    size_t at = 0;
+    bool pending = false;
+    bool delivered = false;
+  };
+
+  Found find_pending(const protocol::fbs::DelayRef& ref, uint16_t shard);
   FakePartition* find(uint32_t topic, uint32_t partition);
   bool step_long_polls();
 
@@ -160,6 +218,7 @@ class FakeNetwork final : public client_core::ChannelFactory {
   std::deque<LongPoll> long_polls_;
   uint32_t next_topic_id_ = 1;
   uint64_t next_producer_id_ = 1000;
+  std::map<uint16_t, uint64_t> next_delay_id_;  // by shard; the first one is 1
 };
 
 }  // namespace tidemark::testing

@@ -9,92 +9,12 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/unit/clients/cpp/fake_network.h"
+#include "tests/unit/clients/cpp/producer_rig.h"
 
 namespace tidemark::client_core {
 namespace {
 
-using testing::FakeNetwork;
-
-struct Report {
-  client::ErrorCode code = client::ErrorCode::kOk;
-  bool outcome_unknown = false;
-  uint32_t partition = 0;
-  uint64_t offset = 0;
-  std::string text;
-};
-
-// Client core, scripted broker and simulated time, driven step by step.
-class Rig {
- public:
-  explicit Rig(uint64_t seed, BatcherOptions batcher = {}, EngineOptions options = {})
-      : network(clock, seed),
-        cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock,
-                seed) {
-    options.on_delivery = [this](const client::DeliveryBatch& batch) {
-      for (size_t i = 0; i < batch.opaques.size(); ++i) {
-        const auto [at, fresh] = reports.emplace(
-            batch.opaques[i], Report{batch.status.code(), batch.outcome_unknown, batch.partition,
-                                     batch.base_offset + i, batch.status.to_string()});
-        CHECK_MESSAGE(fresh, "reported twice: ", batch.opaques[i]);
-      }
-    };
-    buffer = std::make_shared<Batcher>(batcher, clock, [this] { ++wakes; });
-    engine =
-        std::make_shared<ProduceEngine>(std::move(options), buffer, cluster, nullptr, seed + 1);
-  }
-
-  Status send(const std::string& topic, std::optional<uint32_t> partition, std::string_view value,
-              uint64_t opaque) {
-    auto found = buffer->topic(topic);
-    RETURN_IF_ERROR(found.status());
-    return buffer->append(**found, {.value = value, .partition = partition}, opaque, nullptr,
-                          false);
-  }
-
-  // One turn of the I/O loop.
-  void turn() {
-    const MonotonicTime now = clock.monotonic();
-    MonotonicTime next = std::min(cluster.run(now), engine->run(now));
-    next_run = std::min(next, cluster.run(now));
-  }
-
-  // Turns and network steps until nothing moves, then time goes on to the next deadline; until
-  // `done` or `ms` have passed.
-  template <typename Done>
-  bool run_until(Done done, int64_t ms) {
-    const int64_t end = clock.monotonic().ns + ms * kNsPerMs;
-    while (true) {
-      turn();
-      if (done()) {
-        return true;
-      }
-      if (network.step()) {
-        continue;
-      }
-      if (clock.monotonic().ns >= end) {
-        return false;
-      }
-      const int64_t next = std::min(next_run.ns, end);
-      // Never less than the timer's resolution, as in the real loop.
-      clock.advance_ns(std::max<int64_t>(next - clock.monotonic().ns, kNsPerMs));
-    }
-  }
-
-  bool drain(int64_t ms = 60'000) {
-    buffer->flush_point();
-    return run_until([this] { return buffer->stats().buffered_messages == 0; }, ms);
-  }
-
-  SimClock clock;
-  FakeNetwork network;
-  Cluster cluster;
-  std::shared_ptr<Batcher> buffer;
-  std::shared_ptr<ProduceEngine> engine;
-  std::map<uint64_t, Report> reports;
-  size_t wakes = 0;
-  MonotonicTime next_run = kNever;
-};
+using testing::Rig;
 
 TEST_CASE("messages arrive in order, batched, exactly once") {
   Rig rig(1);
@@ -339,7 +259,7 @@ TEST_CASE("no broker: messages time out, known as not stored, and the text says 
   REQUIRE(rig.send("t", 0, "v", 0).ok());
   const int64_t before = rig.clock.monotonic().ns;
   REQUIRE(rig.run_until([&] { return rig.reports.size() == 1; }, 10'000));
-  const Report& report = rig.reports.at(0);
+  const testing::Report& report = rig.reports.at(0);
   CHECK(report.code == client::ErrorCode::kTimedOut);
   CHECK(!report.outcome_unknown);
   CHECK(report.text.find("seed:1: connect: connection refused") != std::string::npos);
