@@ -106,6 +106,30 @@ constexpr ShardMetric kShardMetrics[] = {
      [](const ShardReport& r) { return number(r.stats.sync_ns_max) / kNsPerSecond; }},
     {"tidemark_raft_resident_entries", "Entries that the consensus engine holds in memory.",
      MetricType::Gauge, TIDEMARK_SHARD_FIELD(resident_entries)},
+    {"tidemark_delays_in_total", "Delayed messages taken in.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(delays_in)},
+    {"tidemark_delays_fired_total", "Delayed messages delivered.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(delays_fired)},
+    {"tidemark_delays_cancelled_total", "Delayed messages cancelled by request.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(delays_cancelled)},
+    {"tidemark_delays_rescheduled_total", "Delayed messages rescheduled.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(delays_rescheduled)},
+    {"tidemark_delays_late_skipped_total",
+     "Delayed messages that were too late for their topic and skipped.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(delays_late_skipped)},
+    {"tidemark_delays_dead_lettered_total",
+     "Delayed messages that were too late for their topic and went to its late topic.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(delays_dead_lettered)},
+    {"tidemark_delays_overdue", "Delayed messages whose time was a minute ago or more.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(delays_overdue)},
+    {"tidemark_delays_relocated_bytes_total",
+     "Bytes of delayed messages written again so that the log before them could go.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(relocated_bytes)},
+    {"tidemark_wheel_entries",
+     "Entries of the timing wheel, in memory and stored, cancelled ones included.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(wheel_entries)},
+    {"tidemark_wheel_memory_bytes", "Memory of the timing wheel.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(wheel_memory_bytes)},
 };
 
 constexpr LoopMetric kLoopMetrics[] = {
@@ -209,15 +233,14 @@ void add_lateness(MetricFamily& to, const shard::ShardStats& stats) {
 
 // Pending delayed messages by horizon and by topic, and how late they were.
 void add_delays(const BrokerReport& report, std::vector<MetricFamily>& out) {
-  MetricFamily horizons = family("tidemark_delays_pending",
-                                 "Pending delayed messages by the time until they are due.",
-                                 MetricType::Gauge);
+  MetricFamily horizons =
+      family("tidemark_delays_pending", "Pending delayed messages by the time until they are due.",
+             MetricType::Gauge);
   MetricFamily topics = family("tidemark_delays_pending_by_topic",
                                "Pending delayed messages by topic.", MetricType::Gauge);
-  MetricFamily lateness =
-      family("tidemark_delays_lateness_seconds",
-             "How long after their due time delayed messages became visible.",
-             MetricType::Histogram);
+  MetricFamily lateness = family("tidemark_delays_lateness_seconds",
+                                 "How long after their due time delayed messages became visible.",
+                                 MetricType::Histogram);
   std::map<uint32_t, std::string> names;
   for (const LoopReport& loop : report.loops) {
     for (const ShardReport& shard : loop.shards) {

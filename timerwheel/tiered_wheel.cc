@@ -243,6 +243,8 @@ Failure TieredWheel::LoadPlan::run(SlotReader& store) {
   return std::nullopt;
 }
 
+std::span<Entry> TieredWheel::LoadPlan::loaded() { return state_->entries; }
+
 // --- Adding and popping
 
 TieredWheel::TieredWheel(Key watermark, TieredOptions options)
@@ -329,8 +331,7 @@ std::vector<SlotId> TieredWheel::stored_slots(Tick from, Tick to) const {
       slots.push_back(slot);
     }
   }
-  std::sort(slots.begin(), slots.end(),
-            [](SlotId a, SlotId b) { return a.begin() < b.begin(); });
+  std::sort(slots.begin(), slots.end(), [](SlotId a, SlotId b) { return a.begin() < b.begin(); });
   return slots;
 }
 

@@ -50,6 +50,8 @@ std::string keyed_key(const std::pair<PartitionId, std::string>& key) {
   return keys::of('K', key.first) + key.second;
 }
 
+std::string moved_key(Key key) { return "L" + keys::number64(key.due) + keys::number64(key.id); }
+
 std::string series_key(uint64_t id) { return "E" + keys::number64(id); }
 
 std::string encode_series(const Series& series) {
@@ -87,6 +89,7 @@ std::string PendingDelays::encode_meta() const {
   writer.le(wheel_->size());
   writer.le(next_id_);
   writer.le(pending_hash_);
+  writer.le(static_cast<uint8_t>(relocated_));
   writer.le(relocated_below_.value());
   return sealed(out, "V");
 }
@@ -98,6 +101,7 @@ void PendingDelays::freeze(kv::WriteBatch& batch) {
   partition_bytes_.freeze(batch);
   buckets_.freeze(batch);
   extents_.freeze(batch);
+  freeze_moved(batch);
   frozen_keys_ = std::exchange(dirty_keys_, {});
   for (const auto& key : frozen_keys_) {
     const auto it = keyed_.find(key);
@@ -110,6 +114,19 @@ void PendingDelays::freeze(kv::WriteBatch& batch) {
     put_entry(writer, it->second);
     batch.put(keyed_key(key), sealed(out, keyed_key(key)));
   }
+  frozen_rescheduled_ = std::exchange(dirty_rescheduled_, {});
+  for (const LogPosition position : frozen_rescheduled_) {
+    const auto it = rescheduled_.find(position);
+    const std::string key = "R" + keys::number64(position.value());
+    if (it == rescheduled_.end()) {
+      batch.remove(key);
+      continue;
+    }
+    std::vector<uint8_t> out;
+    ByteWriter writer(out);
+    put_entry(writer, it->second);
+    batch.put(key, sealed(out, key));
+  }
   frozen_series_ = std::exchange(dirty_series_, {});
   for (const uint64_t id : frozen_series_) {
     const auto it = series_.find(id);
@@ -121,7 +138,53 @@ void PendingDelays::freeze(kv::WriteBatch& batch) {
   }
 }
 
+void PendingDelays::freeze_moved(kv::WriteBatch& batch) {
+  if (!relocated_) {
+    return;
+  }
+  batch.remove_range("L", moved_key(timerwheel::next_key(wheel_->watermark())));
+  frozen_moved_ = std::exchange(dirty_moved_, {});
+  for (const Key key : frozen_moved_) {
+    const auto it = moved_.find(key);
+    if (it == moved_.end()) {
+      continue;  // delivered in the meantime, and so below the watermark
+    }
+    std::string value(8, '\0');
+    store_le(reinterpret_cast<uint8_t*>(value.data()), it->second.value());
+    batch.put(moved_key(key), std::move(value));
+  }
+}
+
+Status PendingDelays::patch(kv::ReadView& view, std::span<Entry> entries) {
+  if (entries.empty()) {
+    return Status();
+  }
+  const std::string last = moved_key(entries.back().key());
+  size_t at = 0;
+  ASSIGN_OR_RETURN(auto pair, view.seek(moved_key(entries.front().key())));
+  while (pair.has_value() && pair->key.substr(0, 1) == "L" && pair->key <= last) {
+    if (pair->key.size() != 17 || pair->value.size() != 8) {
+      return damaged("place of a relocated message");
+    }
+    const uint8_t* const bytes = as_bytes(pair->key).data();
+    const Key key{load_be<uint64_t>(bytes + 1), load_be<uint64_t>(bytes + 9)};
+    while (at < entries.size() && entries[at].key() < key) {
+      ++at;
+    }
+    if (at < entries.size() && entries[at].key() == key) {
+      entries[at].position = load_le<uint64_t>(as_bytes(pair->value).data());
+    }
+    ASSIGN_OR_RETURN(pair, view.next());
+  }
+  return Status();
+}
+
 void PendingDelays::commit_done() {
+  // What lies behind the horizon gets its position when it is loaded.
+  for (auto it = moved_.lower_bound(wheel_->horizon()); it != moved_.end();) {
+    it = dirty_moved_.contains(it->first) ? std::next(it) : moved_.erase(it);
+  }
+  frozen_moved_.clear();
   states_.commit_done();
   partition_counts_.commit_done();
   partition_bytes_.commit_done();
@@ -129,9 +192,14 @@ void PendingDelays::commit_done() {
   extents_.commit_done();
   frozen_keys_.clear();
   frozen_series_.clear();
+  frozen_rescheduled_.clear();
 }
 
 void PendingDelays::commit_failed() {
+  dirty_moved_.merge(frozen_moved_);
+  frozen_moved_.clear();
+  dirty_rescheduled_.merge(frozen_rescheduled_);
+  frozen_rescheduled_.clear();
   states_.commit_failed();
   partition_counts_.commit_failed();
   partition_bytes_.commit_failed();
@@ -160,6 +228,7 @@ Status PendingDelays::load(kv::ReadView& view) {
   const auto entries = reader.le<uint64_t>();
   next_id_ = reader.le<uint64_t>();
   pending_hash_ = reader.le<uint64_t>();
+  relocated_ = reader.le<uint8_t>() != 0;
   relocated_below_ = LogPosition{reader.le<uint64_t>()};
   if (version != kVersion || reader.failed() || reader.remaining() != 0) {
     return damaged("head of the delayed messages");
@@ -202,6 +271,9 @@ Status PendingDelays::load_tables(kv::ReadView& view) {
   RETURN_IF_ERROR(walk(view, "K", [this](std::string_view key, std::string_view value) {
     return load_keyed(key, value);
   }));
+  RETURN_IF_ERROR(walk(view, "R", [this](std::string_view key, std::string_view value) {
+    return load_rescheduled(key, value);
+  }));
   return walk(view, "E", [this](std::string_view key, std::string_view value) {
     return load_series(key, value);
   });
@@ -218,6 +290,19 @@ Status PendingDelays::load_keyed(std::string_view key, std::string_view value) {
       keyed_.emplace(std::pair{partition_in(key), std::string(key.substr(9))}, entry).first;
   key_of_[entry.id] = it;
   return reader.failed() ? damaged("key of a delayed message") : Status();
+}
+
+Status PendingDelays::load_rescheduled(std::string_view key, std::string_view value) {
+  const auto body = opened(key, value);
+  if (!body || key.size() != 9) {
+    return damaged("rescheduled message");
+  }
+  ByteReader reader(*body);
+  const Entry entry = get_entry(reader);
+  const LogPosition position{load_be<uint64_t>(as_bytes(key).data() + 1)};
+  rescheduled_[position] = entry;
+  rescheduled_at_[entry.id] = position;
+  return reader.failed() ? damaged("rescheduled message") : Status();
 }
 
 Status PendingDelays::load_series(std::string_view key, std::string_view value) {

@@ -129,6 +129,7 @@ void PendingDelays::end(const Entry& entry, DelayState state) {
   const Entry ended = entry;  // may lie in a table that forgets it
   states_.set(ended.id, state);
   count(ended, false);
+  forget_rescheduled(ended.id);
   if (DelayTag::unpack(ended.tag).special) {
     forget_special(ended.id);
   }
@@ -144,6 +145,28 @@ void PendingDelays::forget_special(uint64_t id) {
     dirty_series_.insert(id);
     want_next_.erase(id);
   }
+}
+
+void PendingDelays::forget_rescheduled(uint64_t id) {
+  if (rescheduled_at_.empty()) {
+    return;
+  }
+  if (const auto it = rescheduled_at_.find(id); it != rescheduled_at_.end()) {
+    dirty_rescheduled_.insert(it->second);
+    rescheduled_.erase(it->second);
+    rescheduled_at_.erase(it);
+  }
+}
+
+void PendingDelays::put_rescheduled(LogPosition position, const Entry& entry) {
+  rescheduled_[position] = entry;
+  rescheduled_at_[entry.id] = position;
+  dirty_rescheduled_.insert(position);
+}
+
+const Entry* PendingDelays::rescheduled_at(LogPosition position) const {
+  const auto it = rescheduled_.find(position);
+  return it == rescheduled_.end() ? nullptr : &it->second;
 }
 
 ChangeOutcome PendingDelays::cancel(const DelayName& name) {
@@ -178,8 +201,14 @@ ChangeOutcome PendingDelays::reschedule(const DelayName& name, LogPosition posit
     key = *of;
     moved.key = key;
   }
-  end(entry_of(name), DelayState::kCancelled);
+  const Entry before = entry_of(name);
+  if (const auto at = this->moved(before.key()); at.has_value()) {
+    moved.position = std::max(moved.position, *at);
+  }
+  end(before, DelayState::kCancelled);
   due_ms = add(moved).due_ms;
+  put_rescheduled(moved.position, {static_cast<uint64_t>(due_ms), new_id, moved.position.value(),
+                                   moved.tag.packed()});
   return ChangeOutcome::kDone;
 }
 
@@ -191,14 +220,12 @@ void PendingDelays::take_due(int64_t now_ms, uint64_t until_id, uint32_t limit,
   }
   popped_.clear();
   static_cast<void>(wheel_->pop(until, limit, popped_));
-  for (size_t i = 0; i < popped_.size(); ++i) {
-    const Entry& entry = popped_[i];
-    extents_.subtract(extent_of(entry.position), 1);
-    // A relocated message has entries of one key; the one that lies last in the log counts.
-    if (i + 1 < popped_.size() && popped_[i + 1].key() == entry.key()) {
-      popped_[i + 1].position = std::max(popped_[i + 1].position, entry.position);
-      continue;
+  for (Entry& entry : popped_) {
+    if (const auto moved = moved_.find(entry.key()); moved != moved_.end()) {
+      entry.position = moved->second.value();
+      moved_.erase(moved);
     }
+    extents_.subtract(extent_of(entry.position), 1);
     take(entry, now_ms, out);
   }
 }
@@ -210,9 +237,6 @@ void PendingDelays::take(const Entry& entry, int64_t now_ms, std::vector<DueDela
   const DelayTag tag = DelayTag::unpack(entry.tag);
   DueDelay due{entry.id, static_cast<int64_t>(entry.due), LogPosition{entry.position}, tag};
   if (const auto it = tag.special ? series_.find(entry.id) : series_.end(); it != series_.end()) {
-    if (it->second.entry.due != entry.due) {
-      return;  // an occurrence that was relocated and came before
-    }
     due.recurring = true;
     count(entry, false);
     it->second.entry.position = entry.position;
@@ -269,29 +293,38 @@ void PendingDelays::set_next(uint64_t id, int64_t next_due_ms) {
   }
 }
 
-void PendingDelays::relocate(uint64_t id, int64_t due_ms, LogPosition position, DelayTag tag) {
+void PendingDelays::relocate(uint64_t id, int64_t due_ms, LogPosition position) {
+  relocated_ = true;
   if (states_.get(id) != DelayState::kPending) {
     return;
   }
+  Key key{static_cast<uint64_t>(due_ms), id};
   if (const auto it = series_.find(id); it != series_.end()) {
     it->second.entry.position = position.value();
     dirty_series_.insert(id);
-    if (it->second.entry.due != 0) {
-      insert(it->second.entry);
-    }
-    return;
+    key = it->second.entry.key();
   }
-  const auto key = key_of_.find(id);
-  tag.special = key != key_of_.end();
-  const Entry entry{static_cast<uint64_t>(due_ms), id, position.value(), tag.packed()};
-  if (entry.key() <= wheel_->watermark()) {
-    return;
+  if (const auto it = key_of_.find(id); it != key_of_.end()) {
+    keyed_.at(it->second->first).position = position.value();
+    dirty_keys_.insert(it->second->first);
   }
-  insert(entry);
-  if (key != key_of_.end()) {
-    keyed_.at(key->second->first) = entry;
-    dirty_keys_.insert(key->second->first);
+  if (key <= wheel_->watermark()) {
+    return;  // a series that waits for its next occurrence
   }
+  if (const auto it = rescheduled_at_.find(id); it != rescheduled_at_.end()) {
+    Entry entry = rescheduled_.at(it->second);
+    entry.position = position.value();
+    forget_rescheduled(id);
+    put_rescheduled(position, entry);
+  }
+  extents_.add(extent_of(position.value()), 1);
+  moved_[key] = position;
+  dirty_moved_.insert(key);
+}
+
+std::optional<LogPosition> PendingDelays::moved(Key key) const {
+  const auto it = moved_.find(key);
+  return it == moved_.end() ? std::nullopt : std::optional<LogPosition>(it->second);
 }
 
 void PendingDelays::relocated_below(LogPosition position) {
@@ -340,8 +373,9 @@ const Series* PendingDelays::series_of(uint64_t id) const {
 
 LogPosition PendingDelays::low_position() const {
   const auto& extents = extents_.counts();
-  return extents.empty() ? LogPosition{std::numeric_limits<uint64_t>::max()}
-                         : LogPosition{extents.begin()->first * kExtentBytes};
+  return extents.empty()
+             ? LogPosition{std::numeric_limits<uint64_t>::max()}
+             : std::max(LogPosition{extents.begin()->first * kExtentBytes}, relocated_below_);
 }
 
 uint64_t PendingDelays::entries_below(LogPosition position) const {

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -95,8 +96,9 @@ class PendingDelays {
 
   // The occurrence behind the pending one; 0: the last one is pending. Nothing if it is known.
   void set_next(uint64_t id, int64_t next_due_ms);
-  // The message lies at `position` from now on.
-  void relocate(uint64_t id, int64_t due_ms, LogPosition position, DelayTag tag);
+  // The message lies at `position` from now on. Its entry in the wheel, which may be in the store,
+  // stays as it is: the new position is kept beside it, see moved().
+  void relocate(uint64_t id, int64_t due_ms, LogPosition position);
   // All that is pending lies at or behind `position`.
   void relocated_below(LogPosition position);
   void drop_partition(PartitionId id);
@@ -140,6 +142,22 @@ class PendingDelays {
   // Pending messages by topic and due time.
   [[nodiscard]] const std::map<Bucket, uint64_t>& buckets() const { return buckets_.counts(); }
 
+  // The pending entry of a rescheduled message whose batch lies at `position`: the log has it there
+  // under another id. nullptr: none.
+  [[nodiscard]] const timerwheel::Entry* rescheduled_at(LogPosition position) const;
+
+  [[nodiscard]] size_t rescheduled() const { return rescheduled_.size(); }
+
+  // Some message was relocated, so that a position from elsewhere has to be asked about.
+  [[nodiscard]] bool has_moved() const { return relocated_; }
+
+  // Where the message of this key was relocated to, if memory knows; else patch() does.
+  [[nodiscard]] std::optional<LogPosition> moved(timerwheel::Key key) const;
+
+  // On a worker: gives entries (in key order) that were read from the store, or come from a handle,
+  // the positions that the store has for them.
+  static Status patch(kv::ReadView& view, std::span<timerwheel::Entry> entries);
+
   [[nodiscard]] size_t keyed() const { return keyed_.size(); }
 
   [[nodiscard]] size_t series() const { return series_.size(); }
@@ -166,14 +184,18 @@ class PendingDelays {
   void insert(const timerwheel::Entry& entry);
   void count(const timerwheel::Entry& entry, bool add);
   void forget_special(uint64_t id);
+  void forget_rescheduled(uint64_t id);
+  void put_rescheduled(LogPosition position, const timerwheel::Entry& entry);
   void take(const timerwheel::Entry& entry, int64_t now_ms, std::vector<DueDelay>& out);
   void repeat(Series& series, int64_t now_ms);
   void end(const timerwheel::Entry& entry, DelayState state);
   [[nodiscard]] timerwheel::Entry entry_of(const DelayName& name) const;
   void put_key(KeyedMap::const_iterator it);
   [[nodiscard]] std::string encode_meta() const;
+  void freeze_moved(kv::WriteBatch& batch);
   Status load_tables(kv::ReadView& view);
   Status load_keyed(std::string_view key, std::string_view value);
+  Status load_rescheduled(std::string_view key, std::string_view value);
   Status load_series(std::string_view key, std::string_view value);
 
   static std::string partition_count_key(const PartitionId& id);
@@ -195,7 +217,17 @@ class PendingDelays {
   CountTable<Bucket, bucket_key> buckets_;
   // Wheel entries by the part of the log where their messages lie.
   CountTable<uint64_t, extent_key> extents_;
+  // By the position of their batches, and where that is.
+  std::map<LogPosition, timerwheel::Entry> rescheduled_;
+  std::unordered_map<uint64_t, LogPosition> rescheduled_at_;
+  std::set<LogPosition> dirty_rescheduled_;
+  std::set<LogPosition> frozen_rescheduled_;
+  bool relocated_ = false;
   LogPosition relocated_below_;
+  // New positions: of entries before the horizon, and those that no store has yet.
+  std::map<timerwheel::Key, LogPosition> moved_;
+  std::set<timerwheel::Key> dirty_moved_;
+  std::set<timerwheel::Key> frozen_moved_;
   std::set<std::pair<PartitionId, std::string>> dirty_keys_;
   std::set<std::pair<PartitionId, std::string>> frozen_keys_;
   std::set<uint64_t> dirty_series_;

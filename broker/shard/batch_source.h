@@ -43,6 +43,27 @@ struct TrimPlan {
   }
 };
 
+// A delayed message as a segment of the log has it.
+struct StoredDelay {
+  uint64_t id = 0;
+  int64_t due_ms = 0;
+  PartitionId partition;
+  LogPosition position;  // of its record batch
+  Buffer batch;
+};
+
+// How far a walk over a segment has come.
+struct DelayCursor {
+  uint64_t segment = 0;  // sequence number; 0: the oldest segment, from its begin
+  uint64_t file_offset = 0;
+  bool end = false;  // nothing is left of the segment
+};
+
+struct DelaysFound {
+  std::vector<StoredDelay> delays;
+  DelayCursor next;
+};
+
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
@@ -62,6 +83,14 @@ class BatchSource {
   using StoreDone = MoveOnlyFunction<void(Status)>;
   // Runs `work` on a worker with a view of the checkpoint store.
   virtual void with_store(StoreWork work, StoreDone done) = 0;
+
+  // Where the oldest segment of the log ends, if it is sealed.
+  [[nodiscard]] virtual std::optional<LogPosition> oldest_segment_end() const = 0;
+
+  using DelaysRead = MoveOnlyFunction<void(Result<DelaysFound>)>;
+  // Walks a segment from the cursor on for messages that were delayed, delivered or not, until
+  // `bytes_max` of them are found.
+  virtual void read_delays(DelayCursor from, size_t bytes_max, DelaysRead done) = 0;
 
   using RefsFound = MoveOnlyFunction<void(Result<std::vector<partition::BatchRef>>)>;
   // Stored references that overlap [from, ...), bounded as IndexView::find.

@@ -185,7 +185,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
   op->reschedule = true;
   op->parts.resize(items.size());
   op->unanswered = items.size() + 1;
-  next_delay_id_ = std::max(next_delay_id_, views_.delays().next_id());
+  std::vector<Entry> entries;
+  std::vector<size_t> parts;
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Result<Entry> entry = find_delay(*items.Get(i));
     status = entry.status().code() == ErrorCode::kNotFound ? Status() : entry.status();
@@ -193,31 +194,82 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
       status = Status(ErrorCode::kNotAllowed,
                       "a recurring message cannot be rescheduled: cancel it and send it anew");
     }
+    if (entry.ok() && views_.delays().rescheduled() >= limits::kDelayKeysPerShardMax) {
+      status = Status(ErrorCode::kLimitExceeded,
+                      "too many rescheduled messages are pending; the limit is " +
+                          std::to_string(limits::kDelayKeysPerShardMax));
+    }
     if (!entry.ok() || !status.ok()) {
       op->parts[i].status = status;
       --op->unanswered;
       continue;
     }
-    flatbuffers::FlatBufferBuilder body;
-    format::fbs::DelayRescheduleBuilder record(body);
-    record.add_id(entry->id);
-    record.add_due_ms(static_cast<int64_t>(entry->due));
-    record.add_topic(static_cast<uint32_t>(entry->tag >> 32));
-    record.add_tag(low_tag(entry->tag));
-    record.add_position(entry->position);
-    record.add_new_id(next_delay_id_++);
-    record.add_new_due_ms(after ? clock_.after(now, due_ms) : clock_.at(now, due_ms));
-    record.add_time_ms(log_time(now));
-    body.Finish(record.Finish());
-    PendingRecord pending;
-    pending.kind = PendingRecord::Kind::kDelayChange;
-    pending.change = op;
-    pending.part = i;
-    gather(format::RecordKind::kDelayReschedule, body, std::move(pending));
+    entries.push_back(*entry);
+    parts.push_back(i);
   }
-  if (--op->unanswered == 0) {
-    finish_delay_change(*op);
+  locate_delays(std::move(entries), [this, op, after, due_ms, parts = std::move(parts)](
+                                        const Result<std::vector<Entry>>& located) {
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const Status possible = located.ok() ? may_write() : located.error();
+      if (!possible.ok()) {
+        op->parts[parts[i]].status = possible;
+        --op->unanswered;
+        continue;
+      }
+      propose_reschedule(op, parts[i], (*located)[i],
+                         after ? clock_.after(now_, due_ms) : clock_.at(now_, due_ms));
+    }
+    if (--op->unanswered == 0) {
+      finish_delay_change(*op);
+    }
+  });
+}
+
+void Shard::propose_reschedule(const std::shared_ptr<DelayChangeOp>& op, size_t part,
+                               const Entry& entry, int64_t due_ms) {
+  next_delay_id_ = std::max(next_delay_id_, views_.delays().next_id());
+  flatbuffers::FlatBufferBuilder body;
+  format::fbs::DelayRescheduleBuilder record(body);
+  record.add_id(entry.id);
+  record.add_due_ms(static_cast<int64_t>(entry.due));
+  record.add_topic(static_cast<uint32_t>(entry.tag >> 32));
+  record.add_tag(low_tag(entry.tag));
+  record.add_position(entry.position);
+  record.add_new_id(next_delay_id_++);
+  record.add_new_due_ms(due_ms);
+  record.add_time_ms(log_time(now_));
+  body.Finish(record.Finish());
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kDelayChange;
+  pending.change = op;
+  pending.part = part;
+  gather(format::RecordKind::kDelayReschedule, body, std::move(pending));
+}
+
+// Where the messages lie now: a handle knows where they lay when it was given out.
+void Shard::locate_delays(std::vector<Entry> entries, DelaysLocated done) {
+  const delay::PendingDelays& delays = views_.delays();
+  if (entries.empty() || !delays.has_moved()) {
+    return done(std::move(entries));
   }
+  auto shared = std::make_shared<std::vector<Entry>>(std::move(entries));
+  source_->with_store(
+      [shared](kv::ReadView& view) -> Status {
+        for (Entry& entry : *shared) {
+          RETURN_IF_ERROR(delay::PendingDelays::patch(view, std::span(&entry, 1)));
+        }
+        return Status();
+      },
+      [this, shared, done = std::move(done)](const Status& status) mutable {
+        if (!status.ok()) {
+          return done(status);
+        }
+        for (Entry& entry : *shared) {
+          const auto moved = views_.delays().moved(entry.key());
+          entry.position = moved.has_value() ? moved->value() : entry.position;
+        }
+        done(std::move(*shared));
+      });
 }
 
 void Shard::settle_delay_change(PendingRecord& pending, const RecordOutcome& outcome) {
@@ -354,15 +406,24 @@ void Shard::on_delay_show(const ReplyTo& from, const protocol::Frame& frame) {
     reply.add_outcome(outcome_of(state));
     return send_reply(from, reply.Finish());
   }
+  locate_delays({*entry}, [this, from](Result<std::vector<Entry>> located) {
+    if (!located.ok()) {
+      return refuse(from, located.error());
+    }
+    read_delay(from, located->front());
+  });
+}
+
+void Shard::read_delay(const ReplyTo& from, const Entry& entry) {
   partition::BatchRef ref;
   ref.count = 1;
-  ref.bytes = delay::DelayTag::unpack(entry->tag).bytes;
-  ref.position = LogPosition{entry->position};
-  source_->read({ref}, [this, from, found = *entry](std::vector<Result<SharedBytes>> read) {
+  ref.bytes = delay::DelayTag::unpack(entry.tag).bytes;
+  ref.position = LogPosition{entry.position};
+  source_->read({ref}, [this, from, entry](std::vector<Result<SharedBytes>> read) {
     if (!read.front().ok()) {
       return refuse(from, read.front().error());
     }
-    const auto info = build_info(builder_, views_.delays(), found);
+    const auto info = build_info(builder_, views_.delays(), entry);
     fbs::DelayShowReplyBuilder reply(builder_);
     reply.add_info(info);
     send_reply(from, reply.Finish(), {*read.front()});

@@ -166,10 +166,7 @@ void Views::apply_delay_next(ByteView body) {
 void Views::apply_relocate(const format::LogRecord& record, LogPosition payload_position) {
   const Result<format::RelocateRecord> moved = format::decode_relocate(record);
   TIDEMARK_CHECK(moved.ok(), moved.error().to_string());
-  delay::DelayTag tag;
-  tag.partition = moved->partition;
-  tag.bytes = static_cast<uint32_t>(moved->batch.size());
-  delays_.relocate(moved->id, moved->due_ms, payload_position + moved->batch_offset, tag);
+  delays_.relocate(moved->id, moved->due_ms, payload_position + moved->batch_offset);
 }
 
 void Views::apply_relocated(ByteView body) {

@@ -252,8 +252,10 @@ void Shard::load_slots(const Now& now) {
   source_->with_store(
       [shared](kv::ReadView& view) {
         delay::KvSlotStore store(view, nullptr);
-        const timerwheel::Failure failure = shared->run(store);
-        return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+        if (const timerwheel::Failure failure = shared->run(store); failure.has_value()) {
+          return Status(ErrorCode::kCorrupted, *failure);
+        }
+        return delay::PendingDelays::patch(view, shared->loaded());
       },
       [this, shared](const Status& status) {
         loading_ = false;

@@ -250,6 +250,11 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
     case Kind::kDelayNext:
       occurrences_in_flight_.erase(pending.delay_id);
       return;
+    case Kind::kRelocate:
+      return settle_relocate(true);
+    case Kind::kRelocated:
+      relocation_.reset();
+      return;
   }
 }
 
@@ -296,6 +301,11 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kDelayNext:
       occurrences_in_flight_.erase(pending.delay_id);
       return;
+    case Kind::kRelocate:
+      return settle_relocate(false);
+    case Kind::kRelocated:
+      relocation_.reset();
+      return;
   }
 }
 
@@ -325,6 +335,7 @@ void Shard::tick(const Now& now) {
   if (now.monotonic >= next_retention_) {
     next_retention_ = MonotonicTime{now.monotonic.ns + kRetentionIntervalNs};
     check_retention(now);
+    check_relocation();
   }
 }
 

@@ -124,7 +124,9 @@ class Shard final : public replica::StateMachine {
       kTrim,
       kAdvance,
       kDelayChange,
-      kDelayNext
+      kDelayNext,
+      kRelocate,
+      kRelocated
     };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
@@ -194,6 +196,13 @@ class Shard final : public replica::StateMachine {
   void show_lateness(int64_t due_ms);
   void add_delay_stats(ShardStats& stats) const;
   [[nodiscard]] Offset visible_end(const partition::Partition& partition) const;
+  // relocation.cc
+  void check_relocation();
+  [[nodiscard]] LogPosition others_low_position() const;
+  void read_relocated();
+  void append_relocated(std::vector<StoredDelay>& found);
+  void continue_relocation();
+  void settle_relocate(bool applied);
   // delay_requests.cc
   void on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   void on_delay_reschedule(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
@@ -203,6 +212,11 @@ class Shard final : public replica::StateMachine {
   void on_delay_show(const ReplyTo& from, const protocol::Frame& frame);
   void on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   Result<timerwheel::Entry> find_delay(const protocol::fbs::DelayRef& ref) const;
+  using DelaysLocated = MoveOnlyFunction<void(Result<std::vector<timerwheel::Entry>>)>;
+  void locate_delays(std::vector<timerwheel::Entry> entries, DelaysLocated done);
+  void propose_reschedule(const std::shared_ptr<DelayChangeOp>& op, size_t part,
+                          const timerwheel::Entry& entry, int64_t due_ms);
+  void read_delay(const ReplyTo& from, const timerwheel::Entry& entry);
   void finish_delay_change(DelayChangeOp& op);
   void settle_delay_change(PendingRecord& pending, const RecordOutcome& outcome);
 
@@ -294,6 +308,15 @@ class Shard final : public replica::StateMachine {
     int64_t due_ms = 0;
     PartitionId partition;
   };
+
+  struct Relocation {
+    LogPosition end = {};  // of the segment
+    DelayCursor cursor = {};
+    size_t unapplied = 0;  // Relocate records
+    bool failed = false;
+  };
+
+  std::optional<Relocation> relocation_;
 
   struct WaitingScan {
     ReplyTo from;

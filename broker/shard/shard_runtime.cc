@@ -46,12 +46,15 @@ class ShardRuntime::Impl {
     ASSIGN_OR_RETURN(log_,
                      log::Log::open(environment_.file_system, environment_.disk, environment_.clock,
                                     log_options, covered.next_position, report));
-    source_.emplace(*log_, *environment_.store, environment_.reads);
+    source_.emplace(*log_, environment_.file_system, options_.log_directory, *environment_.store,
+                    environment_.reads);
     shard_.views().set_slot_loader([this](timerwheel::TieredWheel::LoadPlan& plan) -> Status {
       ASSIGN_OR_RETURN(const auto view, environment_.store->read());
       delay::KvSlotStore slots(*view, nullptr);
-      const timerwheel::Failure failure = plan.run(slots);
-      return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+      if (const timerwheel::Failure failure = plan.run(slots); failure.has_value()) {
+        return Status(ErrorCode::kCorrupted, *failure);
+      }
+      return delay::PendingDelays::patch(*view, plan.loaded());
     });
     replica::RaftOptions raft;
     raft.cluster_id = options_.cluster_id;

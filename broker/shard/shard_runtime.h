@@ -114,8 +114,8 @@ struct ShardStats {
   static constexpr std::array<int64_t, 4> kHorizonsMs = {60'000, 3'600'000, 86'400'000,
                                                          2'592'000'000};
   std::array<uint64_t, kHorizonsMs.size() + 1> pending_by_horizon{};
-  std::map<uint32_t, uint64_t> pending_by_topic;   // by topic id
-  std::map<uint32_t, std::string> topic_names;  // metadata shard only
+  std::map<uint32_t, uint64_t> pending_by_topic;  // by topic id
+  std::map<uint32_t, std::string> topic_names;    // metadata shard only
   uint64_t wheel_entries = 0;
   uint64_t wheel_memory_bytes = 0;
   LatenessCounts lateness;

@@ -1,9 +1,14 @@
 #include "broker/shard/stored_source.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "broker/partition/chunk_reader.h"
+#include "log/file_names.h"
+#include "log/format/log_record.h"
 #include "log/format/record_batch.h"
+#include "log/format/schedule_set.h"
+#include "log/segment_reader.h"
 
 namespace tidemark::shard {
 
@@ -54,6 +59,93 @@ Result<SharedBytes> read_batch(const PlannedRead& planned) {
 }
 
 }  // namespace
+
+namespace {
+
+// Appends the delayed messages of one entry.
+Status find_delays(ByteView payload, LogPosition payload_position, std::vector<StoredDelay>& found,
+                   size_t& bytes) {
+  format::RecordListReader list(payload);
+  format::LogRecord record;
+  const auto add = [&](uint64_t id, int64_t due_ms, PartitionId partition, uint32_t batch_offset,
+                       ByteView batch) {
+    found.push_back(
+        {id, due_ms, partition, payload_position + batch_offset, Buffer::copy_of(batch)});
+    bytes += batch.size();
+  };
+  while (list.next(record)) {
+    if (record.kind == format::RecordKind::kRelocate) {
+      ASSIGN_OR_RETURN(const format::RelocateRecord moved, format::decode_relocate(record));
+      add(moved.id, moved.due_ms, moved.partition, moved.batch_offset, moved.batch);
+    } else if (record.kind == format::RecordKind::kSchedule) {
+      ASSIGN_OR_RETURN(format::ScheduleReader set, format::ScheduleReader::open(record.body));
+      format::ScheduleItem item;
+      for (uint64_t id = set.header().first_id; set.next(item); ++id) {
+        add(id, item.due_ms, set.header().partition, record.body_offset + item.batch_offset,
+            item.batch);
+      }
+      RETURN_IF_ERROR(set.status());
+    }
+  }
+  return list.status();
+}
+
+Result<DelaysFound> walk_segment(FileSystem& fs, const std::string& directory, DelayCursor from,
+                                 size_t bytes_max) {
+  ASSIGN_OR_RETURN(const auto files, log::list_segment_files(fs, directory));
+  const auto file = std::find_if(files.begin(), files.end(), [&](const auto& one) {
+    return from.segment == 0 || one.sequence == from.segment;
+  });
+  if (file == files.end()) {
+    return Status(ErrorCode::kNotFound, "segment " + std::to_string(from.segment));
+  }
+  ASSIGN_OR_RETURN(auto reader, log::SegmentReader::open(fs, directory + "/" + file->name));
+  if (from.file_offset != 0) {
+    reader.seek(from.file_offset);
+  }
+  DelaysFound found;
+  size_t bytes = 0;
+  while (bytes < bytes_max) {
+    log::SegmentEntry entry;
+    ASSIGN_OR_RETURN(const auto step, reader.next(entry, LogPosition{0}));
+    if (step == log::SegmentReader::Step::kDamaged) {
+      return Status(
+          ErrorCode::kCorrupted,
+          reader.name() + " at offset " + std::to_string(reader.offset()) + ": " + reader.damage());
+    }
+    if (step == log::SegmentReader::Step::kEnd) {
+      found.next.end = true;
+      break;
+    }
+    if (entry.header().kind == log::EntryKind::kCommand) {
+      ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
+      RETURN_IF_ERROR(find_delays(payload, entry.header().position + log::kEntryHeaderBytes,
+                                  found.delays, bytes));
+    }
+  }
+  found.next.segment = file->sequence;
+  found.next.file_offset = reader.offset();
+  return found;
+}
+
+}  // namespace
+
+std::optional<LogPosition> StoredSource::oldest_segment_end() const {
+  const std::vector<log::Log::SegmentInfo> segments = log_.segments();
+  if (segments.empty() || !segments.front().sealed) {
+    return std::nullopt;
+  }
+  return segments.front().end;
+}
+
+void StoredSource::read_delays(DelayCursor from, size_t bytes_max, DelaysRead done) {
+  submit<Result<DelaysFound>>(
+      reads_,
+      [this, from, bytes_max] {
+        return walk_segment(file_system_, log_directory_, from, bytes_max);
+      },
+      std::move(done));
+}
 
 std::optional<SharedBytes> StoredSource::cached(const partition::BatchRef& ref) const {
   return log_.cached(ref.position, ref.bytes);

@@ -55,6 +55,15 @@ class FakeBatchSource final : public shard::BatchSource {
     });
   }
 
+  [[nodiscard]] std::optional<LogPosition> oldest_segment_end() const override {
+    return std::nullopt;
+  }
+
+  void read_delays(shard::DelayCursor, size_t, DelaysRead done) override {
+    jobs_.push_back(
+        [done = std::move(done)]() mutable { done(Status(ErrorCode::kNotFound, "test")); });
+  }
+
   void with_store(StoreWork work, StoreDone done) override {
     jobs_.push_back([this, work = std::move(work), done = std::move(done)]() mutable {
       done(work(*store_.read().value()));
