@@ -124,7 +124,8 @@ struct OwnedDelay {
   }
 };
 
-// Names one delayed message. Opaque: keep it as text. Empty: none.
+// Names one delayed message until it is delivered, cancelled, replaced or rescheduled; a recurring
+// one until it is cancelled. Opaque: keep it as text. Empty: none.
 class DelayHandle {
  public:
   DelayHandle() = default;
@@ -175,9 +176,9 @@ enum class DelayOutcome { kNotFound, kCancelled, kRescheduled, kAlreadyDelivered
 std::string_view delay_outcome_text(DelayOutcome outcome);
 
 struct DelayChange {
-  // Not ok: what became of the target is not known. kOutcomeUnknown, kTimedOut: it may have been
-  // done, and asking again may answer kNotFound. kInvalidArgument: neither handle nor key, a
-  // handle of another topic, no such partition.
+  // kOutcomeUnknown, kTimedOut: the answer was lost; it may have been done, and asking again may
+  // then answer kNotFound. Any other error: nothing was done, e.g. kInvalidArgument (neither handle
+  // nor key, a handle of another topic, no such partition).
   Status status;
   DelayOutcome outcome = DelayOutcome::kNotFound;
   DelayReceipt receipt;  // kRescheduled: the new handle; the old one is void
@@ -232,7 +233,7 @@ class Delays {
                                           const std::vector<DelayTarget>& targets,
                                           int64_t deadline_ms = 10'000);
   // `when`: Delay::after or Delay::at, without a key; Delay::after(0) delivers now. The key of the
-  // message stays.
+  // message stays. kNotAllowed for a recurring message: cancel it and send it anew.
   Result<std::vector<DelayChange>> reschedule(std::string_view topic,
                                               const std::vector<DelayTarget>& targets,
                                               const Delay& when, int64_t deadline_ms = 10'000);

@@ -134,7 +134,7 @@ TEST_CASE("cancel: each target has its own answer, in order") {
   CHECK(outcome(4) == DelayOutcome::kNotFound);
   CHECK(outcome(8) == DelayOutcome::kNotFound);
   CHECK(outcome(9) == DelayOutcome::kCancelled);
-  for (const size_t i : {2, 5, 6, 7}) {
+  for (const size_t i : {2u, 5u, 6u, 7u}) {
     CHECK((*changes)[i].status.code() == client::ErrorCode::kInvalidArgument);
   }
   CHECK(pending_of(rig) == 7);
