@@ -146,7 +146,7 @@ say 'Rates on this machine (1 KiB messages; every acknowledgement means: on disk
 
 # --- delayed messages -------------------------------------------------------------------------------------------------
 
-# $1: text, the rest: flags. Prints the handle, or nothing for a recurring one that is told by its key.
+# $1: text, the rest: flags. Prints the handle.
 schedule() {
   local text=$1
   shift
