@@ -1,4 +1,4 @@
-// tidemark bench produce|consume|e2e: flags, baseline and report; the runs are in bench_*.cc.
+// tidemark bench produce|consume|e2e|delay: flags, baseline and report; the runs are in bench_*.cc.
 #include "tools/bench.h"
 
 #include <algorithm>
@@ -28,7 +28,27 @@ struct Percentile {
 constexpr std::array<Percentile, 5> kPercentiles = {
     {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"p9999", 0.9999}}};
 
+using Json = nlohmann::ordered_json;
+
 double to_ms(uint64_t ns) { return static_cast<double>(ns) / 1e6; }
+
+Json percentiles_json(const Histogram& histogram) {
+  Json object = Json::object();
+  for (const Percentile& percentile : kPercentiles) {
+    object[percentile.name] = to_ms(histogram.percentile(percentile.fraction));
+  }
+  object["max"] = to_ms(histogram.max());
+  return object;
+}
+
+std::string percentiles_line(std::string_view name, const Histogram& histogram) {
+  std::string out = fmt::format("  {:<11}", name);
+  for (const Percentile& percentile : kPercentiles) {
+    out += fmt::format(" {} {:.3f}", percentile.name,
+                       to_ms(histogram.percentile(percentile.fraction)));
+  }
+  return out + fmt::format(" max {:.3f}\n", to_ms(histogram.max()));
+}
 
 using Run = BenchResult (*)(const Globals&, Session&, const BenchOptions&);
 
@@ -56,8 +76,20 @@ int run_bench(const Globals& globals, const BenchOptions& options, Run run, bool
   result.has_baseline = measures;
   result.baseline = baseline;
   print_result(globals, bench_table(result), bench_json(result));
-  const bool bad = result.failed > 0 || result.lost > 0 || result.duplicates > 0;
+  const bool wrong = result.early > 0 || result.lost > 0 || result.duplicates > 0;
+  if (result.counts_lateness && wrong) {
+    return static_cast<int>(ExitCode::kFailed);
+  }
+  const bool bad = result.failed > 0 || wrong;
   return static_cast<int>(bad ? ExitCode::kPartlyDone : ExitCode::kOk);
+}
+
+void add_partitions_option(CLI::App& command, BenchOptions& options) {
+  command
+      .add_option("--partitions", options.partitions, "Partitions, if the topic has to be created")
+      ->check(CLI::Range(uint32_t{1}, limits::kPartitionsPerTopicMax))
+      ->capture_default_str()
+      ->type_name("N");
 }
 
 void add_common_options(CLI::App& command, BenchOptions& options) {
@@ -67,11 +99,7 @@ void add_common_options(CLI::App& command, BenchOptions& options) {
   command.add_option("--seconds", options.seconds, "Stop after this time")
       ->check(check_positive)
       ->type_name("S");
-  command
-      .add_option("--partitions", options.partitions, "Partitions, if the topic has to be created")
-      ->check(CLI::Range(uint32_t{1}, limits::kPartitionsPerTopicMax))
-      ->capture_default_str()
-      ->type_name("N");
+  add_partitions_option(command, options);
 }
 
 void add_send_options(CLI::App& command, BenchOptions& options) {
@@ -121,6 +149,66 @@ void check_options(const BenchOptions& options) {
   }
 }
 
+void add_backlog_options(CLI::App& command, BenchOptions& options) {
+  add_duration(command, "--delay", options.delay_ms,
+               "How far ahead each message is scheduled (default 5s), give or take half");
+  command.add_flag("--fixed", options.fixed_delay, "Exactly --delay ahead");
+  command
+      .add_option("--backlog", options.backlog,
+                  "Schedule this many messages before the run, to stay pending during it")
+      ->capture_default_str()
+      ->type_name("N");
+  add_duration(command, "--spread", options.spread_ms,
+               "Spread the due times of the backlog evenly over this time (default 1h)");
+  const auto set_after = [&options](const std::string& text) {
+    const Result<int64_t> parsed = parse_duration_ms(text);
+    if (!parsed.ok()) {
+      throw CLI::ValidationError("--backlog-after", std::string(parsed.error().context()));
+    }
+    options.backlog_after_ms = *parsed;
+  };
+  command
+      .add_option_function<std::string>(
+          "--backlog-after", set_after,
+          "The backlog begins to fall due this long from now (default: after the run)")
+      ->type_name("TIME");
+  command.add_flag("--keep-backlog", options.keep_backlog,
+                   "Keep the topic with its backlog (default: delete it if it was made here)");
+}
+
+void add_delay_bench(CLI::App& bench, Globals& globals) {
+  const auto options = std::make_shared<BenchOptions>();
+  options->rate = 10'000;
+  options->seconds = 10;
+  CLI::App* command = bench.add_subcommand(
+      "delay", "Schedule messages, receive them when they are due, measure how late they are");
+  add_topic_name(*command, options->topic);
+  add_bytes(*command, "--size", options->size, "Bytes of a message's value (default 1024)");
+  command
+      ->add_option("--seconds", options->seconds,
+                   "Schedule for this time; 0 schedules only the backlog")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("S");
+  add_partitions_option(*command, *options);
+  add_send_options(*command, *options);
+  add_backlog_options(*command, *options);
+  command->footer(
+      "Open loop, 10,000 messages per second by default. Lateness is the time of receiving minus "
+      "the due time by this\n"
+      "machine's clock; the broker has to run on it, too. Exit code 1 if a message came early, "
+      "twice or not at all.\n"
+      "Examples:\n"
+      "  tidemark bench delay load --rate 100000 --seconds 30 --size 100 --backlog 1000000\n"
+      "  tidemark bench delay far --seconds 0 --backlog 10000000 --spread 30d --keep-backlog");
+  command->callback([&globals, options] {
+    globals.action = [&globals, options] {
+      check_options(*options);
+      return run_bench(globals, *options, bench_delay, true);
+    };
+  });
+}
+
 void add_bench(CLI::App& bench, Globals& globals, const std::string& name, const std::string& help,
                Run run, bool writes, const std::string& footer) {
   const auto options = std::make_shared<BenchOptions>();
@@ -156,7 +244,6 @@ double BenchResult::baseline_ratio() const {
 }
 
 std::string bench_json(const BenchResult& result) {
-  using Json = nlohmann::ordered_json;
   Json object = Json::object();
   object["messages"] = result.messages;
   object["seconds"] = result.seconds;
@@ -164,18 +251,20 @@ std::string bench_json(const BenchResult& result) {
   object["mb_per_s"] = result.mb_per_s();
   object["fsync"] = result.fsync;
   object["size"] = result.size;
-  object["latency_ms"] = nullptr;
-  if (result.has_latency) {
-    Json latency = Json::object();
-    for (const Percentile& percentile : kPercentiles) {
-      latency[percentile.name] = to_ms(result.latency_ns.percentile(percentile.fraction));
-    }
-    latency["max"] = to_ms(result.latency_ns.max());
-    object["latency_ms"] = std::move(latency);
+  object["latency_ms"] = result.has_latency ? percentiles_json(result.latency_ns) : Json();
+  if (result.counts_lateness) {
+    object["lateness_ms"] = percentiles_json(result.lateness_ns);
+    object["early"] = result.early;
   }
   if (result.counts_losses) {
     object["lost"] = result.lost;
     object["duplicates"] = result.duplicates;
+  }
+  if (result.counts_lateness) {
+    object["failed"] = result.failed;
+    object["fires_per_s"] = result.fires_per_s;
+    object["backlog"] = result.backlog;
+    object["backlog_pending"] = result.backlog_pending ? Json(*result.backlog_pending) : Json();
   }
   object["baseline_mb_per_s"] = nullptr;
   object["baseline_ratio"] = nullptr;
@@ -196,12 +285,17 @@ std::string bench_table(const BenchResult& result) {
                      format_count(static_cast<uint64_t>(result.messages_per_s())),
                      result.mb_per_s(), result.seconds);
   if (result.has_latency) {
-    out += "  latency ms ";
-    for (const Percentile& percentile : kPercentiles) {
-      out += fmt::format(" {} {:.3f}", percentile.name,
-                         to_ms(result.latency_ns.percentile(percentile.fraction)));
-    }
-    out += fmt::format(" max {:.3f}\n", to_ms(result.latency_ns.max()));
+    out += percentiles_line(result.counts_lateness ? "ack ms" : "latency ms", result.latency_ns);
+  }
+  if (result.counts_lateness) {
+    out += percentiles_line("lateness ms", result.lateness_ns);
+    out += fmt::format("  fires       {}/s (median second), {} early\n",
+                       format_count(static_cast<uint64_t>(result.fires_per_s)), result.early);
+  }
+  if (result.backlog > 0) {
+    out += fmt::format("  backlog     {} scheduled, {} pending after the run\n",
+                       format_count(result.backlog),
+                       result.backlog_pending ? format_count(*result.backlog_pending) : "unknown");
   }
   if (result.counts_losses) {
     out += fmt::format("  checked     {} lost, {} duplicates\n", result.lost, result.duplicates);
@@ -224,17 +318,19 @@ Payloads::Payloads(size_t size) : size_(size), pool_(std::max<size_t>(size_t{1} 
   std::ranges::generate(pool_, [&random] { return static_cast<char>(random.next()); });
 }
 
-uint32_t ensure_topic(Session& session, const BenchOptions& options) {
+BenchTopic open_topic(Session& session, const BenchOptions& options) {
   auto created =
       session.admin().create_topic(options.topic, options.partitions, {}, session.deadline_ms());
   if (created.ok()) {
     note(fmt::format("created topic {} with {} partitions", options.topic, options.partitions));
-    return options.partitions;
+    return {.partitions = options.partitions, .created = true};
   }
   if (created.status().code() != client::ErrorCode::kAlreadyExists) {
     throw command_error(created.status(), fmt::format("topic {}", options.topic));
   }
-  return static_cast<uint32_t>(session.describe_topic(options.topic).partitions.size());
+  return {
+      .partitions = static_cast<uint32_t>(session.describe_topic(options.topic).partitions.size()),
+      .created = false};
 }
 
 void add_bench_commands(CLI::App& app, Globals& globals) {
@@ -263,6 +359,7 @@ void add_bench_commands(CLI::App& app, Globals& globals) {
             "Default: 10 seconds at 10,000 messages per second.\n"
             "Example:\n"
             "  tidemark bench e2e load --size 100 --rate 10000 --seconds 30");
+  add_delay_bench(*bench, globals);
 }
 
 }  // namespace tidemark::tools

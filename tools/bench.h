@@ -1,4 +1,4 @@
-// What the three benchmarks share: options, the payload, the report.
+// What the benchmarks share: options, the payload, the report.
 #pragma once
 
 #include <atomic>
@@ -31,11 +31,18 @@ struct BenchOptions {
   bool baseline = true;
   double baseline_seconds = 2;
   RawWriteOptions raw_write;
+  // bench delay
+  int64_t delay_ms = 5'000;
+  bool fixed_delay = false;  // else within 50 % of delay_ms, evenly
+  uint64_t backlog = 0;      // messages scheduled before the run
+  int64_t spread_ms = 3'600'000;
+  std::optional<int64_t> backlog_after_ms;  // when the backlog begins to fall due
+  bool keep_backlog = false;
 };
 
 // The numbers of one run; to_json() gives exactly the documented field names.
 struct BenchResult {
-  std::string what;  // "produce", "consume", "e2e"
+  std::string what;  // "produce", "consume", "e2e", "delay"
   uint64_t messages = 0;
   double seconds = 0;
   uint64_t size = 0;         // as asked for
@@ -49,6 +56,12 @@ struct BenchResult {
   uint64_t lost = 0;
   uint64_t duplicates = 0;
   uint64_t failed = 0;
+  bool counts_lateness = false;
+  Histogram lateness_ns;
+  uint64_t early = 0;
+  double fires_per_s = 0;  // median of the seconds in which messages came
+  uint64_t backlog = 0;
+  std::optional<uint64_t> backlog_pending;  // after the run
   bool has_baseline = false;
   RawWriteResult baseline;
 
@@ -79,13 +92,23 @@ class Payloads {
   std::vector<char> pool_;
 };
 
-// Creates the topic if it is not there (with options.partitions); gives the number of its
-// partitions.
-uint32_t ensure_topic(Session& session, const BenchOptions& options);
+struct BenchTopic {
+  uint32_t partitions = 0;
+  bool created = false;
+};
+
+// Creates the topic if it is not there (with options.partitions).
+BenchTopic open_topic(Session& session, const BenchOptions& options);
+
+// The number of partitions of open_topic().
+inline uint32_t ensure_topic(Session& session, const BenchOptions& options) {
+  return open_topic(session, options).partitions;
+}
 
 // The runs; each prints nothing.
 BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options);
 BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options);
 BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options);
+BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& options);
 
 }  // namespace tidemark::tools

@@ -13,7 +13,7 @@ namespace tidemark::tools {
 namespace {
 
 // How an option's value or a positional is completed.
-enum class ValueKind { kNone, kTopic, kFile, kDirectory, kFormat, kCodec, kShell, kOther };
+enum class ValueKind { kNone, kTopic, kFile, kDirectory, kFormat, kCodec, kPolicy, kShell, kOther };
 
 struct Flag {
   std::vector<std::string> names;  // with dashes
@@ -49,6 +49,9 @@ ValueKind value_kind(const CLI::Option& option) {
   }
   if (is("CODEC")) {
     return ValueKind::kCodec;
+  }
+  if (is("POLICY")) {
+    return ValueKind::kPolicy;
   }
   if (is("SHELL")) {
     return ValueKind::kShell;
@@ -115,6 +118,8 @@ std::string_view words_of(ValueKind kind) {
       return "table json";
     case ValueKind::kCodec:
       return "none zstd";
+    case ValueKind::kPolicy:
+      return "deliver skip dead-letter";
     case ValueKind::kShell:
       return "bash zsh fish";
     case ValueKind::kTopic:
@@ -168,6 +173,7 @@ std::string zsh_action(ValueKind kind) {
       return ":topic:_tidemark_topic_names";
     case ValueKind::kFormat:
     case ValueKind::kCodec:
+    case ValueKind::kPolicy:
     case ValueKind::kShell:
       return fmt::format(":value:({})", words_of(kind));
     case ValueKind::kOther:
@@ -221,6 +227,7 @@ std::string fish_values(ValueKind kind) {
       return " -x -a '(__tidemark_topics)'";
     case ValueKind::kFormat:
     case ValueKind::kCodec:
+    case ValueKind::kPolicy:
     case ValueKind::kShell:
       return fmt::format(" -x -a '{}'", words_of(kind));
     case ValueKind::kOther:

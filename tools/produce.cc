@@ -386,6 +386,9 @@ void check_options(const ProduceOptions& options) {
         "--delay-key, --delay-key-from-key, --replace and --verbose are for delayed messages: give "
         "--after, --at, --every or --cron");
   }
+  if (delay.delayed() && options.compress != "none") {
+    throw usage_error("--compress: delayed messages are not compressed");
+  }
   if (delay.replace && !delay.keyed()) {
     throw usage_error("--replace needs --delay-key or --delay-key-from-key");
   }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The queue at work, with the real binaries: start a broker, create a topic, send 100,000 lines, read them back, kill the
-# broker with -9, start it again, read them back again, measure. Ends with 0 if every byte came back.
+# broker with -9, start it again, read them back again, measure; then delayed messages: cancelled, moved, recurring, and a
+# kill -9 before they are due. Ends with 0 if every byte came back and every delayed message came once and not early.
 #
 #   BIN=build/bin tools/dev/demo.sh        (TIDEMARKD and TIDEMARK_CLI may name the binaries instead)
 #
@@ -142,5 +143,100 @@ say 'Rates on this machine (1 KiB messages; every acknowledgement means: on disk
 "$cli" bench produce bench --size 1024 --seconds 3 --partitions 4 --baseline-dir "$folder" --quiet | indent
 "$cli" bench consume bench --quiet | indent
 "$cli" bench e2e latency --size 100 --rate 10000 --seconds 3 --no-baseline --quiet | indent
+
+# --- delayed messages -------------------------------------------------------------------------------------------------
+
+# $1: text, the rest: flags. Prints the handle.
+schedule() {
+  local text=$1
+  shift
+  "$cli" produce reminders -m "$text" "$@" -o json --quiet > "$folder/receipt" || fail "produce $*"
+  grep -oE '"handle":"[^"]+"' "$folder/receipt" | cut -d'"' -f4
+}
+due_ms() { grep -oE '"due_ms":[0-9]+' "$folder/receipt" | cut -d: -f2; }
+# Remembers what is due when: $1 text, $2 ms since 1970.
+declare -A due
+# Lines `now text` of a reader, $1: each expected once, none before its time. Prints how late each was.
+check_times() {
+  local at text late
+  while read -r at text; do
+    [[ -n ${due[$text]:-} ]] || fail "'$text' was delivered, and should not have been"
+    late=$((at - due[$text]))
+    ((late >= 0)) || fail "'$text' came $((-late)) ms early"
+    ok "$text: $late ms after its time"
+    unset "due[$text]"
+  done < "$1"
+  [[ ${#due[@]} == 0 ]] || fail "lost: ${!due[*]}"
+}
+# Reads $1 messages of the topic from offset $2 on and notes when each came, in $folder/times; fails if they do not come.
+receive() {
+  local value
+  : > "$folder/times"
+  while IFS= read -r value; do
+    echo "$(now_ms) $value" >> "$folder/times"
+  done < <(timeout 60 "$cli" consume reminders --partition 0 --from "$2" -n "$1" --quiet --format '%v\n')
+  [[ $(wc -l < "$folder/times") == "$1" ]] || fail "of $1 delayed messages $(wc -l < "$folder/times") came"
+}
+
+say 'Delayed messages: in 1 s, in 3 s, one cancelled, one moved from 1 h to 2 s'
+"$cli" topic create reminders --quiet > /dev/null
+schedule one-second --after 1s > /dev/null
+due[one-second]=$(due_ms)
+schedule three-seconds --after 3s > /dev/null
+due[three-seconds]=$(due_ms)
+cancelled=$(schedule cancelled --after 2s)
+moved=$(schedule moved --after 1h)
+"$cli" delay list reminders | indent
+"$cli" delay cancel reminders "$cancelled" | indent
+"$cli" delay reschedule reminders "$moved" --after 2s -o json > "$folder/receipt" || fail 'reschedule'
+due[moved]=$(due_ms)
+ok 'moved'
+receive 3 0
+check_times "$folder/times"
+
+say 'Again and again: every second by cron, cancelled after two'
+schedule tick --cron '* * * * * *' --delay-key clock > /dev/null
+tick_due=$(due_ms)
+receive 2 3
+while read -r at text; do
+  [[ $text == tick ]] || fail "'$text' was delivered, and should not have been"
+  ((at >= tick_due)) || fail "a tick came $((tick_due - at)) ms early"
+  ok "tick: $((at - tick_due)) ms after its second"
+  tick_due=$((tick_due + 1000))
+done < "$folder/times"
+"$cli" delay cancel reminders --key clock | indent
+# What came between the second tick and the cancel counts; after it nothing may come.
+next=$("$cli" partition describe reminders -o json | grep -oE '"end_offset":[0-9]+' | cut -d: -f2)
+seen_after_cancel=$next
+
+say 'kill -9 between schedule and due time'
+schedule survivor --after 2s > /dev/null
+due[survivor]=$(due_ms)
+killed_cancelled=$(schedule cancelled-before-the-kill --after 2s)
+"$cli" delay cancel reminders "$killed_cancelled" --quiet > /dev/null || fail 'cancel'
+kill -9 "$broker"
+wait_gone "$broker" || fail "pid $broker does not end"
+ok "pid $broker is gone"
+broker=
+start_broker
+receive 1 "$seen_after_cancel"
+check_times "$folder/times"
+# A last message behind everything: what would still come wrongly has come by then.
+schedule last --after 1500ms > /dev/null
+due[last]=$(due_ms)
+receive 1 $((seen_after_cancel + 1))
+check_times "$folder/times"
+"$cli" consume reminders --quiet > "$folder/all" || fail 'consume reminders'
+if grep -q cancelled "$folder/all"; then
+  fail 'a cancelled message was delivered'
+fi
+[[ $(sort "$folder/all" | grep -v tick | uniq -d | wc -l) == 0 ]] || fail 'a message came twice'
+[[ $("$cli" delay list reminders -o json | grep -c '"handle"') == 0 ]] || fail 'something is pending still'
+ok 'nothing early, lost, twice, or delivered though cancelled'
+
+say 'How late delayed messages come at 5,000 per second, with 20,000 more pending'
+"$cli" bench delay later --rate 5000 --seconds 3 --delay 1s --size 100 --backlog 20000 --no-baseline --quiet > "$folder/delay.out" ||
+  fail "bench delay: $(cat "$folder/delay.out")"
+indent < "$folder/delay.out"
 
 printf '\n%sDone: %s lines sent, read, and read again after kill -9, with equal checksums.%s\n' "$bold" "$lines" "$plain"
