@@ -13,8 +13,13 @@
 
 namespace tidemark::tools {
 
+class Baseline;
 struct Globals;
 class Session;
+
+// Where the workload does not say how long the baseline takes.
+inline constexpr double kBaselineSecondsDefault = 2;
+inline constexpr uint64_t kBaselineBytesMax = uint64_t{256} << 20;  // per sync
 
 struct BenchOptions {
   std::string topic;
@@ -29,8 +34,10 @@ struct BenchOptions {
   std::string compress = "none";
   uint32_t repeat = 1;  // consume: how many times the topic is read
   bool baseline = true;
-  double baseline_seconds = 2;
-  RawWriteOptions raw_write;
+  std::optional<double> baseline_seconds;
+  std::optional<uint64_t> baseline_bytes;  // per sync
+  std::string baseline_dir = ".";
+  std::string metrics;  // host:port, or empty for the broker's host and the default port
 };
 
 // The numbers of one run; to_json() gives exactly the documented field names.
@@ -83,9 +90,12 @@ class Payloads {
 // partitions.
 uint32_t ensure_topic(Session& session, const BenchOptions& options);
 
-// The runs; each prints nothing.
-BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options);
-BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options);
-BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options);
+// The runs; each prints nothing. Those that write measure the baseline as it suits them.
+BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options,
+                          Baseline& baseline);
+BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options,
+                          Baseline& baseline);
+BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options,
+                      Baseline& baseline);
 
 }  // namespace tidemark::tools
