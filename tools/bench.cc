@@ -10,6 +10,7 @@
 
 #include "log/base/limits.h"
 #include "log/base/random.h"
+#include "tools/baseline.h"
 #include "tools/cli.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
@@ -50,31 +51,21 @@ std::string percentiles_line(std::string_view name, const Histogram& histogram) 
   return out + fmt::format(" max {:.3f}\n", to_ms(histogram.max()));
 }
 
-using Run = BenchResult (*)(const Globals&, Session&, const BenchOptions&);
+using Run = BenchResult (*)(const Globals&, Session&, const BenchOptions&, Baseline&);
 
 int run_bench(const Globals& globals, const BenchOptions& options, Run run, bool wants_baseline) {
   catch_interrupts();
   Session session(globals);
-  RawWriteResult baseline;
-  const bool measures = wants_baseline && options.baseline;
-  // Half before and half after: a disk that changes its mind in between does not favour either
-  // side.
-  const auto measure_half = [&] {
-    if (measures && !interrupted()) {
-      throw_if_error(measure_raw_writes(options.raw_write, options.baseline_seconds / 2, baseline),
-                     "baseline");
-    }
-  };
   const auto cluster = require(session.admin().describe_cluster(session.deadline_ms()), "cluster");
-  measure_half();
-  BenchResult result = run(globals, session, options);
-  measure_half();
+  Baseline baseline(options, cluster);
+  BenchResult result = run(globals, session, options, baseline);
+  baseline.end();
   result.fsync = cluster.fsync;
   // A topic that was there may hold messages of other sizes: then the mean is what was measured.
   result.size = result.value_bytes > 0 && result.messages > 0 ? result.value_bytes / result.messages
                                                               : options.size;
-  result.has_baseline = measures;
-  result.baseline = baseline;
+  result.has_baseline = wants_baseline && options.baseline;
+  result.baseline = baseline.result();
   print_result(globals, bench_table(result), bench_json(result));
   const bool wrong = result.early > 0 || result.lost > 0 || result.duplicates > 0;
   if (result.counts_lateness && wrong) {
@@ -122,20 +113,28 @@ void add_send_options(CLI::App& command, BenchOptions& options) {
   command.add_option("--compress", options.compress, "none or zstd")
       ->check(CLI::IsMember({"none", "zstd"}))
       ->type_name("CODEC");
+}
+
+void add_baseline_options(CLI::App& command, BenchOptions& options) {
   command.add_flag("!--no-baseline", options.baseline, "Do not measure what the file system gives");
   command
-      .add_option("--baseline-dir", options.raw_write.directory,
-                  "Where the baseline writes its file: name a folder on the broker's file system "
+      .add_option("--baseline-dir", options.baseline_dir,
+                  "Where the baseline writes its files: name a folder on the broker's file system "
                   "(default: here)")
       ->type_name("DIR");
-  add_bytes(command, "--baseline-bytes", options.raw_write.bytes_per_sync,
-            "Bytes written per sync in the baseline (default 1MiB)");
+  add_bytes(command, "--baseline-bytes", options.baseline_bytes,
+            "Bytes written per sync in the baseline (default: as many as the broker's logs write, "
+            "by its /metrics; else 1MiB)");
   command
       .add_option("--baseline-seconds", options.baseline_seconds,
-                  "How long the baseline writes, half before and half after")
+                  "How long the baseline writes in all (default: as long as `bench produce` sends; "
+                  "2 with --rate and for e2e)")
       ->check(check_positive)
-      ->capture_default_str()
       ->type_name("S");
+  command
+      .add_option("--metrics", options.metrics,
+                  "Where the broker serves /metrics (default: port 9471 of its host)")
+      ->type_name("HOST:PORT");
 }
 
 void check_options(const BenchOptions& options) {
@@ -143,8 +142,8 @@ void check_options(const BenchOptions& options) {
     throw usage_error(
         fmt::format("--size: a message has at most {} bytes", limits::kMessageBytesMax));
   }
-  if (options.raw_write.bytes_per_sync == 0 || options.raw_write.bytes_per_sync > uint64_t{256}
-                                                                                      << 20) {
+  if (options.baseline_bytes &&
+      (*options.baseline_bytes == 0 || *options.baseline_bytes > kBaselineBytesMax)) {
     throw usage_error("--baseline-bytes: between 1 byte and 256MiB");
   }
 }
@@ -192,6 +191,7 @@ void add_delay_bench(CLI::App& bench, Globals& globals) {
       ->type_name("S");
   add_partitions_option(*command, *options);
   add_send_options(*command, *options);
+  add_baseline_options(*command, *options);
   add_backlog_options(*command, *options);
   command->footer(
       "Open loop, 10,000 messages per second by default. Lateness is the time of receiving minus "
@@ -216,6 +216,7 @@ void add_bench(CLI::App& bench, Globals& globals, const std::string& name, const
   add_common_options(*command, *options);
   if (writes) {
     add_send_options(*command, *options);
+    add_baseline_options(*command, *options);
   } else {
     command->add_option("--repeat", options->repeat, "Read the topic this many times")
         ->check(CLI::Range(1, 1'000'000))

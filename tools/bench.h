@@ -13,8 +13,13 @@
 
 namespace tidemark::tools {
 
+class Baseline;
 struct Globals;
 class Session;
+
+// Where the workload does not say how long the baseline takes.
+inline constexpr double kBaselineSecondsDefault = 2;
+inline constexpr uint64_t kBaselineBytesMax = uint64_t{256} << 20;  // per sync
 
 struct BenchOptions {
   std::string topic;
@@ -29,8 +34,6 @@ struct BenchOptions {
   std::string compress = "none";
   uint32_t repeat = 1;  // consume: how many times the topic is read
   bool baseline = true;
-  double baseline_seconds = 2;
-  RawWriteOptions raw_write;
   // bench delay
   int64_t delay_ms = 5'000;
   bool fixed_delay = false;  // else within 50 % of delay_ms, evenly
@@ -38,6 +41,10 @@ struct BenchOptions {
   int64_t spread_ms = 3'600'000;
   std::optional<int64_t> backlog_after_ms;  // when the backlog begins to fall due
   bool keep_backlog = false;
+  std::optional<double> baseline_seconds;
+  std::optional<uint64_t> baseline_bytes;  // per sync
+  std::string baseline_dir = ".";
+  std::string metrics;  // host:port, or empty for the broker's host and the default port
 };
 
 // The numbers of one run; to_json() gives exactly the documented field names.
@@ -105,10 +112,14 @@ inline uint32_t ensure_topic(Session& session, const BenchOptions& options) {
   return open_topic(session, options).partitions;
 }
 
-// The runs; each prints nothing.
-BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options);
-BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options);
-BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options);
-BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& options);
+// The runs; each prints nothing. Those that write measure the baseline as it suits them.
+BenchResult bench_produce(const Globals& globals, Session& session, const BenchOptions& options,
+                          Baseline& baseline);
+BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& options,
+                          Baseline& baseline);
+BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& options,
+                      Baseline& baseline);
+BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& options,
+                        Baseline& baseline);
 
 }  // namespace tidemark::tools

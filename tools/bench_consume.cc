@@ -30,9 +30,12 @@ void fill_topic(const Globals& globals, Session& session, const BenchOptions& op
   const Payloads payloads(options.size);
   AckCounts counts;
   std::atomic<uint64_t> sent{0};
-  (void)send_messages(
-      session.client(), globals, options, {.count = missing, .seconds = 0},
-      [&payloads](uint64_t index, MonotonicTime) { return payloads.at(index); }, counts, sent);
+  Sender sender(session.client(), globals, options, counts, sent);
+  Progress progress("bench", missing, "messages", progress_wanted(globals.quiet));
+  (void)sender.send(
+      {.count = missing, .seconds = 0},
+      [&payloads](uint64_t index, MonotonicTime) { return payloads.at(index); }, progress);
+  sender.close();
   if (counts.acked < missing && !interrupted()) {
     throw command_error(counts.first_error, "filling the topic");
   }
@@ -82,7 +85,8 @@ bool read_once(const Globals& globals, const BenchOptions& options, client::Cons
 
 }  // namespace
 
-BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& asked) {
+BenchResult bench_consume(const Globals& globals, Session& session, const BenchOptions& asked,
+                          Baseline& /*baseline*/) {
   BenchOptions options = asked;
   BenchResult result;
   result.what = "consume";

@@ -14,6 +14,7 @@
 #include "tidemark/consumer.h"
 #include "tidemark/delay.h"
 #include "tidemark/producer.h"
+#include "tools/baseline.h"
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/errors.h"
@@ -480,7 +481,8 @@ void check_delay_options(const BenchOptions& options) {
 
 }  // namespace
 
-BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& asked) {
+BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& asked,
+                        Baseline& baseline) {
   check_delay_options(asked);
   BenchOptions options = asked;
   const BenchTopic topic = open_topic(session, options);
@@ -510,7 +512,12 @@ BenchResult bench_delay(const Globals& globals, Session& session, const BenchOpt
     client::Consumer consumer = require(client::Consumer::create(session.client()), "consumer");
     require(consumer.assign(ranges.assignment(options.topic, false)),
             fmt::format("topic {}", options.topic));
+    const double baseline_half = options.baseline_seconds.value_or(kBaselineSecondsDefault) / 2;
+    baseline.measure(baseline_half);
+    baseline.workload_begins();
     run_schedule(globals, session, options, run, consumer, arrivals, result);
+    baseline.workload_ends();
+    baseline.measure(baseline_half);
     result.messages = arrivals.unique();
     result.seconds = arrivals.seconds();
     result.fires_per_s = static_cast<double>(arrivals.median_second());

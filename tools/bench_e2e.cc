@@ -10,6 +10,7 @@
 #include "log/base/clock.h"
 #include "log/base/random.h"
 #include "tidemark/consumer.h"
+#include "tools/baseline.h"
 #include "tools/bench_send.h"
 #include "tools/cli.h"
 #include "tools/errors.h"
@@ -131,7 +132,8 @@ void receive(const Globals& globals, const BenchOptions& options, client::Consum
 
 }  // namespace
 
-BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& asked) {
+BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptions& asked,
+                      Baseline& baseline) {
   BenchOptions options = asked;
   if (options.size < sizeof(Stamp)) {
     throw usage_error(
@@ -153,14 +155,20 @@ BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptio
   const uint64_t run = seed_from_system();
   Arrivals arrivals(run);
   Sending sending;
+  const double baseline_half = options.baseline_seconds.value_or(kBaselineSecondsDefault) / 2;
+  baseline.measure(baseline_half);
+  baseline.workload_begins();
   std::thread sender([&] {
     try {
       StampedPayload payload(options.size, run);
       const auto make_value = [&payload](uint64_t index, MonotonicTime at) {
         return payload.make(index, at);
       };
-      sending.started = send_messages(session.client(), globals, options, send_limits, make_value,
-                                      sending.counts, sending.sent);
+      Sender messages(session.client(), globals, options, sending.counts, sending.sent);
+      Progress progress("bench", expected_messages(options, send_limits), "messages",
+                        progress_wanted(globals.quiet));
+      sending.started = messages.send(send_limits, make_value, progress);
+      messages.close();
     } catch (...) {
       sending.error = std::current_exception();
     }
@@ -176,6 +184,8 @@ BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptio
   if (sending.error) {
     std::rethrow_exception(sending.error);
   }
+  baseline.workload_ends();
+  baseline.measure(baseline_half);
   result.messages = arrivals.unique();
   result.seconds = static_cast<double>(arrivals.last_arrival().ns - sending.started.ns) / 1e9;
   result.rate = options.rate;

@@ -159,8 +159,11 @@ CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_
   return app.add_option_function<std::string>(names, parse, help)->type_name("TIME");
 }
 
-CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
-                       const std::string& help) {
+namespace {
+
+template <typename Value>
+CLI::Option* add_bytes_option(CLI::App& app, const std::string& names, Value& out_bytes,
+                              const std::string& help) {
   const auto parse = [&out_bytes, names](const std::string& text) {
     const Result<uint64_t> parsed = parse_bytes(text);
     if (!parsed.ok()) {
@@ -169,6 +172,18 @@ CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_by
     out_bytes = *parsed;
   };
   return app.add_option_function<std::string>(names, parse, help)->type_name("BYTES");
+}
+
+}  // namespace
+
+CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
+                       const std::string& help) {
+  return add_bytes_option(app, names, out_bytes, help);
+}
+
+CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::optional<uint64_t>& out_bytes,
+                       const std::string& help) {
+  return add_bytes_option(app, names, out_bytes, help);
 }
 
 std::string check_positive(const std::string& text) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,8 @@ void add_completion_command(CLI::App& app, Globals& globals);
 CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_ms,
                           const std::string& help);
 CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
+                       const std::string& help);
+CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::optional<uint64_t>& out_bytes,
                        const std::string& help);
 // A check for options: "" if `text` is a number above 0, else what is wrong.
 std::string check_positive(const std::string& text);

@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/connect.h"
 #include "tests/support/daemon_process.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
@@ -18,14 +19,6 @@ namespace tidemark::testing {
 namespace {
 
 constexpr int64_t kDeadlineMs = 60'000;
-
-client::Client connect(const std::string& address) {
-  client::ClientOptions options;
-  options.brokers = {address};
-  auto connected = client::Client::create(options);
-  REQUIRE(connected.ok());
-  return std::move(*connected);
-}
 
 void produce(const client::Client& client, int count, size_t bytes) {
   client::ProducerOptions options;

@@ -1,7 +1,7 @@
 // A full disk: producing gets a named error, consuming goes on, and producing works again when
 // there is space, without a restart.
 //
-// On a 64 MiB ext4 in a loop device, which needs root; says so and ends where that cannot be had.
+// On a 64 MiB ext4 in a loop device, which needs root; skipped where that cannot be had.
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -12,8 +12,10 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/connect.h"
 #include "tests/support/daemon_process.h"
 #include "tests/support/run_command.h"
+#include "tests/support/skip.h"
 #include "tests/support/temp_directory.h"
 #include "tidemark/tidemark.h"
 
@@ -54,14 +56,6 @@ class LoopFileSystem {
   bool mounted_ = false;
 };
 
-client::Client connect(const std::string& address) {
-  client::ClientOptions options;
-  options.brokers = {address};
-  auto connected = client::Client::create(options);
-  REQUIRE(connected.ok());
-  return std::move(*connected);
-}
-
 uint64_t count_messages(const client::Client& client) {
   auto consumer = client::Consumer::create(client, {});
   REQUIRE(consumer.ok());
@@ -98,12 +92,12 @@ TEST_CASE(
     "a full disk refuses produce by name, serves consumers, and recovers when space is freed") {
   const TempDirectory directory;
   if (::geteuid() != 0) {
-    MESSAGE("not run: mounting a loop file system needs root");
+    skip_test("full disk: mounting a loop file system needs root");
     return;
   }
   const LoopFileSystem disk(directory, uint64_t{64} << 20);
   if (!disk.mounted()) {
-    MESSAGE("not run: no loop file system can be mounted here");
+    skip_test("full disk: no loop file system can be mounted here");
     return;
   }
   const std::string ballast = disk.path() + "/ballast";

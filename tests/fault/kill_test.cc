@@ -16,6 +16,7 @@
 #include <doctest/doctest.h>
 
 #include "log/base/random.h"
+#include "tests/support/connect.h"
 #include "tests/support/daemon_process.h"
 #include "tests/support/run_command.h"
 #include "tests/support/temp_directory.h"
@@ -72,14 +73,6 @@ class Acks {
   std::set<uint64_t> refused_;
   std::condition_variable grown_;
 };
-
-client::Client connect(const std::string& address) {
-  client::ClientOptions options;
-  options.brokers = {address};
-  auto connected = client::Client::create(options);
-  REQUIRE_MESSAGE(connected.ok(), connected.status().to_string());
-  return std::move(*connected);
-}
 
 // Sends numbered messages until it is told to stop.
 class Load {

@@ -440,6 +440,14 @@ TEST_CASE("bench prints the documented fields") {
   CHECK(consumed["size"] == 100);
   CHECK(consumed["mb_per_s"].get<double>() > 0);
 
+  // The baseline takes its turns between pieces of the run, and its size per sync from the broker.
+  const std::string table = fixture.output(
+      {"bench", "produce", "b", "--size", "100", "--seconds", "0.2", "--baseline-seconds", "0.05",
+       "--baseline-dir", fixture.directory().path(), "--metrics",
+       "127.0.0.1:" + std::to_string(fixture.daemon().http_port()), "-q"});
+  CHECK_MESSAGE(table.find("MB/s raw write+fdatasync (") != std::string::npos, table);
+  CHECK_MESSAGE(table.find("(1.0 MiB per sync)") == std::string::npos, table);
+
   const json e2e =
       json::parse(fixture.output({"bench", "e2e", "e", "--size", "64", "--count", "2000", "--rate",
                                   "4000", "--no-baseline", "-o", "json"}));

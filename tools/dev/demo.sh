@@ -86,6 +86,7 @@ start_broker() {
   TIDEMARK_BROKERS=$(grep -oE '127\.0\.0\.1:[0-9]+' <<< "$line" | head -n 1)
   [[ -n $TIDEMARK_BROKERS ]] || fail "no address in: $line"
   export TIDEMARK_BROKERS
+  metrics=$(grep -oE 'http=[^ ]+' <<< "$line" | cut -d= -f2)
   ok "pid $broker, after $(($(now_ms) - started)) ms: $line"
 }
 
@@ -140,7 +141,7 @@ read_back "$folder/back-2.txt"
 "$cli" partition describe orders | indent
 
 say 'Rates on this machine (1 KiB messages; every acknowledgement means: on disk)'
-"$cli" bench produce bench --size 1024 --seconds 3 --partitions 4 --baseline-dir "$folder" --quiet | indent
+"$cli" bench produce bench --size 1024 --seconds 3 --partitions 4 --baseline-dir "$folder" --metrics "$metrics" --quiet | indent
 "$cli" bench consume bench --quiet | indent
 "$cli" bench e2e latency --size 100 --rate 10000 --seconds 3 --no-baseline --quiet | indent
 

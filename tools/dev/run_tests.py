@@ -11,8 +11,9 @@ A SUITE says how its binary is run and what counts as a test:
 Unit, replay and simulation runs go two at a time; the others have the machine to themselves.
 
 Each run has a folder of its own as TMPDIR, removed afterwards, and a process group of its own, killed afterwards.
-The output is shown only of a run that failed. The last line is `N passed, M failed`; the exit code is 0 only when
-something ran and nothing failed. A binary without test cases, a crash and a time-out are failures too.
+The output is shown only of a run that failed. The last line is `N passed, M failed`, with `, K skipped` behind it if
+some test could not run here (it prints `[skipped] why`); the exit code is 0 only when something passed and nothing
+failed. A binary without test cases, a crash and a time-out are failures too.
 """
 import argparse
 import concurrent.futures
@@ -28,6 +29,7 @@ PARALLEL_SUITES = ("unit", "replay", "simulation")
 SERIAL_SUITES = ("integration", "fault")
 PARALLEL_RUNS = 2
 OUTPUT_BYTES_MAX = 64 * 1024  # what is shown of a failed run: its end
+SKIPPED = re.compile(r"^\[skipped\] (.*)$", re.M)  # tests/support/skip.h
 SUMMARY = re.compile(r"^\[doctest\] test cases: *\d+ *\| *(\d+) passed *\| *(\d+) failed *\| *(\d+) skipped", re.M)
 
 
@@ -36,7 +38,7 @@ class Run:
 
     def __init__(self, suite, name, argv):
         self.suite, self.name, self.argv = suite, name, argv
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.skipped = 0
         self.note = self.output = ""
         self.seconds = 0.0
 
@@ -66,16 +68,19 @@ def judge(run, code, text):
         run.passed, run.failed = (1, 0) if code == 0 else (0, 1)
     elif summaries:
         run.passed, run.failed = int(summaries[-1][0]), int(summaries[-1][1])
-        skipped = int(summaries[-1][2])
-        if skipped:
-            run.note = f"{skipped} skipped"
+        # Of those that doctest calls passed, some may have found that they cannot run here.
+        reasons = SKIPPED.findall(text)
+        run.passed -= len(reasons)
+        run.skipped = int(summaries[-1][2]) + len(reasons)
+        if run.skipped:
+            run.note = f"{run.skipped} skipped" + "".join(f"; {reason.rstrip()}" for reason in reasons)
     if code is None:
         run.note = "timed out"
     elif code < 0:
         run.note = f"killed by {signal.Signals(-code).name}"
     elif code > 0:
         run.note = f"exit code {code}"
-    elif not run.passed and not run.failed:
+    elif not run.passed and not run.failed and not run.skipped:
         run.note = "no test cases"
     else:
         return
@@ -128,6 +133,11 @@ def report(run):
     sys.stdout.flush()
 
 
+def closing_line(passed, failed, skipped):
+    """What CI looks for, alone on the last line."""
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+
+
 def run_all(runs, prefix, timeout):
     """Runs everything, prints as it goes; returns the exit code."""
     parallel = [r for r in runs if r.suite in PARALLEL_SUITES]
@@ -143,49 +153,55 @@ def run_all(runs, prefix, timeout):
     for run in serial:
         report(execute(run, prefix, timeout))
 
-    passed, failed = sum(r.passed for r in runs), sum(r.failed for r in runs)
+    passed, failed, skipped = (sum(getattr(r, kind) for r in runs) for kind in ("passed", "failed", "skipped"))
     for run in runs:
         if run.failed:
             print(f"failed: {run.suite}/{run.name}: {' '.join(run.argv)}")
-    print(f"{passed} passed, {failed} failed")
+    print(closing_line(passed, failed, skipped))
     return 0 if passed and not failed else 1
 
 
 # What each fake binary below does, and the runner's answer to it.
 FAKES = [
-    # (suite, script, passed, failed, words in the note)
-    ("unit", "echo '[doctest] test cases:  3 |  3 passed | 0 failed | 0 skipped'", 3, 0, ""),
-    ("unit", "echo '[doctest] test cases: 12 | 10 passed | 2 failed | 1 skipped'; exit 1", 10, 2, "exit code 1"),
-    ("unit", "echo '[doctest] test cases: 12 | 11 passed | 0 failed | 1 skipped'", 11, 0, "1 skipped"),
-    ("unit", "echo '[doctest] test cases: 0 | 0 passed | 0 failed | 0 skipped'", 0, 1, "no test cases"),
-    ("unit", "echo '[doctest] test cases: 2 | 2 passed | 0 failed | 0 skipped'; exit 3", 2, 1, "exit code 3"),
-    ("unit", "exit 0", 0, 1, "no test cases"),
-    ("unit", "kill -SEGV $$", 0, 1, "SIGSEGV"),
-    ("integration", "sleep 60", 0, 1, "timed out"),
-    ("integration", "sleep 60 & echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, ""),
-    ("fault", "test -d \"$TMPDIR\" && echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, ""),
-    ("replay", "test \"$1\" = tests/fuzz/corpus/fake", 1, 0, ""),
-    ("replay", "exit 1", 0, 1, "exit code 1"),
-    ("simulation", "test \"$1 $2\" = '--seed 7'", 1, 0, ""),
-    ("simulation", "test \"$1 $2\" = '--seed 8'", 0, 1, "exit code 1"),
+    # (suite, script, passed, failed, skipped, words in the note)
+    ("unit", "echo '[doctest] test cases:  3 |  3 passed | 0 failed | 0 skipped'", 3, 0, 0, ""),
+    ("unit", "echo '[doctest] test cases: 12 | 10 passed | 2 failed | 1 skipped'; exit 1", 10, 2, 1, "exit code 1"),
+    ("unit", "echo '[doctest] test cases: 12 | 11 passed | 0 failed | 1 skipped'", 11, 0, 1, "1 skipped"),
+    ("unit", "echo '[doctest] test cases: 0 | 0 passed | 0 failed | 0 skipped'", 0, 1, 0, "no test cases"),
+    ("unit", "echo '[doctest] test cases: 2 | 2 passed | 0 failed | 0 skipped'; exit 3", 2, 1, 0, "exit code 3"),
+    ("unit", "exit 0", 0, 1, 0, "no test cases"),
+    ("unit", "kill -SEGV $$", 0, 1, 0, "SIGSEGV"),
+    ("integration", "sleep 60", 0, 1, 0, "timed out"),
+    ("integration", "sleep 60 & echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, 0, ""),
+    ("fault", "test -d \"$TMPDIR\" && echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 1, 0, 0, ""),
+    ("replay", "test \"$1\" = tests/fuzz/corpus/fake", 1, 0, 0, ""),
+    ("replay", "exit 1", 0, 1, 0, "exit code 1"),
+    ("simulation", "test \"$1 $2\" = '--seed 7'", 1, 0, 0, ""),
+    ("simulation", "test \"$1 $2\" = '--seed 8'", 0, 1, 0, "exit code 1"),
+    ("fault", "echo '[skipped] no root'; echo '[doctest] test cases: 3 | 3 passed | 0 failed | 0 skipped'", 2, 0, 1, "; no root"),
+    ("fault", "echo '[skipped] no root'; echo '[doctest] test cases: 1 | 1 passed | 0 failed | 0 skipped'", 0, 0, 1, "1 skipped"),
 ]
 
 
 def self_test():
     bad = []
     with tempfile.TemporaryDirectory() as folder:
-        for suite, script, passed, failed, note in FAKES:
+        for suite, script, passed, failed, skipped, note in FAKES:
             binary = os.path.join(folder, "fake")
             with open(binary, "w", encoding="utf-8") as file:
                 file.write("#!/bin/sh\n" + script + "\n")
             os.chmod(binary, 0o755)
             (run,) = plan([f"{suite}:{binary}"], first_seed=7, seeds=1)
             execute(run, [], timeout=0.5 if "sleep 60\n" in script + "\n" else 10)
-            if (run.passed, run.failed) != (passed, failed) or note not in run.note or bool(note) != bool(run.note):
-                bad.append(f"{suite} {script!r}: {run.passed} passed, {run.failed} failed, note {run.note!r}")
+            counts = (run.passed, run.failed, run.skipped)
+            if counts != (passed, failed, skipped) or note not in run.note or bool(note) != bool(run.note):
+                bad.append(f"{suite} {script!r}: {closing_line(*counts)}, note {run.note!r}")
         (run,) = plan([f"unit:{folder}/absent"], 1, 1)
         if execute(run, [], 10).failed != 1 or "cannot start" not in run.note:
             bad.append("a binary that is not there is no failure")
+    for counts, line in (((3, 0, 0), "3 passed, 0 failed"), ((3, 1, 2), "3 passed, 1 failed, 2 skipped")):
+        if closing_line(*counts) != line:
+            bad.append(f"closing line {closing_line(*counts)!r}")
     print("\n".join(bad) if bad else f"run_tests.py ok: {len(FAKES) + 1} cases")
     return 1 if bad else 0
 

@@ -196,7 +196,7 @@ TEST_CASE("frame parser: any cut of the stream gives the same frames") {
 TEST_CASE("frame parser: byte by byte") {
   Random random(3);
   std::vector<uint8_t> stream;
-  for (const size_t payload : {0, 40, 17'000, 3}) {
+  for (const size_t payload : {0u, 40u, 17'000u, 3u}) {
     const std::vector<uint8_t> frame = random_frame(random, payload);
     stream.insert(stream.end(), frame.begin(), frame.end());
   }

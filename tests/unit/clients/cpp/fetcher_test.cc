@@ -301,7 +301,7 @@ TEST_CASE("last_error tells while the broker is away and is forgotten afterwards
 TEST_CASE("chunk reader: damage is told, what lies before it is given") {
   const std::vector<std::string> values = {"a", "b"};
   std::vector<uint8_t> bytes;
-  for (uint64_t base : {0, 2, 4}) {
+  for (uint64_t base : {0u, 2u, 4u}) {
     Buffer batch = Buffer::copy_of(testing::build_batch(values).view());
     format::stamp_batch(batch.mutable_view(), base, static_cast<uint32_t>(batch.size()), 0);
     bytes.insert(bytes.end(), batch.view().begin(), batch.view().end());
