@@ -48,15 +48,15 @@ void DelayStates::set(uint64_t id, DelayState state) {
   word = (word & ~(uint64_t{3} << shift)) | (static_cast<uint64_t>(state) << shift);
   hash_ += mix(id, state) - mix(id, before);
   dirty_.insert(number);
-  const bool was_pending = before == DelayState::kPending;
-  const bool is_pending = state == DelayState::kPending;
-  if (is_pending && !was_pending) {
-    if (chunk.pending++ == 0) {
-      ended_.erase(number);
-    }
-  } else if (was_pending && !is_pending && --chunk.pending == 0) {
+  const int was_pending = before == DelayState::kPending ? 1 : 0;
+  const int is_pending = state == DelayState::kPending ? 1 : 0;
+  chunk.pending = static_cast<uint16_t>(chunk.pending + is_pending - was_pending);
+  // As load() has it: whatever became of it before, a chunk without anything pending has ended.
+  if (chunk.pending == 0) {
     ended_.insert(number);
     forget_ended();
+  } else if (chunk.pending == 1 && was_pending == 0) {
+    ended_.erase(number);
   }
 }
 

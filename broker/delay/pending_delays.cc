@@ -128,11 +128,17 @@ Entry PendingDelays::entry_of(const DelayName& name) const {
 void PendingDelays::end(const Entry& entry, DelayState state) {
   const Entry ended = entry;  // may lie in a table that forgets it
   states_.set(ended.id, state);
-  count(ended, false);
   forget_rescheduled(ended.id);
-  if (DelayTag::unpack(ended.tag).special) {
-    forget_special(ended.id);
+  if (!DelayTag::unpack(ended.tag).special) {
+    return count(ended, false);
   }
+  // A cron series that waits for its next occurrence has none that is counted.
+  const auto series = series_.find(ended.id);
+  if (series == series_.end() || series->second.recurrence.kind != Recurrence::Kind::kCron ||
+      series->second.entry.due != 0) {
+    count(ended, false);
+  }
+  forget_special(ended.id);
 }
 
 void PendingDelays::forget_special(uint64_t id) {

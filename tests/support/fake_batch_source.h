@@ -119,6 +119,9 @@ class FakeBatchSource final : public shard::BatchSource {
 
   [[nodiscard]] size_t pending() const { return jobs_.size(); }
 
+  // The process that wanted them is gone.
+  void forget_jobs() { jobs_.clear(); }
+
   std::vector<PartitionId> trims_planned;
 
  private:

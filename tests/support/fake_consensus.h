@@ -70,10 +70,12 @@ class FakeConsensus final : public replica::Consensus {
     }
   }
 
-  // Applies the whole log to a new state machine and makes it the leader's.
-  void replay(replica::StateMachine& machine) {
+  // Applies the log behind `covered` to a new state machine and makes it the leader's.
+  void replay(replica::StateMachine& machine, LogIndex covered = {}) {
     for (const replica::CommittedEntry& entry : log) {
-      machine.apply(entry);
+      if (entry.index > covered) {
+        machine.apply(entry);
+      }
     }
     join(machine);
   }

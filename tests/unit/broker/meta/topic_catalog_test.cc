@@ -1,11 +1,15 @@
 #include "broker/meta/topic_catalog.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/store_keys.h"
+#include "log/base/checksum.h"
 #include "log/base/coding.h"
 #include "log/base/limits.h"
 #include "log/base/random.h"
@@ -108,6 +112,7 @@ TEST_CASE("a reloaded catalog equals the one that was never stored, at any point
       const ShardId shard{static_cast<uint16_t>(random.below(3))};
       const uint64_t choice = random.below(6);
       TopicConfig config{static_cast<int64_t>(random.below(100)), -1};
+      config.delays.pending_max = static_cast<int64_t>(random.below(3));
       for (TopicCatalog* catalog : {&straight, &restarted}) {
         if (choice == 0) {
           (void)catalog->create(name, config, shards({0, 1, 2}), step);
@@ -131,6 +136,56 @@ TEST_CASE("a reloaded catalog equals the one that was never stored, at any point
       REQUIRE(restarted.hash() == straight.hash());
       REQUIRE(restarted.size() == straight.size());
     }
+  }
+}
+
+TEST_CASE("what a topic asks of delayed messages survives a checkpoint") {
+  TopicCatalog catalog;
+  TopicConfig config{60'000, -1};
+  config.delays = {10, 2000, partition::LatePolicy::kSkip, 3000, TopicId{4}};
+  const TopicId id = catalog.create("t", config, shards({0}), 5).id;
+  kv::MemoryStore store;
+  checkpoint(catalog, store);
+  const TopicCatalog loaded = reload(store, catalog.next_id());
+  CHECK(loaded.find(id)->config.delays == config.delays);
+  CHECK(loaded.hash() == catalog.hash());
+}
+
+// The value of a topic as releases before delayed messages wrote it; `encoding` is to be 1.
+std::string old_value(uint8_t encoding) {
+  std::vector<uint8_t> out;
+  ByteWriter writer(out);
+  writer.le(encoding);
+  writer.sized_text("orders");
+  writer.le(static_cast<uint8_t>(TopicState::kOpening));
+  writer.le(uint64_t{7});      // version
+  writer.le(int64_t{1'234});   // created
+  writer.le(int64_t{60'000});  // retention ms, bytes
+  writer.le(int64_t{1'000'000});
+  writer.varint(2);  // shards
+  writer.le(uint16_t{0});
+  writer.le(uint16_t{1});
+  writer.varint(1);  // unconfirmed
+  writer.le(uint16_t{1});
+  writer.le(xxh3(out));
+  return std::string(as_text(out));
+}
+
+TEST_CASE("a topic stored before there were delayed messages is read") {
+  TopicCatalog catalog;
+  REQUIRE(catalog.load(TopicId{3}, old_value(1)).ok());
+  const Topic& topic = *catalog.find("orders");
+  CHECK(topic.id == TopicId{3});
+  CHECK(topic.version == 7);
+  CHECK(topic.created_ms == 1'234);
+  CHECK(topic.config.retention_ms == 60'000);
+  CHECK(topic.config.retention_bytes == 1'000'000);
+  CHECK(topic.config.delays == partition::DelayConfig());
+  CHECK(topic.shards == shards({0, 1}));
+  CHECK(topic.unconfirmed == std::set<ShardId>{ShardId{1}});
+  for (const uint8_t encoding : {uint8_t{0}, uint8_t{2}, uint8_t{3}, uint8_t{255}}) {
+    CAPTURE(encoding);
+    CHECK(TopicCatalog().load(TopicId{3}, old_value(encoding)).code() == ErrorCode::kCorrupted);
   }
 }
 

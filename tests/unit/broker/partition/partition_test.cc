@@ -1,12 +1,15 @@
 #include "broker/partition/partition.h"
 
 #include <limits>
+#include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 
 #include "broker/kv/memory_store.h"
 #include "broker/partition/chunk_reader.h"
 #include "broker/partition/store_keys.h"
+#include "log/base/checksum.h"
 #include "log/base/coding.h"
 #include "log/base/random.h"
 
@@ -113,6 +116,11 @@ TEST_CASE("hash and behaviour are the same after a checkpoint and reload at any 
       REQUIRE(outcome.error == expected.error);
       REQUIRE(outcome.duplicate == expected.duplicate);
       REQUIRE(outcome.base == expected.base);
+      if (random.chance(1, 5)) {
+        const LogPosition earlier{8 * random.between(1, position.value() / 8)};
+        REQUIRE(straight.append_reference(earlier, 100, received) ==
+                restarted.append_reference(earlier, 100, received));
+      }
       if (random.chance(1, 100) && straight.batches() > 3) {
         const auto& refs = straight.index().refs();
         const auto& stays = refs[refs.size() - 2];
@@ -133,6 +141,135 @@ TEST_CASE("hash and behaviour are the same after a checkpoint and reload at any 
       REQUIRE(restarted.hash() == straight.hash());
       REQUIRE(restarted.low_position() == straight.low_position());
     }
+  }
+}
+
+TEST_CASE("a message delivered by reference is the next one, wherever in the log it lies") {
+  Partition partition(kId, {});
+  partition.append(plain_batch(3), LogPosition{8000}, 1000, 1);
+  const uint64_t hash = partition.hash();
+  CHECK(partition.append_reference(LogPosition{400}, 120, 1100) == Offset{3});
+  CHECK(partition.hash() != hash);
+  CHECK(partition.append_reference(LogPosition{9000}, 130, 900) == Offset{4});
+  CHECK(partition.last_received_ms() == 1100);
+  partition.append(plain_batch(1), LogPosition{9600}, 1200, 2);
+  CHECK(partition.end() == Offset{6});
+  CHECK(partition.bytes() == 450);
+  CHECK(partition.batches() == 4);
+  const auto& refs = partition.index().refs();
+  REQUIRE(refs.size() == 4);
+  CHECK(refs[1].position == LogPosition{400});
+  CHECK(refs[1].bytes == 120);
+  CHECK(refs[1].count == 1);
+  CHECK(partition.low_position() == LogPosition{400});
+}
+
+TEST_CASE("the low position follows references until the offsets around them are trimmed") {
+  Partition partition(kId, {});
+  LogPosition position{1'000'000};
+  const auto fill = [&](uint64_t until) {
+    while (partition.end().value() < until) {
+      partition.append(plain_batch(1), position, 1000, 1);
+      position = position + 200;
+    }
+  };
+  fill(5000);
+  partition.append_reference(LogPosition{600}, 100, 1000);  // offset 5000
+  fill(5001);
+  partition.append_reference(LogPosition{500}, 100, 1000);
+  fill(10'000);
+  CHECK(partition.low_position() == LogPosition{500});
+  const auto trim_to = [&](uint64_t start) {
+    const uint64_t gone = start - partition.start().value();
+    return partition.trim({Offset{start}, LogPosition{1'000'000 + 200 * start}, gone * 100, gone});
+  };
+  REQUIRE(trim_to(5010));
+  CHECK(partition.low_position() == LogPosition{500});  // their block is not gone yet: safe
+  REQUIRE(trim_to(8192));
+  CHECK(partition.low_position() == LogPosition{1'000'000 + 200 * 8192});
+}
+
+TEST_CASE("sequences of messages for later are judged with those of batches") {
+  Partition partition(kId, {});
+  format::BatchHeader header = plain_batch(4);
+  header.producer_id = 7;
+  header.producer_epoch = 0;
+  header.base_sequence = 0;
+  const AppendOutcome taken = partition.accept_sequence(header, Offset{4711}, 1000, 1);
+  CHECK(taken.error == ErrorCode::kOk);
+  CHECK_FALSE(taken.duplicate);
+  CHECK(partition.end() == Offset{0});  // nothing is appended
+  CHECK(partition.dirty());
+  const AppendOutcome again = partition.accept_sequence(header, Offset{9000}, 1100, 2);
+  CHECK(again.duplicate);
+  CHECK(again.base == Offset{4711});
+  header.base_sequence = 5;
+  const AppendOutcome gap = partition.accept_sequence(header, Offset{9000}, 1100, 3);
+  CHECK(gap.error == ErrorCode::kOutOfOrderSequence);
+  CHECK(gap.expected_sequence == 4);
+  header.base_sequence = 4;
+  CHECK(partition.append(header, LogPosition{80}, 1200, 4).base == Offset{0});
+  header.producer_id = -1;
+  CHECK(partition.accept_sequence(header, Offset{1}, 1300, 5).error == ErrorCode::kOk);
+}
+
+PartitionConfig delay_config() {
+  PartitionConfig config{3, 1000, 2000};
+  config.delays = {50, 6000, LatePolicy::kDeadLetter, 700, TopicId{8}};
+  config.late_partition = {TopicId{8}, PartitionIndex{2}};
+  return config;
+}
+
+TEST_CASE("what a topic asks of delayed messages and references survive a checkpoint") {
+  Partition partition(kId, delay_config());
+  partition.append(plain_batch(1), LogPosition{8000}, 1000, 1);
+  partition.append_reference(LogPosition{400}, 100, 1100);
+  kv::MemoryStore store;
+  checkpoint(partition, store, LogPosition{0});
+  const Partition loaded = reload(store);
+  CHECK(loaded.config().delays == delay_config().delays);
+  CHECK(loaded.config().late_partition == delay_config().late_partition);
+  CHECK(loaded.low_position() == LogPosition{400});
+  CHECK(loaded.hash() == partition.hash());
+}
+
+// The value of a partition as releases before delayed messages wrote it; `version` is to be 1.
+std::string old_value(uint8_t version) {
+  std::vector<uint8_t> out;
+  ByteWriter writer(out);
+  writer.le(version);
+  writer.le(uint64_t{3});    // of the configuration
+  writer.le(int64_t{1000});  // retention ms, bytes
+  writer.le(int64_t{-1});
+  writer.le(uint64_t{10});      // start
+  writer.le(uint64_t{25});      // end
+  writer.le(uint64_t{480});     // first position
+  writer.le(uint64_t{1500});    // bytes
+  writer.le(uint64_t{15});      // batches
+  writer.le(int64_t{1'234});    // last received
+  writer.le(uint64_t{0x5EED});  // hash of the index
+  writer.le(xxh3(out));
+  return std::string(as_text(out));
+}
+
+TEST_CASE("a partition stored before there were delayed messages is read") {
+  const Result<Partition> loaded = Partition::load(kId, old_value(1));
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config().version == 3);
+  CHECK(loaded->config().retention_ms == 1000);
+  CHECK(loaded->config().retention_bytes == -1);
+  CHECK(loaded->config().delays == DelayConfig());
+  CHECK(loaded->config().late_partition == PartitionId{});
+  CHECK(loaded->start() == Offset{10});
+  CHECK(loaded->end() == Offset{25});
+  CHECK(loaded->low_position() == LogPosition{480});
+  CHECK(loaded->bytes() == 1500);
+  CHECK(loaded->batches() == 15);
+  CHECK(loaded->last_received_ms() == 1'234);
+  CHECK_FALSE(loaded->dirty());
+  for (const uint8_t version : {uint8_t{0}, uint8_t{2}, uint8_t{3}, uint8_t{255}}) {
+    CAPTURE(version);
+    CHECK(Partition::load(kId, old_value(version)).status().code() == ErrorCode::kCorrupted);
   }
 }
 

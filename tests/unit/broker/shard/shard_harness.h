@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "broker/delay/kv_slot_store.h"
 #include "broker/kv/memory_store.h"
 #include "broker/shard/shard.h"
 #include "log/format/schema/control_generated.h"
@@ -31,10 +32,16 @@ class ShardHarness {
 
   // The process ended and begins anew: what was committed in the log is applied again.
   void restart() {
-    consensus.lose_proposed();
-    outbox.replies.clear();
-    outbox.letters.clear();
+    end_process();
     start();
+  }
+
+  // The same from the checkpoint store and the log behind what it covers.
+  void restart_from_checkpoint() {
+    end_process();
+    core = std::make_unique<Shard>(options, outbox);
+    TIDEMARK_CHECK(core->views().load(*store.read().value()).ok());
+    replay();
   }
 
   // Opens partitions 0 to `count` - 1 of topic 1.
@@ -96,21 +103,54 @@ class ShardHarness {
     return testing::read_fetch_reply(outbox.take());
   }
 
-  void advance_ms(int64_t ms) {
-    now.monotonic.ns += ms * 1'000'000;
-    now.wall.ms += ms;
+  void advance_ms(int64_t ms) { advance_ns(ms * 1'000'000); }
+
+  // The wall clock shows whole milliseconds.
+  void advance_ns(int64_t ns) {
+    now.monotonic.ns += ns;
+    wall_ns += ns;
+    now.wall.ms += wall_ns / 1'000'000;
+    wall_ns %= 1'000'000;
   }
+
+  int64_t wall_ns = 0;
 
   void tick() {
     core->tick(now);
     settle();
   }
 
+  // A loop that has nothing to do but to wake when the shard wants to: until `ms` have passed.
+  void run_ms(int64_t ms) {
+    const MonotonicTime end{now.monotonic.ns + ms * 1'000'000};
+    settle();
+    for (auto wake = core->next_wake(); wake.has_value() && *wake <= end;
+         wake = core->next_wake()) {
+      const int64_t step_ns = std::max<int64_t>(wake->ns - now.monotonic.ns, 0);
+      advance_ns(step_ns);
+      settle();
+      TIDEMARK_CHECK(step_ns > 0 || core->next_wake() != wake, "a shard that wakes for nothing");
+    }
+    advance_ns(end.ns - now.monotonic.ns);
+    settle();
+  }
+
   // Everything so far is checkpointed, and whatever is allowed to leaves memory.
   void checkpoint() {
-    const Views::Delta delta = core->views().freeze();
+    core->set_checkpointing(true);
+    Views::Delta delta = core->views().freeze();
+    write_spill(delta);
     TIDEMARK_CHECK(store.commit(delta.batch).ok());
-    core->views().commit_done(core->views().applied().next_position);
+    core->views().commit_done(delta, core->views().applied().next_position);
+    core->set_checkpointing(false);
+  }
+
+  // What a worker does before it commits.
+  void write_spill(Views::Delta& delta) {
+    const auto view = std::move(store.read()).value();
+    delay::KvSlotStore slots(*view, &delta.batch);
+    const timerwheel::Failure failure = delta.spill.write(slots);
+    TIDEMARK_CHECK(!failure.has_value(), failure.value_or(""));
   }
 
   ShardOptions options;
@@ -122,10 +162,28 @@ class ShardHarness {
   std::unique_ptr<Shard> core;
 
  private:
+  void end_process() {
+    consensus.lose_proposed();
+    outbox.replies.clear();
+    outbox.letters.clear();
+    source.forget_jobs();
+  }
+
   void start() {
     core = std::make_unique<Shard>(options, outbox);
+    replay();
+  }
+
+  void replay() {
     core->attach(consensus, source);
-    consensus.replay(*core);
+    core->views().set_slot_loader([this](timerwheel::TieredWheel::LoadPlan& plan) {
+      const auto view = std::move(store.read()).value();
+      delay::KvSlotStore slots(*view, nullptr);
+      const timerwheel::Failure failure = plan.run(slots);
+      return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+    });
+    consensus.replay(*core, core->views().applied().index);
+    core->views().set_slot_loader(nullptr);
   }
 };
 

@@ -201,7 +201,56 @@ TEST_CASE("records: kinds that this version does not know are refused by number"
       CHECK(status.to_string().find("kind " + std::to_string(kind)) != std::string::npos);
     }
   }
-  CHECK(known == 9);
+  CHECK(known == 16);
+}
+
+TEST_CASE("records: a relocated message as the format describes it, and back") {
+  RecordListBuilder builder;
+  builder.add(RecordKind::kTrim, as_bytes("trim!"));
+  RelocateRecord record;
+  record.partition = {TopicId(0x01020304), PartitionIndex(5)};
+  record.id = 0x8877665544332211;
+  record.due_ms = 0x1122334455667788;
+  record.batch = as_bytes("batch");
+  builder.add_relocate(record);
+  const SharedBytes payload = builder.take();
+  const Bytes expected = {29,   0,    0,    0,    3,    1,    0,    0,  // header
+                          0x04, 0x03, 0x02, 0x01, 5,    0,    0,    0,  // topic, partition
+                          0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
+                          0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
+                          'b',  'a',  't',  'c',  'h',  0,    0,    0};  // batch, padding
+  CHECK(copy(payload.view().subspan(16)) == expected);
+  std::vector<LogRecord> records;
+  REQUIRE(walk(payload.view(), &records).ok());
+  REQUIRE(records.size() == 2);
+  REQUIRE(records[1].kind == RecordKind::kRelocate);
+  const Result<RelocateRecord> decoded = decode_relocate(records[1]);
+  REQUIRE(decoded.ok());
+  CHECK(decoded->partition == record.partition);
+  CHECK(decoded->id == record.id);
+  CHECK(decoded->due_ms == record.due_ms);
+  CHECK(as_text(decoded->batch) == "batch");
+  CHECK(decoded->batch.data() == payload.data() + decoded->batch_offset);
+  CHECK(decode_relocate(records[0]).error().code() == ErrorCode::kMalformed);
+  for (size_t size = 0; size < kRelocateHeaderBytes; ++size) {
+    LogRecord cut = records[1];
+    cut.body = cut.body.first(size);
+    CHECK(decode_relocate(cut).error().code() == ErrorCode::kMalformed);
+  }
+}
+
+TEST_CASE("records: a schedule set is copied and may be stamped in place") {
+  RecordListBuilder builder;
+  const Bytes set = {1, 2, 3, 4, 5};
+  const MutableByteView stored = builder.add_schedule(set);
+  REQUIRE(stored.size() == set.size());
+  stored[4] = 6;
+  const SharedBytes payload = builder.take();
+  std::vector<LogRecord> records;
+  REQUIRE(walk(payload.view(), &records).ok());
+  REQUIRE(records.size() == 1);
+  CHECK(records[0].kind == RecordKind::kSchedule);
+  CHECK(copy(records[0].body) == Bytes{1, 2, 3, 4, 6});
 }
 
 TEST_CASE("decode_produce: a short body and unknown flags are refused") {

@@ -178,8 +178,8 @@ ModelItem random_item(Random& random) {
       break;
     case 2:
       item.recurrence = RecurrenceKind::kCron;
-      item.zone = text(0, kZoneBytesMax);
-      item.cron = text(0, kCronBytesMax);
+      item.zone = text(0, limits::kZoneNameBytesMax);
+      item.cron = text(0, limits::kCronBytesMax);
       break;
     default:
       break;
@@ -320,10 +320,10 @@ TEST_CASE("limits: texts, items, bytes; an error changes nothing") {
     refused(item, small, ErrorCode::kInvalidArgument);
     item = {};
     item.recurrence = RecurrenceKind::kCron;
-    item.cron = text.substr(0, kCronBytesMax + 1);
+    item.cron = text.substr(0, limits::kCronBytesMax + 1);
     refused(item, small, ErrorCode::kInvalidArgument);
-    item.cron = text.substr(0, kCronBytesMax);
-    item.zone = text.substr(0, kZoneBytesMax + 1);
+    item.cron = text.substr(0, limits::kCronBytesMax);
+    item.zone = text.substr(0, limits::kZoneNameBytesMax + 1);
     refused(item, small, ErrorCode::kInvalidArgument);
     const std::string large(limits::kMessageBytesMax + 1, 'x');
     refused({}, {.value = as_bytes(large)}, ErrorCode::kTooLarge);
@@ -343,8 +343,8 @@ TEST_CASE("limits: a largest message with a largest extension fits an empty set,
   ScheduleBuilder builder;
   const std::string value(limits::kMessageBytesMax - 1, 'x');
   const std::string key(kDelayKeyBytesMax, 'k');
-  const std::string zone(kZoneBytesMax, 'z');
-  const std::string cron(kCronBytesMax, 'c');
+  const std::string zone(limits::kZoneNameBytesMax, 'z');
+  const std::string cron(limits::kCronBytesMax, 'c');
   ScheduleItem item;
   item.key = key;
   item.recurrence = RecurrenceKind::kCron;
@@ -400,14 +400,14 @@ TEST_CASE("what the reader refuses by name") {
 TEST_CASE("texts longer than allowed are refused when read") {
   // A key of 255 bytes is the longest that a length byte can say; zone and cron could be longer.
   ModelItem model{.recurrence = RecurrenceKind::kCron,
-                  .zone = std::string(kZoneBytesMax, 'z'),
-                  .cron = std::string(kCronBytesMax, 'c')};
+                  .zone = std::string(limits::kZoneNameBytesMax, 'z'),
+                  .cron = std::string(limits::kCronBytesMax, 'c')};
   Buffer set = build({model}, {}, {});
   CHECK(read_items(set.view()).front() == model);
   // One byte moves from cron to zone.
   uint8_t* const extension = set.data() + kScheduleHeaderBytes + kScheduleItemHeaderBytes;
-  extension[9] = static_cast<uint8_t>(kZoneBytesMax + 1);
-  extension[10 + kZoneBytesMax + 1] = static_cast<uint8_t>(kCronBytesMax - 1);
+  extension[9] = static_cast<uint8_t>(limits::kZoneNameBytesMax + 1);
+  extension[10 + limits::kZoneNameBytesMax + 1] = static_cast<uint8_t>(limits::kCronBytesMax - 1);
   size_t items = 0;
   CHECK(!reads(set.view(), items));
 }
