@@ -167,9 +167,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
   }
   const bool after = status.ok() && (*request)->due_kind() == 0;
   const int64_t due_ms = status.ok() ? (*request)->due_ms() : 0;
-  const int64_t delay_ms = after ? due_ms : due_ms - now.wall.ms;
-  if (status.ok() &&
-      ((*request)->due_kind() > 1 || delay_ms > limits::kDelayMsMax || (after && delay_ms < 0))) {
+  const int64_t due_max_ms = limits::kDelayMsMax + (after ? 0 : now.wall.ms);
+  if (status.ok() && ((*request)->due_kind() > 1 || due_ms > due_max_ms || (after && due_ms < 0))) {
     status = Status(ErrorCode::kInvalidArgument,
                     "due kind is 0 (after, 0 to 34 years) or 1 (at, up to 34 years ahead)");
   }

@@ -37,8 +37,10 @@ delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
   return recurrence;
 }
 
-// The receipts of a set as it lies in the log at `position`.
-Status read_receipts(ByteView set, LogPosition position, std::vector<DelayReceipt>& out) {
+// The receipts of a set as it lies in the log at `position`. An item of which there is no state was
+// refused for its key.
+Status read_receipts(ByteView set, LogPosition position, const delay::PendingDelays& delays,
+                     std::vector<DelayReceipt>& out) {
   ASSIGN_OR_RETURN(format::ScheduleReader reader, format::ScheduleReader::open(set));
   format::ScheduleItem item;
   DelayReceipt receipt;
@@ -51,6 +53,8 @@ Status read_receipts(ByteView set, LogPosition position, std::vector<DelayReceip
     receipt.due_ms = item.due_ms;
     receipt.position = position + item.batch_offset;
     receipt.tag = tag.low();
+    const bool refused = !item.key.empty() && delays.state(receipt.id) == delay::DelayState::kNone;
+    receipt.error = refused ? ErrorCode::kAlreadyExists : ErrorCode::kOk;
     out.push_back(receipt);
   }
   return reader.status();
@@ -72,7 +76,7 @@ Status Shard::check_item(const format::ScheduleItem& item) const {
                   "a delay of " + std::to_string(item.due_ms) + " ms; allowed are 0 to " +
                       std::to_string(limits::kDelayMsMax) + " (34 years)");
   }
-  if (item.due_kind == format::DueKind::kAt && item.due_ms - now_.wall.ms > limits::kDelayMsMax) {
+  if (item.due_kind == format::DueKind::kAt && item.due_ms > now_.wall.ms + limits::kDelayMsMax) {
     return Status(ErrorCode::kInvalidArgument,
                   "due at " + std::to_string(item.due_ms) + ", more than 34 years ahead");
   }
@@ -214,14 +218,14 @@ void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
                                    head.error().to_string()));
         }
         const size_t bytes = load_le<uint32_t>(head->data());
-        source_->read_log(
-            at, std::min(bytes, limits::kBatchBytesMax),
-            [op, part, at, finish](Result<SharedBytes> set) {
-              if (set.ok()) {
-                return finish(read_receipts(set->view(), at, op->parts[part].receipts));
-              }
-              finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
-            });
+        source_->read_log(at, std::min(bytes, limits::kBatchBytesMax),
+                          [this, op, part, at, finish](Result<SharedBytes> set) {
+                            if (set.ok()) {
+                              return finish(read_receipts(set->view(), at, views_.delays(),
+                                                          op->parts[part].receipts));
+                            }
+                            finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
+                          });
       });
 }
 

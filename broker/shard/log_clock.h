@@ -52,7 +52,7 @@ class LogClock {
   // The first millisecond that begins no earlier than this wall time, as the clocks stand now.
   [[nodiscard]] int64_t at(const Now& now, int64_t wall_ms) const {
     const int64_t ahead = ahead_ms(now);
-    return wall_ms + ahead + (ahead == 0 ? 0 : 1);
+    return std::max<int64_t>(wall_ms, 0) + ahead + (ahead == 0 ? 0 : 1);
   }
 
   // The monotonic time at which this millisecond begins.
