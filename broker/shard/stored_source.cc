@@ -35,27 +35,80 @@ void submit(Executor& executor, Work work, Done done) {
   executor.submit(std::make_unique<ReadJob<T, Work, Done>>(std::move(work), std::move(done)));
 }
 
+// Batches that lie close together in the log are read in one go: delayed messages that were
+// scheduled together lie between the heads of their items.
+constexpr uint64_t kGapBytesMax = 4 * limits::kKiB;
+constexpr uint64_t kRunBytesMax = 1 * limits::kMiB;
+
 struct PlannedRead {
-  partition::BatchRef ref;
-  Result<log::ReadPlan> plan;
+  std::vector<partition::BatchRef> refs;  // ascending in the log
+  Result<log::ReadPlan> plan;             // of all of them
+  // Of each, for when reading all of them failed: a bad place spoils its own batch only.
+  std::vector<Result<log::ReadPlan>> single;
 };
 
-Result<SharedBytes> read_batch(const PlannedRead& planned) {
-  if (!planned.plan.ok()) {
-    return planned.plan.error();
+LogPosition end_of(const partition::BatchRef& ref) { return ref.position + ref.bytes; }
+
+std::vector<PlannedRead> plan_reads(const log::Log& log,
+                                    const std::vector<partition::BatchRef>& refs) {
+  std::vector<PlannedRead> planned;
+  for (size_t i = 0; i < refs.size();) {
+    size_t end = i + 1;
+    while (end < refs.size() && refs[end].position >= end_of(refs[end - 1]) &&
+           refs[end].position - end_of(refs[end - 1]) <= kGapBytesMax &&
+           end_of(refs[end]) - refs[i].position <= kRunBytesMax) {
+      ++end;
+    }
+    const auto first = refs.begin() + static_cast<std::ptrdiff_t>(i);
+    Result<log::ReadPlan> plan =
+        log.locate(refs[i].position, end_of(refs[end - 1]) - refs[i].position);
+    if (!plan.ok() && end - i > 1) {
+      // Not in one piece on disk, or one of them is not there: each for itself.
+      end = i + 1;
+      plan = log.locate(refs[i].position, refs[i].bytes);
+    }
+    std::vector<partition::BatchRef> run(first, first + static_cast<std::ptrdiff_t>(end - i));
+    std::vector<Result<log::ReadPlan>> single;
+    for (const partition::BatchRef& ref : run) {
+      single.push_back(log.locate(ref.position, ref.bytes));
+    }
+    planned.push_back({std::move(run), std::move(plan), std::move(single)});
+    i = end;
   }
-  Buffer bytes(planned.ref.bytes);
-  RETURN_IF_ERROR(planned.plan->read(bytes.mutable_view()));
+  return planned;
+}
+
+Result<SharedBytes> check_batch(const partition::BatchRef& ref, SharedBytes bytes) {
   const Result<format::BatchHeader> header = format::verify_batch(bytes.view());
-  if (!header.ok() || header->record_count != planned.ref.count) {
-    return Status(ErrorCode::kCorrupted,
-                  "record batch at log position " + std::to_string(planned.ref.position.value()) +
-                      " (offsets " + std::to_string(planned.ref.base.value()) + " to " +
-                      std::to_string(planned.ref.end().value() - 1) + "): " +
-                      (header.ok() ? "record count differs from the index"
-                                   : std::string(header.error().context())));
+  if (!header.ok() || header->record_count != ref.count) {
+    return Status(ErrorCode::kCorrupted, "record batch at log position " +
+                                             std::to_string(ref.position.value()) + " (offsets " +
+                                             std::to_string(ref.base.value()) + " to " +
+                                             std::to_string(ref.end().value() - 1) + "): " +
+                                             (header.ok() ? "record count differs from the index"
+                                                          : std::string(header.error().context())));
   }
+  return bytes;
+}
+
+Result<SharedBytes> read_plan(const Result<log::ReadPlan>& plan) {
+  if (!plan.ok()) {
+    return plan.error();
+  }
+  Buffer bytes(plan->size());
+  RETURN_IF_ERROR(plan->read(bytes.mutable_view()));
   return SharedBytes(std::move(bytes));
+}
+
+void read_run(const PlannedRead& planned, std::vector<Result<SharedBytes>>& out) {
+  const Result<SharedBytes> run = read_plan(planned.plan);
+  for (size_t i = 0; i < planned.refs.size(); ++i) {
+    const partition::BatchRef& ref = planned.refs[i];
+    const Result<SharedBytes> bytes =
+        run.ok() ? run->slice(ref.position - planned.refs.front().position, ref.bytes)
+                 : read_plan(planned.single[i]);
+    out.push_back(bytes.ok() ? check_batch(ref, *bytes) : bytes);
+  }
 }
 
 }  // namespace
@@ -152,19 +205,14 @@ std::optional<SharedBytes> StoredSource::cached(const partition::BatchRef& ref) 
 }
 
 void StoredSource::read(std::vector<partition::BatchRef> refs, BatchesRead done) {
-  std::vector<PlannedRead> planned;
-  planned.reserve(refs.size());
-  for (const partition::BatchRef& ref : refs) {
-    planned.push_back({ref, log_.locate(ref.position, ref.bytes)});
-  }
   using Batches = std::vector<Result<SharedBytes>>;
   submit<Batches>(
       reads_,
-      [planned = std::move(planned)] {
+      [planned = plan_reads(log_, refs), count = refs.size()] {
         Batches read;
-        read.reserve(planned.size());
+        read.reserve(count);
         for (const PlannedRead& one : planned) {
-          read.push_back(read_batch(one));
+          read_run(one, read);
         }
         return read;
       },
@@ -173,16 +221,7 @@ void StoredSource::read(std::vector<partition::BatchRef> refs, BatchesRead done)
 
 void StoredSource::read_log(LogPosition position, size_t size, LogRead done) {
   submit<Result<SharedBytes>>(
-      reads_,
-      [plan = log_.locate(position, size)]() -> Result<SharedBytes> {
-        if (!plan.ok()) {
-          return plan.error();
-        }
-        Buffer bytes(plan->size());
-        RETURN_IF_ERROR(plan->read(bytes.mutable_view()));
-        return SharedBytes(std::move(bytes));
-      },
-      std::move(done));
+      reads_, [plan = log_.locate(position, size)] { return read_plan(plan); }, std::move(done));
 }
 
 void StoredSource::with_store(StoreWork work, StoreDone done) {
