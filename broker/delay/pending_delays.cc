@@ -196,7 +196,12 @@ void PendingDelays::take_due(int64_t now_ms, uint64_t until_id, uint32_t limit,
     return;
   }
   popped_.clear();
-  static_cast<void>(wheel_->pop(until, limit, popped_));
+  if (!wheel_->pop(until, limit, popped_)) {
+    // Entries of one key leave together: what stayed behind the watermark would be gone after a
+    // restart, and only then.
+    static_cast<void>(
+        wheel_->pop(wheel_->watermark(), std::numeric_limits<size_t>::max(), popped_));
+  }
   for (size_t i = 0; i < popped_.size(); ++i) {
     const Entry& entry = popped_[i];
     extents_.subtract(extent_of(entry.position), 1);
@@ -256,8 +261,12 @@ void PendingDelays::repeat(Series& series, int64_t now_ms) {
   series.entry.due = static_cast<uint64_t>(effective_due(next, id));
   insert(series.entry);
   count(series.entry, true);
+  move_key(id, series.entry);
+}
+
+void PendingDelays::move_key(uint64_t id, const Entry& entry) {
   if (const auto key = key_of_.find(id); key != key_of_.end()) {
-    keyed_.at(key->second->first) = series.entry;
+    keyed_.at(key->second->first) = entry;
     dirty_keys_.insert(key->second->first);
   }
 }
@@ -285,19 +294,16 @@ void PendingDelays::relocate(uint64_t id, int64_t due_ms, LogPosition position, 
     if (it->second.entry.due != 0) {
       insert(it->second.entry);
     }
+    move_key(id, it->second.entry);
     return;
   }
-  const auto key = key_of_.find(id);
-  tag.special = key != key_of_.end();
+  tag.special = key_of_.contains(id);
   const Entry entry{static_cast<uint64_t>(due_ms), id, position.value(), tag.packed()};
   if (entry.key() <= wheel_->watermark()) {
     return;
   }
   insert(entry);
-  if (key != key_of_.end()) {
-    keyed_.at(key->second->first) = entry;
-    dirty_keys_.insert(key->second->first);
-  }
+  move_key(id, entry);
 }
 
 void PendingDelays::relocated_below(LogPosition position) {

@@ -171,6 +171,8 @@ class PendingDelays {
   void end(const timerwheel::Entry& entry, DelayState state);
   [[nodiscard]] timerwheel::Entry entry_of(const DelayName& name) const;
   void put_key(KeyedMap::const_iterator it);
+  // The key of `id`, if it has one, knows its entry from now on.
+  void move_key(uint64_t id, const timerwheel::Entry& entry);
   [[nodiscard]] std::string encode_meta() const;
   Status load_tables(kv::ReadView& view);
   Status load_keyed(std::string_view key, std::string_view value);
