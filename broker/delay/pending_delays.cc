@@ -280,8 +280,12 @@ void PendingDelays::repeat(Series& series, int64_t now_ms) {
   series.entry.due = static_cast<uint64_t>(effective_due(next, id));
   insert(series.entry);
   count(series.entry, true);
+  move_key(id, series.entry);
+}
+
+void PendingDelays::move_key(uint64_t id, const Entry& entry) {
   if (const auto key = key_of_.find(id); key != key_of_.end()) {
-    keyed_.at(key->second->first) = series.entry;
+    keyed_.at(key->second->first) = entry;
     dirty_keys_.insert(key->second->first);
   }
 }

@@ -191,6 +191,8 @@ class PendingDelays {
   void end(const timerwheel::Entry& entry, DelayState state);
   [[nodiscard]] timerwheel::Entry entry_of(const DelayName& name) const;
   void put_key(KeyedMap::const_iterator it);
+  // The key of `id`, if it has one, knows its entry from now on.
+  void move_key(uint64_t id, const timerwheel::Entry& entry);
   [[nodiscard]] std::string encode_meta() const;
   void freeze_moved(kv::WriteBatch& batch);
   Status load_tables(kv::ReadView& view);

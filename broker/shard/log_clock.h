@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 
 #include "log/base/clock.h"
 
@@ -28,6 +27,7 @@ class LogClock {
     started_ = true;
     anchor_ = now.monotonic;
     anchor_ms_ = std::max(now.wall.ms, at_least_ms);
+    begun_at_wall_ = now.wall.ms >= at_least_ms;
   }
 
   [[nodiscard]] bool started() const { return started_; }
@@ -43,16 +43,18 @@ class LogClock {
     return anchor_ms_ + delay_ms + (elapsed_ns + kNsPerMs - 1) / kNsPerMs;
   }
 
-  // How far this clock is ahead of the wall clock. A millisecond either way is rounding.
-  [[nodiscard]] int64_t ahead_ms(const Now& now) const {
-    const int64_t ahead = ms(now) - now.wall.ms;
-    return std::abs(ahead) <= 1 ? 0 : ahead;
-  }
+  // How far this clock is ahead of the wall clock, give or take a millisecond for rounding.
+  [[nodiscard]] int64_t ahead_ms(const Now& now) const { return ms(now) - now.wall.ms; }
 
-  // The first millisecond that begins no earlier than this wall time, as the clocks stand now.
+  // The first millisecond that begins no earlier than this wall time, as the clocks stand now; or
+  // one later, where the difference is not known better than that. A step of the wall clock by less
+  // than a millisecond is not noticed.
   [[nodiscard]] int64_t at(const Now& now, int64_t wall_ms) const {
     const int64_t ahead = ahead_ms(now);
-    return std::max<int64_t>(wall_ms, 0) + ahead + (ahead == 0 ? 0 : 1);
+    // It begins less than a millisecond behind the wall clock.
+    const bool in_step = begun_at_wall_ && (ahead == 0 || ahead == -1);
+    const int64_t wall = std::max<int64_t>(wall_ms, 0);
+    return in_step ? wall : wall + ahead + 1;
   }
 
   // The monotonic time at which this millisecond begins.
@@ -64,6 +66,7 @@ class LogClock {
   static constexpr int64_t kNsPerMs = 1'000'000;
 
   bool started_ = false;
+  bool begun_at_wall_ = true;
   MonotonicTime anchor_;
   int64_t anchor_ms_ = 0;
 };

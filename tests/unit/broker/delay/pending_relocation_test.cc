@@ -1,0 +1,112 @@
+// PendingDelays: messages that are written again, so that the log before them can go.
+#include <doctest/doctest.h>
+
+#include "tests/unit/broker/delay/delay_bench.h"
+
+namespace tidemark::delay {
+namespace {
+
+using Ids = std::vector<uint64_t>;
+
+constexpr int64_t kNow = 1'700'000'000'000;
+constexpr uint64_t kExtent = 16 * limits::kMiB;
+constexpr LogPosition kNewPlace{9 * kExtent + 800};
+
+void relocate(DelayBench& bench, const NewDelay& delay, int64_t due_ms) {
+  DelayTag tag = delay.tag;
+  tag.special = false;  // the record does not say
+  bench.delays->relocate(delay.id, due_ms, kNewPlace, tag);
+}
+
+TEST_CASE("relocation: a message is delivered once, from its new place") {
+  DelayBench bench;
+  const NewDelay moved = new_delay(1, kNow + 10);
+  bench.delays->add(moved);
+  bench.delays->add(new_delay(2, kNow + 10));
+  const uint64_t hash = bench.delays->hash();
+  relocate(bench, moved, kNow + 10);
+  CHECK(bench.delays->pending(kDelayPartition) == 2);
+  CHECK(bench.delays->hash() != hash);
+  const std::vector<DueDelay> due = bench.take(kNow + 10);
+  REQUIRE(ids_of(due) == Ids{1, 2});
+  CHECK(due[0].position == kNewPlace);
+  CHECK(due[1].position == LogPosition{2000});
+  CHECK(bench.take(kNow + 20).empty());
+  CHECK(bench.delays->wheel().size() == 0);
+}
+
+TEST_CASE("relocation: a limit that ends between the two entries of a message changes nothing") {
+  DelayBench bench;
+  const NewDelay moved = new_delay(1, kNow + 10);
+  bench.delays->add(moved);
+  bench.delays->add(new_delay(2, kNow + 10));
+  relocate(bench, moved, kNow + 10);
+  const std::vector<DueDelay> due = bench.take(kNow + 10, DelayBench::kAllIds, 1);
+  REQUIRE(ids_of(due) == Ids{1});
+  CHECK(due[0].position == kNewPlace);
+  // Nothing of it is left behind the watermark, where a restart would not see it.
+  CHECK(bench.delays->wheel().size() == 1);
+  CHECK(ids_of(bench.take(kNow + 10, DelayBench::kAllIds, 1)) == Ids{2});
+}
+
+TEST_CASE("relocation: the log before it is not needed any more") {
+  DelayBench bench;
+  const NewDelay moved = new_delay(1, kNow + 10);
+  bench.delays->add(moved);
+  relocate(bench, moved, kNow + 10);
+  CHECK(bench.delays->low_position() == LogPosition{0});
+  bench.delays->relocated_below(LogPosition{9 * kExtent});
+  CHECK(bench.delays->low_position() == LogPosition{9 * kExtent});
+  const std::vector<DueDelay> due = bench.take(kNow + 10);
+  REQUIRE(ids_of(due) == Ids{1});
+  CHECK(due[0].position == kNewPlace);
+}
+
+TEST_CASE("relocation: what has ended or is overdue already stays where it is") {
+  DelayBench bench;
+  const NewDelay cancelled = new_delay(1, kNow + 10);
+  const NewDelay delivered = new_delay(2, kNow + 5);
+  bench.delays->add(cancelled);
+  bench.delays->add(delivered);
+  bench.delays->cancel(name_of(cancelled));
+  bench.take(kNow + 5);
+  const uint64_t hash = bench.delays->hash();
+  relocate(bench, cancelled, kNow + 10);
+  relocate(bench, delivered, kNow + 5);
+  relocate(bench, new_delay(7, kNow + 50), kNow + 50);
+  CHECK(bench.delays->hash() == hash);
+}
+
+TEST_CASE("relocation: a key knows the new place of its message") {
+  for (const bool recurring : {false, true}) {
+    CAPTURE(recurring);
+    DelayBench bench;
+    const NewDelay moved =
+        recurring ? every_delay(1, kNow + 10, 1000, "k") : new_delay(1, kNow + 10, "k");
+    bench.delays->add(moved);
+    relocate(bench, moved, kNow + 10);
+    REQUIRE(bench.delays->find_key(kDelayPartition, "k") != nullptr);
+    CHECK(LogPosition{bench.delays->find_key(kDelayPartition, "k")->position} == kNewPlace);
+    const std::vector<DueDelay> due = bench.take(kNow + 10);
+    REQUIRE(ids_of(due) == Ids{1});
+    CHECK(due[0].position == kNewPlace);
+    CHECK(due[0].recurring == recurring);
+  }
+}
+
+TEST_CASE("relocation: all occurrences of a series come from the new place, each once") {
+  DelayBench bench;
+  const NewDelay series = every_delay(1, kNow, 1000);
+  bench.delays->add(series);
+  relocate(bench, series, kNow);
+  for (int64_t k = 0; k < 3; ++k) {
+    const std::vector<DueDelay> due = bench.take(kNow + 1000 * k);
+    REQUIRE(ids_of(due) == Ids{1});
+    CHECK(due[0].position == kNewPlace);
+  }
+  CHECK(bench.delays->pending(kDelayPartition) == 1);
+  CHECK(bench.delays->wheel().size() == 1);
+}
+
+}  // namespace
+}  // namespace tidemark::delay
