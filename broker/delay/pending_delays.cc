@@ -304,7 +304,6 @@ void PendingDelays::set_next(uint64_t id, int64_t next_due_ms) {
 }
 
 void PendingDelays::relocate(uint64_t id, int64_t due_ms, LogPosition position) {
-  relocated_ = true;
   if (states_.get(id) != DelayState::kPending) {
     return;
   }
@@ -327,6 +326,7 @@ void PendingDelays::relocate(uint64_t id, int64_t due_ms, LogPosition position) 
     forget_rescheduled(id);
     put_rescheduled(position, entry);
   }
+  relocated_ = true;
   extents_.add(extent_of(position.value()), 1);
   moved_[key] = position;
   dirty_moved_.insert(key);

@@ -33,6 +33,7 @@ class DelayBench {
       const auto view = std::move(store.read()).value();
       KvSlotStore slots(*view, nullptr);
       REQUIRE(plan->run(slots) == std::nullopt);
+      REQUIRE(PendingDelays::patch(*view, plan->loaded()).ok());
       wheel.finish_load(*plan);
     }
   }

@@ -13,9 +13,7 @@ constexpr uint64_t kExtent = 16 * limits::kMiB;
 constexpr LogPosition kNewPlace{9 * kExtent + 800};
 
 void relocate(DelayBench& bench, const NewDelay& delay, int64_t due_ms) {
-  DelayTag tag = delay.tag;
-  tag.special = false;  // the record does not say
-  bench.delays->relocate(delay.id, due_ms, kNewPlace, tag);
+  bench.delays->relocate(delay.id, due_ms, kNewPlace);
 }
 
 TEST_CASE("relocation: a message is delivered once, from its new place") {
@@ -35,18 +33,50 @@ TEST_CASE("relocation: a message is delivered once, from its new place") {
   CHECK(bench.delays->wheel().size() == 0);
 }
 
-TEST_CASE("relocation: a limit that ends between the two entries of a message changes nothing") {
+TEST_CASE("relocation: the new place outlives checkpoints and restarts, whatever is in memory") {
+  for (const int64_t ahead : {int64_t{10}, int64_t{86'400'000}}) {
+    CAPTURE(ahead);
+    DelayBench bench;
+    const NewDelay moved = new_delay(1, kNow + ahead);
+    bench.delays->add(moved);
+    bench.checkpoint();
+    relocate(bench, moved, kNow + ahead);
+    CHECK(bench.delays->has_moved());
+    CHECK(bench.delays->moved(timerwheel::Key{static_cast<uint64_t>(kNow + ahead), 1}) ==
+          kNewPlace);
+    bench.checkpoint();
+    bench.restart();
+    CHECK(bench.delays->has_moved());
+    const std::vector<DueDelay> due = bench.take(kNow + ahead);
+    REQUIRE(ids_of(due) == Ids{1});
+    CHECK(due[0].position == kNewPlace);
+    bench.checkpoint();
+    const auto view = bench.store.read().value();
+    const auto left = view->seek("L");
+    REQUIRE(left.ok());
+    CHECK((!left->has_value() || (*left)->key.substr(0, 1) != "L"));
+  }
+}
+
+TEST_CASE("relocation: a rescheduled message is found by its place, and keeps the new one") {
   DelayBench bench;
-  const NewDelay moved = new_delay(1, kNow + 10);
-  bench.delays->add(moved);
-  bench.delays->add(new_delay(2, kNow + 10));
-  relocate(bench, moved, kNow + 10);
-  const std::vector<DueDelay> due = bench.take(kNow + 10, DelayBench::kAllIds, 1);
-  REQUIRE(ids_of(due) == Ids{1});
+  const NewDelay first = new_delay(1, kNow + 1'000);
+  bench.delays->add(first);
+  int64_t due_ms = kNow + 5'000;
+  REQUIRE(bench.delays->reschedule(name_of(first), first.position, 2, due_ms) ==
+          ChangeOutcome::kDone);
+  REQUIRE(bench.delays->rescheduled_at(first.position) != nullptr);
+  CHECK(bench.delays->rescheduled_at(first.position)->id == 2);
+  bench.checkpoint();
+  bench.restart();
+  REQUIRE(bench.delays->rescheduled_at(first.position) != nullptr);
+  bench.delays->relocate(2, due_ms, kNewPlace);
+  CHECK(bench.delays->rescheduled_at(first.position) == nullptr);
+  REQUIRE(bench.delays->rescheduled_at(kNewPlace) != nullptr);
+  const std::vector<DueDelay> due = bench.take(due_ms);
+  REQUIRE(ids_of(due) == Ids{2});
   CHECK(due[0].position == kNewPlace);
-  // Nothing of it is left behind the watermark, where a restart would not see it.
-  CHECK(bench.delays->wheel().size() == 1);
-  CHECK(ids_of(bench.take(kNow + 10, DelayBench::kAllIds, 1)) == Ids{2});
+  CHECK(bench.delays->rescheduled() == 0);
 }
 
 TEST_CASE("relocation: the log before it is not needed any more") {
