@@ -149,12 +149,12 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
       return;
     }
     wake_ns_ = at_ns;
-    broker_.scheduler_.at_ns(
-        at_ns, [&broker = broker_, shard = shard_, generation = broker_.generation_] {
-          if (generation == broker.generation_ && !broker.loops_.empty()) {
-            broker.loops_[shard]->turn();
-          }
-        });
+    broker_.scheduler_.at_ns(at_ns,
+                             [&broker = broker_, shard = shard_, generation = broker_.generation_] {
+                               if (generation == broker.generation_ && !broker.loops_.empty()) {
+                                 broker.loops_[shard]->turn();
+                               }
+                             });
   }
 
   SimBroker& broker_;

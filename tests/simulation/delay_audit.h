@@ -41,13 +41,15 @@ class DelayWatcher final : public Client {
   uint64_t judged_ = 0;
 };
 
-// Asks every shard once how many messages are pending, and compares with the model. For moments at
-// which nothing is on its way and what is due has had its time.
+// Asks every shard how many messages are pending, and compares with the model. What is overdue, for
+// the process was down or the clock jumped, may take its time, but must become less within each
+// lateness_ms_max().
 class DelayAuditor final : public Client {
  public:
   using Client::Client;
 
-  void start();
+  // `quiet`: nobody changes anything meanwhile. Else it only waits until what is overdue is done.
+  void start(bool quiet);
 
   [[nodiscard]] bool idle() const override { return next_ == options_.shards; }
 
@@ -63,12 +65,15 @@ class DelayAuditor final : public Client {
  private:
   void on_lost(uint64_t connection) override;
   void ask();
-  void check(ShardId shard, const protocol::fbs::DelayStatsReply& stats);
+  // False: ask again later.
+  bool check(ShardId shard, const protocol::fbs::DelayStatsReply& stats);
 
+  bool quiet_ = false;
   uint16_t next_ = 0;
   uint64_t connection_ = 0;
   uint64_t correlation_ = 0;
   uint64_t pending_ = 0;
+  std::map<TopicId, uint64_t> before_;  // in the last answer of the shard
 };
 
 }  // namespace tidemark::sim

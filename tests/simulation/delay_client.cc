@@ -7,6 +7,7 @@ namespace tidemark::sim {
 namespace {
 
 constexpr int64_t kRetryNs = 100'000'000;
+constexpr int64_t kGentleUs = 500'000;
 constexpr int64_t kDayMs = 86'400'000;
 constexpr int64_t kNeverMs = 20 * 365 * kDayMs;
 constexpr size_t kWaitingSetsMax = 4;  // per partition
@@ -20,8 +21,7 @@ ErrorCode code_of(const protocol::fbs::DelayReceipt& receipt) {
 
 // It may have been done although the answer is an error.
 bool maybe_done(ErrorCode code) {
-  return error_outcome_unknown(code) || code == ErrorCode::kIoError ||
-         code == ErrorCode::kReadOnly;
+  return error_outcome_unknown(code) || code == ErrorCode::kIoError || code == ErrorCode::kReadOnly;
 }
 
 std::string place(PartitionId partition) {
@@ -65,6 +65,7 @@ void DelayClient::schedule(int64_t us) {
   scheduler_.after_us(us, [this] {
     work();
     schedule(
+        (gentle_ && !finishing_ ? kGentleUs : 0) +
         static_cast<int64_t>(random_.below(static_cast<uint64_t>(options_.delay_interval_us_max))) +
         1);
   });
@@ -182,7 +183,8 @@ void DelayClient::make_set() {
   Set set;
   set.sequence = stream.next_sequence;
   format::ScheduleBuilder builder;
-  const uint64_t count = random_.between(1, options_.delay_items_max);
+  const uint64_t count = random_.between(
+      1, gentle_ ? std::min(2u, options_.delay_items_max) : options_.delay_items_max);
   for (uint64_t i = 0; i < count; ++i) {
     Item item;
     format::ScheduleItem wanted = random_item(partition, set, item);
@@ -196,9 +198,8 @@ void DelayClient::make_set() {
     set.items.push_back(std::move(item));
   }
   stream.next_sequence += count;
-  set.bytes = SharedBytes(
-      builder.finish(partition, {static_cast<int64_t>(producer_), 0,
-                                 static_cast<int32_t>(set.sequence)}));
+  set.bytes = SharedBytes(builder.finish(
+      partition, {static_cast<int64_t>(producer_), 0, static_cast<int32_t>(set.sequence)}));
   stream.sets.push_back(std::move(set));
 }
 
@@ -251,8 +252,7 @@ void DelayClient::on_set_reply(const Request& request, const protocol::Frame& fr
   if (status.ok()) {
     status = testing::read_produce_reply(frame).at(0).status;
   }
-  const bool waiting =
-      !stream.sets.empty() && stream.sets.front().sequence == *request.sequence;
+  const bool waiting = !stream.sets.empty() && stream.sets.front().sequence == *request.sequence;
   if (!status.ok()) {
     return waiting ? on_set_refused(request.partition, stream, status) : void();
   }
@@ -303,8 +303,7 @@ void DelayClient::on_taken(PartitionId partition, const Item& item,
   }
   require(code_of(receipt) == ErrorCode::kOk,
           "an item was not taken: error " + std::to_string(receipt.error()));
-  const int64_t log_ms =
-      model.log_ms(directory_.shard_of(partition), network_.reply_left_ns());
+  const int64_t log_ms = model.log_ms(directory_.shard_of(partition), network_.reply_left_ns());
   model.accepted(item.uid, receipt.id(), receipt.due_ms(), log_ms);
   if (slot != nullptr) {
     slot->current = item.uid;
@@ -338,8 +337,7 @@ void DelayClient::on_set_refused(PartitionId partition, Stream& stream, const St
 // --- changes
 
 DelayClient::Slot* DelayClient::slot_of(const Target& target) {
-  const auto it =
-      target.key.empty() ? slots_.end() : slots_.find({target.partition, target.key});
+  const auto it = target.key.empty() ? slots_.end() : slots_.find({target.partition, target.key});
   return it == slots_.end() ? nullptr : &it->second;
 }
 
@@ -367,10 +365,10 @@ void DelayClient::make_change() {
   std::set<std::string> keys;
   for (uint64_t i = random_.between(1, 3); i > 0; --i) {
     Target target = known_[random_.below(known_.size())];
-    const bool here = request.targets.empty() ||
-                      (directory_.alive(target.partition) &&
-                       directory_.shard_of(target.partition) ==
-                           directory_.shard_of(request.targets[0].partition));
+    const bool here =
+        request.targets.empty() || (directory_.alive(target.partition) &&
+                                    directory_.shard_of(target.partition) ==
+                                        directory_.shard_of(request.targets[0].partition));
     if (!here || !may_change(target) || (!target.key.empty() && !keys.insert(target.key).second)) {
       continue;
     }
@@ -388,9 +386,9 @@ void DelayClient::make_change() {
 // So that it arrives about when the message is due.
 void DelayClient::change_at_due(const Target& target, int64_t due_ms) {
   const ShardId shard = directory_.shard_of(target.partition);
-  const int64_t in_us =
-      (due_ms - model_.delays().log_ms(shard, scheduler_.now_ns())) * 1'000 -
-      options_.network_delay_us_max / 2 + static_cast<int64_t>(random_.below(40'000)) - 20'000;
+  const int64_t in_us = (due_ms - model_.delays().log_ms(shard, scheduler_.now_ns())) * 1'000 -
+                        options_.network_delay_us_max / 2 +
+                        static_cast<int64_t>(random_.below(40'000)) - 20'000;
   if (in_us < 0 || in_us > 10'000'000) {
     return;
   }
@@ -441,8 +439,8 @@ void DelayClient::send_change(Request request) {
     const uint64_t correlation = next_correlation();
     requests_[correlation] = request;
     network_.send(connection, request.reschedule
-                                  ? testing::delay_reschedule_request(
-                                        named, request.when.kind, request.when.ms, correlation)
+                                  ? testing::delay_reschedule_request(named, request.when.kind,
+                                                                      request.when.ms, correlation)
                                   : testing::delay_cancel_request(named, correlation));
   }
 }

@@ -19,6 +19,9 @@ class DelayClient final : public Client {
 
   void start() { schedule(1'000); }
 
+  // From now on it asks for so little that the broker can do all of it in time.
+  void be_gentle() { gentle_ = true; }
+
   [[nodiscard]] bool idle() const override;
   [[nodiscard]] std::string describe() const override;
 
@@ -100,7 +103,8 @@ class DelayClient final : public Client {
   void send_set(uint64_t connection, PartitionId partition, const Set& set);
   void on_set_reply(const Request& request, const protocol::Frame& frame);
   void on_receipts(PartitionId partition, Stream& stream, const Receipts& receipts);
-  void on_taken(PartitionId partition, const Item& item, const protocol::fbs::DelayReceipt& receipt);
+  void on_taken(PartitionId partition, const Item& item,
+                const protocol::fbs::DelayReceipt& receipt);
   void on_set_refused(PartitionId partition, Stream& stream, const Status& status);
 
   // changes
@@ -117,6 +121,7 @@ class DelayClient final : public Client {
   Slot* slot_of(const Target& target);
 
   uint64_t producer_ = 0;  // id; 0: not known
+  bool gentle_ = false;
   bool asking_ = false;
   uint64_t asking_on_ = 0;
   uint64_t births_ = 0;

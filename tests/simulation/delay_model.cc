@@ -177,9 +177,8 @@ void DelayModel::forget(TopicId topic) {
 }
 
 bool DelayModel::knows(TopicId topic) const {
-  return std::any_of(messages_.begin(), messages_.end(), [&](const auto& entry) {
-    return entry.second.sent.partition.topic == topic;
-  });
+  return std::any_of(messages_.begin(), messages_.end(),
+                     [&](const auto& entry) { return entry.second.sent.partition.topic == topic; });
 }
 
 // --- what is known of a message
@@ -301,9 +300,9 @@ void DelayModel::rescheduled(const Change& change, Message& message, const Answe
   const std::string to = ", to " + std::to_string(answer.new_due_ms);
   require(change.due && answer.new_due_ms >= change.due->low,
           "I12: rescheduled to before the time asked for: " + what + to);
-  require(message.seen_log_ms >= answer.new_due_ms,
-          "I12, I15: seen at " + std::to_string(message.seen_log_ms) +
-              " before its new time: " + what + to);
+  require(message.seen_log_ms >= answer.new_due_ms, "I12, I15: seen at " +
+                                                        std::to_string(message.seen_log_ms) +
+                                                        " before its new time: " + what + to);
   message.id = answer.new_id;
   message.due_ms = message.high_ms = answer.new_due_ms;
   message.rescheduled = true;
@@ -313,7 +312,7 @@ void DelayModel::rescheduled(const Change& change, Message& message, const Answe
 void DelayModel::already_delivered(const Change& change, Message& message, int64_t log_ms,
                                    const std::string& what) {
   require(message.sent.every_ms == 0, "I15: a series without end is over: " + what);
-  require(change.id == message.id, "I15: delivered under a void handle: " + what);
+  require(change.id == 0 || change.id == message.id, "I15: delivered under a void handle: " + what);
   require(!ended(message), "I15: cancelled, now delivered: " + what);
   require(log_ms + kLeadMs >= low_due(message), "I12: delivered early: " + what);
   message.delivered = true;
@@ -324,8 +323,7 @@ void DelayModel::not_found(uint64_t number, Message& message, int64_t log_ms,
                            const std::string& what) {
   ++counters_.not_found;
   const Change& change = changes_[number];
-  if (ended(message) || touched(message, number) ||
-      (change.id != 0 && change.id != message.id)) {
+  if (ended(message) || touched(message, number) || (change.id != 0 && change.id != message.id)) {
     // By handle, and no reschedule may have moved it: so it was cancelled.
     if (change.id == message.id && !maybe_changed(message, true) && message.sent.every_ms == 0) {
       require(message.offsets.empty() && !message.delivered,

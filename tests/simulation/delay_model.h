@@ -79,12 +79,15 @@ class DelayModel {
   // `id`: of the handle; 0: by key. Gives a number for the next calls.
   uint64_t change_sent(uint64_t uid, uint64_t id, bool reschedule);
   void change_arrived(uint64_t change, Due due);
+
   struct Answer {
     Outcome outcome = Outcome::kNotFound;
     uint64_t new_id = 0;
     int64_t new_due_ms = 0;
   };
+
   void change_answered(uint64_t change, const Answer& answer, int64_t log_ms);
+
   // Certainly not done.
   void change_refused(uint64_t change) { changes_.at(change).state = ChangeState::kNotDone; }
 
@@ -115,6 +118,7 @@ class DelayModel {
   // Log times at which it is due; nullopt: not acknowledged, or it may have been changed.
   [[nodiscard]] std::optional<int64_t> certain_due(uint64_t uid) const;
   [[nodiscard]] bool knows(TopicId topic) const;
+
   [[nodiscard]] bool is_series(uint64_t uid) const { return messages_.at(uid).sent.every_ms > 0; }
 
   struct Counters {

@@ -30,8 +30,8 @@ uint64_t Model::sent(PartitionId partition, uint64_t producer, uint64_t sequence
 }
 
 uint64_t Model::sent_delayed(PartitionId partition, uint32_t pad_bytes) {
-  messages_.push_back({partition, 0, 0, pad_bytes, true, false, Offset{},
-                       partitions_[partition].acknowledged_end});
+  messages_.push_back(
+      {partition, 0, 0, pad_bytes, true, false, Offset{}, partitions_[partition].acknowledged_end});
   return messages_.size();
 }
 

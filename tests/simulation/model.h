@@ -35,6 +35,7 @@ class Model {
   void acknowledged(uint64_t first_uid, size_t count, Offset base);
   // Gives the message's id.
   uint64_t read(PartitionId partition, Offset offset, std::string_view value);
+
   [[nodiscard]] bool is_delayed(uint64_t uid) const { return messages_.at(uid - 1).delayed; }
 
   [[nodiscard]] DelayModel& delays() { return delays_; }

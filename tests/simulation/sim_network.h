@@ -20,6 +20,7 @@ class Peer {
   virtual ~Peer() = default;
   virtual void on_reply(uint64_t connection, const protocol::Frame& frame) = 0;
   virtual void on_closed(uint64_t connection) = 0;
+
   // A request of this peer reaches the broker now.
   virtual void on_arrival(uint64_t /*connection*/, uint64_t /*correlation*/) {}
 };

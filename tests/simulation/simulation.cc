@@ -33,8 +33,8 @@ Simulation::Simulation(const Options& options)
                                                     options_, options.seed + 200 + i));
   }
   for (uint32_t i = 0; i < options.delay_clients; ++i) {
-    delay_clients_.push_back(std::make_unique<DelayClient>(
-        scheduler_, network_, model_, directory_, options_, options.seed + 300 + i));
+    delay_clients_.push_back(std::make_unique<DelayClient>(scheduler_, network_, model_, directory_,
+                                                           options_, options.seed + 300 + i));
   }
 }
 
@@ -55,18 +55,21 @@ void Simulation::run() {
   run_until_ms(started_ms_ + options_.chaos_ms);
   nemesis_.heal();
   if (!delay_clients_.empty()) {
-    run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
+    for (const auto& client : delay_clients_) {
+      client->be_gentle();
+    }
+    audit(false);
     watcher_.start();
     run_until_ms(scheduler_.now_ms() + kWatchMs);
   }
   finish_clients();
   if (!delay_clients_.empty()) {
-    audit();
+    audit(true);
     watcher_.finish();
     restart();
-    audit();
+    audit(true);
     leap();
-    audit();
+    audit(true);
   } else {
     restart();
   }
@@ -78,9 +81,9 @@ void Simulation::restart() {
   broker_.start();
 }
 
-void Simulation::audit() {
+void Simulation::audit(bool quiet) {
   run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
-  auditor_.start();
+  auditor_.start(quiet);
   run_until("the audit", kFinishMsMax, [this] { return auditor_.idle(); });
 }
 
@@ -141,8 +144,7 @@ void Simulation::drain() {
 std::string Simulation::delay_summary() const {
   const DelayModel::Counters& delays = model_.delays().counters();
   return " delays=" + std::to_string(delays.sent) + "/" + std::to_string(delays.accepted) +
-         " key_taken=" + std::to_string(delays.key_taken) +
-         " seen=" + std::to_string(delays.seen) +
+         " key_taken=" + std::to_string(delays.key_taken) + " seen=" + std::to_string(delays.seen) +
          " cancelled=" + std::to_string(delays.cancelled) +
          " rescheduled=" + std::to_string(delays.rescheduled) +
          " already=" + std::to_string(delays.already_delivered) +

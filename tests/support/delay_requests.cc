@@ -22,8 +22,8 @@ flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fbs::DelayRef>>> bui
     flatbuffers::FlatBufferBuilder& builder, std::span<const DelayTarget> targets) {
   std::vector<flatbuffers::Offset<fbs::DelayRef>> refs;
   for (const DelayTarget& target : targets) {
-    const auto key =
-        target.handle ? flatbuffers::Offset<flatbuffers::String>() : builder.CreateString(target.key);
+    const auto key = target.handle ? flatbuffers::Offset<flatbuffers::String>()
+                                   : builder.CreateString(target.key);
     fbs::DelayRefBuilder ref(builder);
     if (target.handle) {
       ref.add_handle(&*target.handle);
@@ -41,10 +41,9 @@ flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fbs::DelayRef>>> bui
 
 protocol::Frame schedule_request(PartitionId partition, SharedBytes set, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  const auto part = fbs::CreateProducePart(builder, partition.topic.value(),
-                                           partition.index.value(),
-                                           static_cast<uint32_t>(set.size()),
-                                           fbs::ProduceKind::kSchedule);
+  const auto part =
+      fbs::CreateProducePart(builder, partition.topic.value(), partition.index.value(),
+                             static_cast<uint32_t>(set.size()), fbs::ProduceKind::kSchedule);
   const auto all = builder.CreateVector(&part, 1);
   return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
                 {std::move(set)});
