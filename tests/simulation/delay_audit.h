@@ -8,7 +8,8 @@
 namespace tidemark::sim {
 
 // Follows the partitions of one shard to their ends, with long polls, from now on.
-//   I14  a delayed message comes within Options::lateness_ms_max() of its due time
+//   I14  a delayed message comes within Options::lateness_ms_max() of its due time, once the backlog
+//        of what became due while the process was down or the clock jumped is done
 class DelayWatcher final : public Client {
  public:
   using Client::Client;
@@ -37,6 +38,7 @@ class DelayWatcher final : public Client {
   int64_t since_ms_ = 0;      // log time; what is due later is judged
   uint64_t connection_ = 0;   // of the fetch under way; 0: none
   uint64_t correlation_ = 0;
+  bool caught_up_ = false;
   int64_t lateness_ms_max_ = 0;
   uint64_t judged_ = 0;
 };
@@ -48,8 +50,8 @@ class DelayAuditor final : public Client {
  public:
   using Client::Client;
 
-  // `quiet`: nobody changes anything meanwhile. Else it only waits until what is overdue is done.
-  void start(bool quiet);
+  // Nobody may change anything meanwhile.
+  void start();
 
   [[nodiscard]] bool idle() const override { return next_ == options_.shards; }
 
@@ -68,7 +70,6 @@ class DelayAuditor final : public Client {
   // False: ask again later.
   bool check(ShardId shard, const protocol::fbs::DelayStatsReply& stats);
 
-  bool quiet_ = false;
   uint16_t next_ = 0;
   uint64_t connection_ = 0;
   uint64_t correlation_ = 0;

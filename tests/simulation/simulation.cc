@@ -58,18 +58,18 @@ void Simulation::run() {
     for (const auto& client : delay_clients_) {
       client->be_gentle();
     }
-    audit(false);
+    run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
     watcher_.start();
     run_until_ms(scheduler_.now_ms() + kWatchMs);
   }
   finish_clients();
   if (!delay_clients_.empty()) {
-    audit(true);
+    audit();
     watcher_.finish();
     restart();
-    audit(true);
+    audit();
     leap();
-    audit(true);
+    audit();
   } else {
     restart();
   }
@@ -81,9 +81,9 @@ void Simulation::restart() {
   broker_.start();
 }
 
-void Simulation::audit(bool quiet) {
+void Simulation::audit() {
   run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
-  auditor_.start(quiet);
+  auditor_.start();
   run_until("the audit", kFinishMsMax, [this] { return auditor_.idle(); });
 }
 

@@ -40,7 +40,7 @@ class Simulation {
   // The process ends and the next one has had the time to deliver what is overdue.
   void restart();
   // What is pending agrees with the model.
-  void audit(bool quiet);
+  void audit();
   // The time of all that is due within a month comes.
   void leap();
   void drain();
