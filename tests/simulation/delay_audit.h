@@ -2,13 +2,16 @@
 // pending.
 #pragma once
 
+#include <optional>
+
 #include "tests/simulation/client.h"
-#include "tests/support/delay_requests.h"
+#include "tests/simulation/delay_frames.h"
 
 namespace tidemark::sim {
 
 // Follows the partitions of one shard to their ends, with long polls, from now on.
-//   I14  a delayed message comes within Options::lateness_ms_max() of its due time, once the backlog
+//   I14  a delayed message comes within Options::lateness_ms_max() of its due time, once the
+//   backlog
 //        of what became due while the process was down or the clock jumped is done
 class DelayWatcher final : public Client {
  public:
@@ -61,7 +64,7 @@ class DelayAuditor final : public Client {
 
   void on_reply(uint64_t connection, const protocol::Frame& frame) override;
 
-  // Found in the last audit.
+  // On the last shard asked.
   [[nodiscard]] uint64_t pending() const { return pending_; }
 
  private:
@@ -74,7 +77,7 @@ class DelayAuditor final : public Client {
   uint64_t connection_ = 0;
   uint64_t correlation_ = 0;
   uint64_t pending_ = 0;
-  std::map<TopicId, uint64_t> before_;  // in the last answer of the shard
+  std::optional<uint64_t> before_;  // in the last answer of the shard
 };
 
 }  // namespace tidemark::sim

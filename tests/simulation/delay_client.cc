@@ -240,7 +240,7 @@ void DelayClient::send_set(uint64_t connection, PartitionId partition, const Set
   request.sequence = set.sequence;
   request.items = set.items;
   requests_[correlation] = std::move(request);
-  network_.send(connection, testing::schedule_request(partition, set.bytes, correlation));
+  network_.send(connection, schedule_request(partition, set.bytes, correlation));
 }
 
 void DelayClient::on_set_reply(const Request& request, const protocol::Frame& frame) {
@@ -256,7 +256,7 @@ void DelayClient::on_set_reply(const Request& request, const protocol::Frame& fr
   if (!status.ok()) {
     return waiting ? on_set_refused(request.partition, stream, status) : void();
   }
-  const Receipts receipts = testing::read_receipts(frame);
+  const Receipts receipts = read_receipts(frame);
   if (waiting) {
     return on_receipts(request.partition, stream, receipts);
   }
@@ -427,7 +427,7 @@ void DelayClient::send_change(Request request) {
   request.birth = births_;
   const int times = random_.chance(1, 20) ? 2 : 1;  // the network repeats it
   for (int i = 0; i < times; ++i) {
-    std::vector<testing::DelayTarget> named;
+    std::vector<DelayTarget> named;
     for (Target& target : request.targets) {
       target.change = model_.delays().change_sent(
           target.uid, target.handle ? target.handle->id() : 0, request.reschedule);
@@ -439,9 +439,9 @@ void DelayClient::send_change(Request request) {
     const uint64_t correlation = next_correlation();
     requests_[correlation] = request;
     network_.send(connection, request.reschedule
-                                  ? testing::delay_reschedule_request(named, request.when.kind,
-                                                                      request.when.ms, correlation)
-                                  : testing::delay_cancel_request(named, correlation));
+                                  ? delay_reschedule_request(named, request.when.kind,
+                                                             request.when.ms, correlation)
+                                  : delay_cancel_request(named, correlation));
   }
 }
 

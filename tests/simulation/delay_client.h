@@ -9,7 +9,7 @@
 #include <set>
 
 #include "tests/simulation/client.h"
-#include "tests/support/delay_requests.h"
+#include "tests/simulation/delay_frames.h"
 
 namespace tidemark::sim {
 

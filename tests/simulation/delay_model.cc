@@ -47,8 +47,8 @@ DelayModel::Due DelayModel::due_after(ShardId shard, int64_t monotonic_ns, int64
 DelayModel::Due DelayModel::due_at(ShardId shard, int64_t monotonic_ns, int64_t now_wall_ms,
                                    int64_t wall_ms) const {
   const int64_t ahead = log_ms(shard, monotonic_ns) - now_wall_ms;
-  const int64_t slack = std::abs(ahead) <= 1 ? 0 : kWallSlackMs;
-  return {wall_ms + (slack == 0 ? 0 : ahead) - slack, wall_ms + (slack == 0 ? 0 : ahead) + slack};
+  const int64_t due_ms = wall_ms + (std::abs(ahead) <= 1 ? 0 : ahead);
+  return {due_ms - (std::abs(ahead) <= 1 ? 0 : kWallSlackMs), due_ms + kWallSlackMs};
 }
 
 // --- messages

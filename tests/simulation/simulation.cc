@@ -84,7 +84,7 @@ void Simulation::restart() {
 void Simulation::audit() {
   run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
   auditor_.start();
-  run_until("the audit", kFinishMsMax, [this] { return auditor_.idle(); });
+  run_until("the audit", kDrainMsMax, [this] { return auditor_.idle(); });
 }
 
 void Simulation::leap() {

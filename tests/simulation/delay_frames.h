@@ -10,7 +10,7 @@
 #include "log/format/schedule_set.h"
 #include "tests/support/request_builder.h"
 
-namespace tidemark::testing {
+namespace tidemark::sim {
 
 // A delayed message as a request names it: by handle, or by partition and key.
 struct DelayTarget {
@@ -31,4 +31,4 @@ protocol::Frame delay_stats_request(uint64_t correlation = 0);
 // Of the only part of a produce reply; none if it was refused.
 std::vector<protocol::fbs::DelayReceipt> read_receipts(const protocol::Frame& reply);
 
-}  // namespace tidemark::testing
+}  // namespace tidemark::sim

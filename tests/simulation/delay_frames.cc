@@ -1,8 +1,8 @@
-#include "tests/support/delay_requests.h"
+#include "tests/simulation/delay_frames.h"
 
 #include <utility>
 
-namespace tidemark::testing {
+namespace tidemark::sim {
 
 namespace fbs = protocol::fbs;
 using protocol::FrameType;
@@ -14,8 +14,9 @@ protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Off
                        FrameType type, uint64_t correlation,
                        std::vector<SharedBytes> payload = {}) {
   builder.Finish(root);
-  return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
-                                       protocol::finished(builder), std::move(payload)));
+  return testing::to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard,
+                                                correlation, protocol::finished(builder),
+                                                std::move(payload)));
 }
 
 flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fbs::DelayRef>>> build_refs(
@@ -72,7 +73,7 @@ protocol::Frame delay_stats_request(uint64_t correlation) {
 
 std::vector<fbs::DelayReceipt> read_receipts(const protocol::Frame& reply) {
   std::vector<fbs::DelayReceipt> out;
-  const auto* parts = read_reply<fbs::ProduceReply>(reply).parts();
+  const auto* parts = testing::read_reply<fbs::ProduceReply>(reply).parts();
   if (parts != nullptr && parts->size() == 1 && parts->Get(0)->receipts() != nullptr) {
     for (const fbs::DelayReceipt* receipt : *parts->Get(0)->receipts()) {
       out.push_back(*receipt);
@@ -81,4 +82,4 @@ std::vector<fbs::DelayReceipt> read_receipts(const protocol::Frame& reply) {
   return out;
 }
 
-}  // namespace tidemark::testing
+}  // namespace tidemark::sim
