@@ -47,7 +47,7 @@ class DelayWatcher final : public Client {
 };
 
 // Asks every shard how many messages are pending, and compares with the model. What is overdue, for
-// the process was down or the clock jumped, may take its time, but must become less within each
+// the process was down or the clock jumped, may take its time, but must become less within some
 // lateness_ms_max().
 class DelayAuditor final : public Client {
  public:
@@ -78,6 +78,7 @@ class DelayAuditor final : public Client {
   uint64_t correlation_ = 0;
   uint64_t pending_ = 0;
   std::optional<uint64_t> before_;  // in the last answer of the shard
+  int stalled_ = 0;                 // answers in a row that were the same
 };
 
 }  // namespace tidemark::sim

@@ -60,7 +60,7 @@ Options Options::from_seed(uint64_t seed) {
   o.delay_interval_us_max = pick<int64_t>(random, {20'000, 100'000, 500'000});
   o.wheel_entries_max = pick<size_t>(random, {16, 100, 1'000, 1 << 20});
   o.wheel_chunk_entries = pick<size_t>(random, {2, 16, 1'024});
-  o.wheel_split_entries = pick<size_t>(random, {8, 100, 1 << 20});
+  o.wheel_split_entries = pick<size_t>(random, {200, 1'000, 1 << 20});
   o.wheel_lookahead = pick<uint64_t>(random, {1, 100, 5'000, 60'000});
   o.clock_jump_ms = fault(random, 4'000);
   return o;
