@@ -114,9 +114,9 @@ class TieredWheel {
   // Requires: no spill and no load is under way.
   [[nodiscard]] Spill freeze();
   // The transaction is durable: what was frozen leaves memory if it lies beyond the horizon. If the
-  // near part is larger than memory_entries_max, the horizon moves nearer. Requires: write()
-  // succeeded.
-  void spill_done(Spill& spill);
+  // near part is larger than memory_entries_max, the horizon moves nearer, but stays beyond `keep`,
+  // which the caller is about to pop. Requires: write() succeeded, keep < horizon().
+  void spill_done(Spill& spill, Key keep = {});
   // It is not; the next freeze takes it again.
   void spill_failed(Spill& spill);
 
@@ -180,7 +180,7 @@ class TieredWheel {
   [[nodiscard]] size_t room() const;
   [[nodiscard]] std::optional<LoadPlan> plan_slot(SlotId slot, bool at_once);
   void move_horizon(Key horizon);
-  void cut_back();
+  void cut_back(Key until);
   void forget_popped_fresh();
   void take_over(const Spill::State& spill);
 

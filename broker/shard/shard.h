@@ -99,6 +99,11 @@ class Shard final : public replica::StateMachine {
   // A checkpoint is under way: the timing wheel cannot load.
   void set_checkpointing(bool on);
 
+  // What the Advance under way, if there is one, delivers up to.
+  [[nodiscard]] timerwheel::Key advancing_to() const {
+    return advancing_ ? advanced_to_ : timerwheel::Key{};
+  }
+
   // The timing wheel loads: no checkpoint can be taken.
   [[nodiscard]] bool loading() const { return loading_; }
 
@@ -212,9 +217,25 @@ class Shard final : public replica::StateMachine {
   void on_delay_show(const ReplyTo& from, const protocol::Frame& frame);
   void on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   Result<timerwheel::Entry> find_delay(const protocol::fbs::DelayRef& ref) const;
+
+  // The view lives as long as the request.
+  struct DelayNamed {
+    timerwheel::Entry entry;
+    std::string_view key = {};  // by key
+    bool series = false;
+  };
+
+  Result<DelayNamed> name_delay(const protocol::fbs::DelayRef& ref) const;
+
+  // A message to be rescheduled: which part of the request asks, and the key it is asked by.
+  struct Wanted {
+    size_t part = 0;
+    std::string key = {};
+  };
+
   using DelaysLocated = MoveOnlyFunction<void(Result<std::vector<timerwheel::Entry>>)>;
   void locate_delays(std::vector<timerwheel::Entry> entries, DelaysLocated done);
-  void propose_reschedule(const std::shared_ptr<DelayChangeOp>& op, size_t part,
+  void propose_reschedule(const std::shared_ptr<DelayChangeOp>& op, const Wanted& wanted,
                           const timerwheel::Entry& entry, int64_t due_ms);
   void read_delay(const ReplyTo& from, const timerwheel::Entry& entry);
   void finish_delay_change(DelayChangeOp& op);
@@ -327,7 +348,8 @@ class Shard final : public replica::StateMachine {
   std::vector<WaitingScan> waiting_scans_;  // for the end of a checkpoint
   bool checkpointing_ = false;
   bool loading_ = false;
-  bool advancing_ = false;  // one Advance is under way at a time
+  bool advancing_ = false;       // one Advance is under way at a time
+  timerwheel::Key advanced_to_;  // by the last Advance proposed
   uint64_t next_delay_id_ = 1;
   std::deque<Hidden> hidden_;  // in order of due time
   std::unordered_map<PartitionId, std::deque<Offset>> hidden_offsets_;
