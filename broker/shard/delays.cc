@@ -37,8 +37,9 @@ delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
   return recurrence;
 }
 
-// The receipts of a set as it lies in the log at `position`.
-Status read_receipts(ByteView set, LogPosition position, std::vector<DelayReceipt>& out) {
+// The receipts of a set as it lies in the log at `position`, as they were when it was applied.
+Status read_receipts(ByteView set, LogPosition position, const delay::PendingDelays& delays,
+                     std::vector<DelayReceipt>& out) {
   ASSIGN_OR_RETURN(format::ScheduleReader reader, format::ScheduleReader::open(set));
   format::ScheduleItem item;
   DelayReceipt receipt;
@@ -48,7 +49,11 @@ Status read_receipts(ByteView set, LogPosition position, std::vector<DelayReceip
     tag.partition = reader.header().partition;
     tag.special = !item.key.empty() || item.recurrence != format::RecurrenceKind::kNone;
     tag.bytes = static_cast<uint32_t>(item.batch.size());
-    receipt.due_ms = item.due_ms;
+    // An id that was given to nothing: the key of its item was taken.
+    const bool taken =
+        !item.key.empty() && !item.replace && delays.state(receipt.id) == delay::DelayState::kNone;
+    receipt.error = taken ? ErrorCode::kAlreadyExists : ErrorCode::kOk;
+    receipt.due_ms = taken ? 0 : item.due_ms;
     receipt.position = position + item.batch_offset;
     receipt.tag = tag.low();
     out.push_back(receipt);
@@ -162,6 +167,10 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
   const MutableByteView stored = records_.add_schedule(set);
   format::stamp_schedule(stored, log_time(now), next_delay_id_);
   next_delay_id_ += items;
+  // What is overdue gets the due time here that it will have when it is applied, so that a repeated
+  // set has the same receipts.
+  const int64_t earliest =
+      1 + static_cast<int64_t>(std::max(views_.delays().wheel().watermark(), advanced_to_).due);
   Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
   format::ScheduleItem item;
   while (reader->next(item)) {
@@ -176,7 +185,7 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
       due = clock_.at(now, first.value_or(now.wall.ms));
       next = second ? clock_.at(now, *second) : -1;
     }
-    format::stamp_schedule_item(stored, item, due, next);
+    format::stamp_schedule_item(stored, item, std::max(due, earliest), next);
   }
 }
 
@@ -214,14 +223,14 @@ void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
                                    head.error().to_string()));
         }
         const size_t bytes = load_le<uint32_t>(head->data());
-        source_->read_log(
-            at, std::min(bytes, limits::kBatchBytesMax),
-            [op, part, at, finish](Result<SharedBytes> set) {
-              if (set.ok()) {
-                return finish(read_receipts(set->view(), at, op->parts[part].receipts));
-              }
-              finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
-            });
+        source_->read_log(at, std::min(bytes, limits::kBatchBytesMax),
+                          [this, op, part, at, finish](Result<SharedBytes> set) {
+                            if (set.ok()) {
+                              return finish(read_receipts(set->view(), at, views_.delays(),
+                                                          op->parts[part].receipts));
+                            }
+                            finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
+                          });
       });
 }
 
@@ -295,6 +304,7 @@ void Shard::propose_advance(const Now& now) {
   PendingRecord pending;
   pending.kind = PendingRecord::Kind::kAdvance;
   advancing_ = true;
+  advanced_to_ = until;
   gather(format::RecordKind::kAdvance, body, std::move(pending));
 }
 
