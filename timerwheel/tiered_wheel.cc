@@ -329,8 +329,7 @@ std::vector<SlotId> TieredWheel::stored_slots(Tick from, Tick to) const {
       slots.push_back(slot);
     }
   }
-  std::sort(slots.begin(), slots.end(),
-            [](SlotId a, SlotId b) { return a.begin() < b.begin(); });
+  std::sort(slots.begin(), slots.end(), [](SlotId a, SlotId b) { return a.begin() < b.begin(); });
   return slots;
 }
 
@@ -393,7 +392,8 @@ void TieredWheel::take_over(const Spill::State& state) {
   }
 }
 
-void TieredWheel::spill_done(Spill& spill) {
+void TieredWheel::spill_done(Spill& spill, Key keep) {
+  require(keep < horizon_, "the horizon lies beyond what is to be kept");
   require(spilling_ && spill.state_ && spill.state_->written, "the spill was written");
   take_over(*spill.state_);
   spill.state_.reset();
@@ -402,7 +402,7 @@ void TieredWheel::spill_done(Spill& spill) {
   frozen_fresh_entries_ = 0;
   frozen_bytes_ = 0;
   if (near_.size() > options_.memory_entries_max) {
-    cut_back();
+    cut_back(keep);
   }
 }
 
@@ -424,9 +424,10 @@ void TieredWheel::spill_failed(Spill& spill) {
 
 // Moves the horizon nearer, so that three quarters of what memory may hold stay. What lies beyond
 // is stored, except for what is fresh since the last freeze. At least one entry stays: progress.
-void TieredWheel::cut_back() {
+// Everything up to `until` stays, too.
+void TieredWheel::cut_back(Key until) {
   const size_t keep = std::max<size_t>(1, options_.memory_entries_max / 4 * 3);
-  const Key horizon = near_.key_near_rank(keep);
+  const Key horizon = std::max(near_.key_near_rank(keep), next_key(until));
   std::vector<Entry> beyond;
   near_.extract(horizon.due, kDueEnd, beyond);
   for (const Entry& entry : beyond) {

@@ -112,9 +112,9 @@ class TieredWheel {
   // Requires: no spill and no load is under way.
   [[nodiscard]] Spill freeze();
   // The transaction is durable: what was frozen leaves memory if it lies beyond the horizon. If the
-  // near part is larger than memory_entries_max, the horizon moves nearer. Requires: write()
-  // succeeded.
-  void spill_done(Spill& spill);
+  // near part is larger than memory_entries_max, the horizon moves nearer, but stays beyond `keep`,
+  // which the caller is about to pop. Requires: write() succeeded, keep < horizon().
+  void spill_done(Spill& spill, Key keep = {});
   // It is not; the next freeze takes it again.
   void spill_failed(Spill& spill);
 
@@ -135,15 +135,15 @@ class TieredWheel {
   [[nodiscard]] bool wants_split() const;
 
   // What to load so that the horizon stays `lookahead` ahead of `now`. nullopt: nothing (the
-  // horizon may have moved without any reading). `at_once`: what is next is needed now, so it is loaded
-  // even if memory is full, and in part if it is too big.
+  // horizon may have moved without any reading). `at_once`: what is next is needed now, so it is
+  // loaded even if memory is full, and in part if it is too big.
   [[nodiscard]] std::optional<LoadPlan> plan_load(Tick now, bool at_once = false);
   // Requires: run() succeeded, and no spill was frozen and no other load planned since the plan.
   void finish_load(LoadPlan& plan);
 
   // --- look: what is pending, without taking it
-  // Visits what is in memory, in no order. What a spill under way holds is not visited: it will be in
-  // the store when the spill is done. O(entries in memory).
+  // Visits what is in memory, in no order. What a spill under way holds is not visited: it will be
+  // in the store when the spill is done. O(entries in memory).
   template <class Visit>
   void visit_memory(Visit&& visit) const {
     near_.for_each(visit);
@@ -175,7 +175,7 @@ class TieredWheel {
   [[nodiscard]] size_t room() const;
   [[nodiscard]] std::optional<LoadPlan> plan_slot(SlotId slot, bool at_once);
   void move_horizon(Key horizon);
-  void cut_back();
+  void cut_back(Key until);
   void forget_popped_fresh();
   void take_over(const Spill::State& spill);
 

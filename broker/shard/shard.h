@@ -99,6 +99,11 @@ class Shard final : public replica::StateMachine {
   // A checkpoint is under way: the timing wheel cannot load.
   void set_checkpointing(bool on);
 
+  // What the Advance under way, if there is one, delivers up to.
+  [[nodiscard]] timerwheel::Key advancing_to() const {
+    return advancing_ ? advanced_to_ : timerwheel::Key{};
+  }
+
   // The timing wheel loads: no checkpoint can be taken.
   [[nodiscard]] bool loading() const { return loading_; }
 

@@ -199,7 +199,7 @@ class ShardRuntime::Impl {
       ++checkpoints_;
       checkpoint_index_ = delta.covered.index;
       checkpoint_position_ = delta.covered.next_position;
-      shard_.views().commit_done(delta, tail_begin());
+      shard_.views().commit_done(delta, tail_begin(), shard_.advancing_to());
       engine_->checkpointed(delta.covered.index, delta.low_position);
     } else {
       shard_.views().commit_failed(delta);

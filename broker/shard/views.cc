@@ -289,9 +289,9 @@ Views::Delta Views::freeze() {
   return delta;
 }
 
-void Views::commit_done(Delta& delta, LogPosition keep_from) {
+void Views::commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key until) {
   delays_.commit_done();
-  delays_.wheel().spill_done(delta.spill);
+  delays_.wheel().spill_done(delta.spill, until);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
       it->second.commit_done();

@@ -143,7 +143,8 @@ class Views {
   // Everything that changed since the last freeze, with the position it covers.
   [[nodiscard]] Delta freeze();
   // The delta is durable. References whose batches lie before `keep_from` may leave memory.
-  void commit_done(Delta& delta, LogPosition keep_from);
+  // `until`: delayed messages up to there stay in memory, for an Advance is on its way.
+  void commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key until = {});
   // It is not; the next freeze takes it again.
   void commit_failed(Delta& delta);
   // Reads everything but old index chunks. Requires: nothing applied yet. An empty store leaves the
