@@ -162,13 +162,17 @@ class ShardRuntime::Impl {
 
   [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
     const Covered& applied = shard_.views().applied();
-    if (checkpointing_ || broken_ || shard_.loading() || applied.index == checkpoint_index_ ||
-        time < checkpoint_not_before_) {
+    if (checkpointing_ || broken_ || shard_.loading() || time < checkpoint_not_before_) {
       return false;
     }
     const timerwheel::TieredWheel& wheel = shard_.views().delays().wheel();
-    return wheel.wants_split() ||
-           wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
+    if (wheel.wants_split()) {
+      return true;  // also when nothing new was applied: what is due waits for it
+    }
+    if (applied.index == checkpoint_index_) {
+      return false;
+    }
+    return wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
            applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
            shard_.records_applied() - checkpoint_records_ >= limits::kCheckpointRecordsMax ||
            time.ns - checkpoint_time_.ns >= options_.checkpoint_interval_ms * 1'000'000;
@@ -197,10 +201,13 @@ class ShardRuntime::Impl {
     shard_.set_checkpointing(false);
     if (status.ok()) {
       ++checkpoints_;
+      const bool covers_more = delta.covered.index > checkpoint_index_;
       checkpoint_index_ = delta.covered.index;
       checkpoint_position_ = delta.covered.next_position;
       shard_.views().commit_done(delta, tail_begin(), shard_.advancing_to());
-      engine_->checkpointed(delta.covered.index, delta.low_position);
+      if (covers_more) {
+        engine_->checkpointed(delta.covered.index, delta.low_position);
+      }
     } else {
       shard_.views().commit_failed(delta);
       broken_ = status.code() != ErrorCode::kDiskFull;
