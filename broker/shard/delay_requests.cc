@@ -50,6 +50,13 @@ struct DelayTotals {
   std::vector<fbs::DelayBucket> buckets;
 };
 
+// Null if there is none.
+flatbuffers::Offset<flatbuffers::String> build_key(flatbuffers::FlatBufferBuilder& builder,
+                                                   std::string_view key) {
+  return key.empty() ? flatbuffers::Offset<flatbuffers::String>()
+                     : builder.CreateString(key.data(), key.size());
+}
+
 uint32_t low_tag(uint64_t tag) { return static_cast<uint32_t>(tag); }
 
 flatbuffers::Offset<fbs::DelayInfo> build_info(flatbuffers::FlatBufferBuilder& builder,
@@ -114,6 +121,31 @@ Result<Entry> Shard::find_delay(const fbs::DelayRef& ref) const {
                           : Result<Entry>(Status(ErrorCode::kNotFound, "key " + std::string(key)));
 }
 
+// What a record says of the message that a reference names. By key it says the key: what is pending
+// under it may be another one when the record is applied.
+Result<Shard::DelayNamed> Shard::name_delay(const fbs::DelayRef& ref) const {
+  const Result<Entry> found = find_delay(ref);
+  DelayNamed named;
+  if (found.ok()) {
+    named.entry = *found;
+    named.series = views_.delays().series_of(found->id) != nullptr;
+  } else if (found.error().code() != ErrorCode::kNotFound) {
+    return found.error();
+  }
+  if (ref.handle() == nullptr) {
+    named.key = protocol::view(ref.key());
+    if (named.key.size() > format::kDelayKeyBytesMax) {
+      return Status(ErrorCode::kInvalidArgument, "a key of " + std::to_string(named.key.size()) +
+                                                     " bytes; the limit is " +
+                                                     std::to_string(format::kDelayKeyBytesMax));
+    }
+    delay::DelayTag tag;
+    tag.partition = {TopicId{ref.topic()}, PartitionIndex{ref.partition()}};
+    named.entry = {0, 0, 0, tag.packed()};
+  }
+  return named;
+}
+
 void Shard::on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   const Result<const fbs::DelayCancel*> request =
       protocol::read_table<fbs::DelayCancel>(frame.table(), "DelayCancel");
@@ -133,18 +165,21 @@ void Shard::on_delay_cancel(const ReplyTo& from, const protocol::Frame& frame, c
   op->parts.resize(items.size());
   op->unanswered = items.size() + 1;  // itself, until all parts are looked at
   for (uint32_t i = 0; i < items.size(); ++i) {
-    const Result<Entry> entry = find_delay(*items.Get(i));
-    if (!entry.ok()) {
-      op->parts[i].status = entry.error().code() == ErrorCode::kNotFound ? Status() : entry.error();
+    const Result<DelayNamed> named = name_delay(*items.Get(i));
+    if (!named.ok()) {
+      op->parts[i].status = named.error();
       --op->unanswered;
       continue;
     }
+    const Entry& entry = named->entry;
     flatbuffers::FlatBufferBuilder body;
+    const auto key = build_key(body, named->key);
     format::fbs::DelayCancelBuilder record(body);
-    record.add_id(entry->id);
-    record.add_due_ms(static_cast<int64_t>(entry->due));
-    record.add_topic(static_cast<uint32_t>(entry->tag >> 32));
-    record.add_tag(low_tag(entry->tag));
+    record.add_id(entry.id);
+    record.add_due_ms(static_cast<int64_t>(entry.due));
+    record.add_topic(static_cast<uint32_t>(entry.tag >> 32));
+    record.add_tag(low_tag(entry.tag));
+    record.add_key(key);
     record.add_time_ms(log_time(now));
     body.Finish(record.Finish());
     PendingRecord pending;
@@ -187,24 +222,27 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
   op->unanswered = items.size() + 1;
   next_delay_id_ = std::max(next_delay_id_, views_.delays().next_id());
   for (uint32_t i = 0; i < items.size(); ++i) {
-    const Result<Entry> entry = find_delay(*items.Get(i));
-    status = entry.status().code() == ErrorCode::kNotFound ? Status() : entry.status();
-    if (entry.ok() && views_.delays().series_of(entry->id) != nullptr) {
+    const Result<DelayNamed> named = name_delay(*items.Get(i));
+    status = named.status();
+    if (named.ok() && named->series) {
       status = Status(ErrorCode::kNotAllowed,
                       "a recurring message cannot be rescheduled: cancel it and send it anew");
     }
-    if (!entry.ok() || !status.ok()) {
+    if (!status.ok()) {
       op->parts[i].status = status;
       --op->unanswered;
       continue;
     }
+    const Entry& entry = named->entry;
     flatbuffers::FlatBufferBuilder body;
+    const auto key = build_key(body, named->key);
     format::fbs::DelayRescheduleBuilder record(body);
-    record.add_id(entry->id);
-    record.add_due_ms(static_cast<int64_t>(entry->due));
-    record.add_topic(static_cast<uint32_t>(entry->tag >> 32));
-    record.add_tag(low_tag(entry->tag));
-    record.add_position(entry->position);
+    record.add_id(entry.id);
+    record.add_due_ms(static_cast<int64_t>(entry.due));
+    record.add_topic(static_cast<uint32_t>(entry.tag >> 32));
+    record.add_tag(low_tag(entry.tag));
+    record.add_position(entry.position);
+    record.add_key(key);
     record.add_new_id(next_delay_id_++);
     record.add_new_due_ms(after ? clock_.after(now, due_ms) : clock_.at(now, due_ms));
     record.add_time_ms(log_time(now));

@@ -33,6 +33,26 @@ std::optional<delay::Recurrence> recurrence_of(const format::ScheduleItem& item)
   return std::nullopt;
 }
 
+// The entry that a record names; by key: nullopt if nothing is pending under it.
+template <typename Record>
+std::optional<timerwheel::Entry> named(const delay::PendingDelays& delays, const Record& record,
+                                       uint64_t position) {
+  const TopicId topic{record.topic()};
+  const delay::DelayTag tag = delay::DelayTag::unpack(topic, record.tag());
+  if (record.key() == nullptr) {
+    return timerwheel::Entry{static_cast<timerwheel::Tick>(record.due_ms()), record.id(), position,
+                             tag.packed()};
+  }
+  const timerwheel::Entry* found =
+      delays.find_key(tag.partition, std::string_view(record.key()->c_str(), record.key()->size()));
+  return found == nullptr ? std::nullopt : std::optional(*found);
+}
+
+delay::DelayName name_of(const timerwheel::Entry& entry) {
+  return {entry.id, static_cast<int64_t>(entry.due),
+          delay::DelayTag::unpack(entry.tag).partition.topic, static_cast<uint32_t>(entry.tag)};
+}
+
 }  // namespace
 
 void Views::apply_schedule(const format::LogRecord& record, LogPosition payload_position,
@@ -138,21 +158,23 @@ void Views::deliver(const delay::DueDelay& due, int64_t now_ms) {
 void Views::apply_delay_cancel(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::DelayCancel>(body);
   advance_time(record.time_ms());
-  outcome.change =
-      delays_.cancel({record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()});
+  const auto entry = named(delays_, record, 0);
+  outcome.change = entry ? delays_.cancel(name_of(*entry)) : delay::ChangeOutcome::kNotFound;
 }
 
 void Views::apply_delay_reschedule(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::DelayReschedule>(body);
   advance_time(record.time_ms());
+  const auto entry = named(delays_, record, record.position());
   DelayReceipt receipt;
   receipt.id = record.new_id();
   receipt.due_ms = record.new_due_ms();
-  receipt.position = LogPosition{record.position()};
-  receipt.tag = record.tag();
-  outcome.change =
-      delays_.reschedule({record.id(), record.due_ms(), TopicId{record.topic()}, record.tag()},
-                         receipt.position, record.new_id(), receipt.due_ms);
+  if (entry) {
+    receipt.position = LogPosition{entry->position};
+    receipt.tag = static_cast<uint32_t>(entry->tag);
+    outcome.change =
+        delays_.reschedule(name_of(*entry), receipt.position, record.new_id(), receipt.due_ms);
+  }
   outcome.first_receipt = static_cast<uint32_t>(receipts_.size());
   outcome.receipts = 1;
   receipts_.push_back(receipt);

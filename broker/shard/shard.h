@@ -208,6 +208,15 @@ class Shard final : public replica::StateMachine {
   void on_delay_show(const ReplyTo& from, const protocol::Frame& frame);
   void on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   Result<timerwheel::Entry> find_delay(const protocol::fbs::DelayRef& ref) const;
+
+  // The view lives as long as the request.
+  struct DelayNamed {
+    timerwheel::Entry entry;
+    std::string_view key = {};  // by key
+    bool series = false;
+  };
+
+  Result<DelayNamed> name_delay(const protocol::fbs::DelayRef& ref) const;
   void finish_delay_change(DelayChangeOp& op);
   void settle_delay_change(PendingRecord& pending, const RecordOutcome& outcome);
 
