@@ -244,7 +244,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
     record.add_position(entry.position);
     record.add_key(key);
     record.add_new_id(next_delay_id_++);
-    record.add_new_due_ms(after ? clock_.after(now, due_ms) : clock_.at(now, due_ms));
+    record.add_new_due_ms(
+        std::max(after ? clock_.after(now, due_ms) : clock_.at(now, due_ms), log_time(now)));
     record.add_time_ms(log_time(now));
     body.Finish(record.Finish());
     PendingRecord pending;

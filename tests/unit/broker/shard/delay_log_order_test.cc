@@ -114,6 +114,18 @@ TEST_CASE("shard: a repeated schedule set is answered with the receipts it had")
   }
 }
 
+TEST_CASE("shard: what is overdue when it arrives is due at its receipt") {
+  ShardHarness harness;
+  harness.open_partitions(1);
+  harness.advance_ms(5'000);
+  format::ScheduleItem overdue;
+  overdue.due_kind = format::DueKind::kAt;
+  overdue.due_ms = harness.now.wall.ms - 60'000;
+  const auto receipts = receipts_of(harness.ask(schedule({overdue}, 0)));
+  CHECK(receipts.at(0).due_ms() >= harness.now.wall.ms);
+  CHECK(receipts.at(0).due_ms() < harness.now.wall.ms + 10);
+}
+
 TEST_CASE("shard: what a key names is decided in log order") {
   ShardHarness harness;
   harness.open_partitions(1);
