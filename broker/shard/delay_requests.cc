@@ -250,8 +250,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
         --op->unanswered;
         continue;
       }
-      propose_reschedule(op, wanted[i], (*located)[i],
-                         after ? clock_.after(now_, due_ms) : clock_.at(now_, due_ms));
+      const int64_t due = after ? clock_.after(now_, due_ms) : clock_.at(now_, due_ms);
+      propose_reschedule(op, wanted[i], (*located)[i], std::max(due, log_time(now_)));
     }
     if (--op->unanswered == 0) {
       finish_delay_change(*op);

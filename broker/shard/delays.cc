@@ -167,10 +167,10 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
   const MutableByteView stored = records_.add_schedule(set);
   format::stamp_schedule(stored, log_time(now), next_delay_id_);
   next_delay_id_ += items;
-  // What is overdue gets the due time here that it will have when it is applied, so that a repeated
-  // set has the same receipts.
-  const int64_t earliest =
-      1 + static_cast<int64_t>(std::max(views_.delays().wheel().watermark(), advanced_to_).due);
+  // What is overdue is due now, and behind what the last Advance delivers: so it has the due time
+  // here that it will have when it is applied, and a repeated set has the same receipts.
+  const timerwheel::Key advanced = std::max(views_.delays().wheel().watermark(), advanced_to_);
+  const int64_t earliest = std::max(log_time(now), 1 + static_cast<int64_t>(advanced.due));
   Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
   format::ScheduleItem item;
   while (reader->next(item)) {

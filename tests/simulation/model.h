@@ -1,5 +1,5 @@
 // Model: what clients did and saw, and the rules that must hold over it. Knows nothing of the
-// broker.
+// broker. Delayed messages keep I1 to I4 and I6; what else holds for them is in delay_model.h.
 //
 //   I1  an acknowledged message is never lost, and lies at exactly the offset of the
 //   acknowledgement I2  nothing is read that was not sent I3  what is read is what was sent, in the

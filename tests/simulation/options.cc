@@ -57,7 +57,7 @@ Options Options::from_seed(uint64_t seed) {
   o.delay_clients = pick<uint32_t>(random, {0, 1, 1, 2});
   o.delay_items_max = pick<uint32_t>(random, {1, 5, 40});
   o.delay_ms_max = pick<int64_t>(random, {50, 3'000, 20'000});
-  o.delay_interval_us_max = pick<int64_t>(random, {20'000, 100'000, 500'000});
+  o.delay_interval_us_max = pick<int64_t>(random, {50'000, 200'000, 500'000});
   o.wheel_entries_max = pick<size_t>(random, {16, 100, 1'000, 1 << 20});
   o.wheel_chunk_entries = pick<size_t>(random, {2, 16, 1'024});
   o.wheel_split_entries = pick<size_t>(random, {200, 1'000, 1 << 20});

@@ -253,6 +253,24 @@ TEST_CASE("tiered wheel: a near part that has grown is cut back by a spill") {
   }
 }
 
+TEST_CASE("tiered wheel: a spill keeps what is about to be popped") {
+  MemorySlotStore store;
+  TieredWheel wheel({kStart, 0}, {.memory_entries_max = 10, .chunk_entries_max = 64});
+  CHECK(wheel.plan_load(kStart) == std::nullopt);
+  for (uint64_t i = 0; i < 100; ++i) {
+    wheel.add(entry_of({kStart + 10 + i, i + 1}));
+  }
+  const Key until = last_key(kStart + 50);
+  TieredWheel::Spill spill = wheel.freeze();
+  REQUIRE(spill.write(store) == std::nullopt);
+  wheel.spill_done(spill, until);
+  wheel.check_invariants();
+  CHECK(wheel.horizon() == next_key(until));
+  std::vector<Entry> out;
+  CHECK(wheel.pop(until, kAll, out));
+  CHECK(out.size() == 41);
+}
+
 TEST_CASE("tiered wheel: a failed spill and a failed load lose nothing") {
   MemorySlotStore store;
   TieredWheel wheel({kStart, 0}, {.memory_entries_max = 100, .chunk_entries_max = 10});
