@@ -19,6 +19,9 @@ constexpr int64_t kAdvanceLeadMs = 5;
 // Entries of one Advance: applying them holds the loop for a millisecond or two.
 constexpr uint32_t kAdvanceLimit = 8192;
 constexpr size_t kOccurrencesInFlightMax = 64;
+// Occurrences of a cron schedule are whole seconds apart: so far behind the pending one the next is
+// looked for, so that a small step of the wall clock does not find the same one again.
+constexpr int64_t kOccurrenceSlackMs = 500;
 // Entries in memory over what the wheel is to hold, above which new ones are refused for a while.
 constexpr size_t kWheelOverloadFactor = 4;
 
@@ -309,9 +312,9 @@ void Shard::look_up_occurrences(const Now& now) {
       continue;
     }
     const delay::Series& series = *views_.delays().series_of(id);
-    const int64_t ahead = clock_.ahead_ms(now);
-    const int64_t after =
-        series.entry.due == 0 ? now.wall.ms : static_cast<int64_t>(series.entry.due) - ahead;
+    const int64_t after = series.entry.due == 0 ? now.wall.ms
+                                                : static_cast<int64_t>(series.entry.due) -
+                                                      clock_.ahead_ms(now) + kOccurrenceSlackMs;
     const auto next = delay::next_occurrence(series.recurrence, 0, after);
     flatbuffers::FlatBufferBuilder body;
     format::fbs::DelayNextBuilder record(body);
