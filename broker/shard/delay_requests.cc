@@ -166,7 +166,8 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
     status = check_items(**request);
   }
   const bool after = status.ok() && (*request)->due_kind() == 0;
-  const int64_t due_ms = status.ok() ? (*request)->due_ms() : 0;
+  const int64_t asked_ms = status.ok() ? (*request)->due_ms() : 0;
+  const int64_t due_ms = after ? asked_ms : std::max<int64_t>(asked_ms, 0);
   const int64_t delay_ms = after ? due_ms : due_ms - now.wall.ms;
   if (status.ok() &&
       ((*request)->due_kind() > 1 || delay_ms > limits::kDelayMsMax || (after && delay_ms < 0))) {

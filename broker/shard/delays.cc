@@ -29,6 +29,9 @@ std::string bound_text(const char* what, uint64_t bound) {
   return std::string(what) + "; the limit is " + std::to_string(bound);
 }
 
+// Wall times before 1970 are past due like any other; there is no arithmetic on them.
+int64_t at_least_zero(int64_t ms) { return std::max<int64_t>(ms, 0); }
+
 delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
   delay::Recurrence recurrence;
   recurrence.kind = item.recurrence == format::RecurrenceKind::kEvery
@@ -75,7 +78,7 @@ Status Shard::check_item(const format::ScheduleItem& item) const {
                   "a delay of " + std::to_string(item.due_ms) + " ms; allowed are 0 to " +
                       std::to_string(limits::kDelayMsMax) + " (34 years)");
   }
-  if (item.due_kind == format::DueKind::kAt && item.due_ms - now_.wall.ms > limits::kDelayMsMax) {
+  if (item.due_kind == format::DueKind::kAt && item.due_ms > now_.wall.ms + limits::kDelayMsMax) {
     return Status(ErrorCode::kInvalidArgument,
                   "due at " + std::to_string(item.due_ms) + ", more than 34 years ahead");
   }
@@ -168,8 +171,9 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
   Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
   format::ScheduleItem item;
   while (reader->next(item)) {
-    int64_t due = item.due_kind == format::DueKind::kAfter ? clock_.after(now, item.due_ms)
-                                                           : clock_.at(now, item.due_ms);
+    int64_t due = item.due_kind == format::DueKind::kAfter
+                      ? clock_.after(now, item.due_ms)
+                      : clock_.at(now, at_least_zero(item.due_ms));
     int64_t next = 0;
     if (item.recurrence == format::RecurrenceKind::kCron) {
       // Cron speaks of wall time.
