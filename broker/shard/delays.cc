@@ -277,7 +277,7 @@ void Shard::load_slots(const Now& now) {
 void Shard::propose_advance(const Now& now) {
   const timerwheel::TieredWheel& wheel = views_.delays().wheel();
   const std::optional<timerwheel::Tick> due = wheel.next_due();
-  if (advancing_ || !due.has_value() || !may_write().ok()) {
+  if (advancing_ || !due.has_value() || now.monotonic < next_advance_ || !may_write().ok()) {
     return;
   }
   const auto reach = static_cast<timerwheel::Tick>(clock_.ms(now) + kAdvanceLeadMs);
@@ -414,9 +414,10 @@ std::optional<MonotonicTime> Shard::next_wake() const {
   if (!hidden_.empty()) {
     wake = clock_.monotonic(hidden_.front().due_ms);
   }
-  if (role_ == replica::Role::kLeader && !advancing_ && !stopping_) {
+  if (!advancing_ && !stopping_ && may_write().ok()) {
     if (const auto due = views_.delays().wheel().next_due(); due.has_value()) {
-      const MonotonicTime at = clock_.monotonic(static_cast<int64_t>(*due) - kAdvanceLeadMs);
+      const MonotonicTime at =
+          std::max(clock_.monotonic(static_cast<int64_t>(*due) - kAdvanceLeadMs), next_advance_);
       wake = wake.has_value() ? std::min(*wake, at) : at;
     }
   }

@@ -304,7 +304,8 @@ class Shard final : public replica::StateMachine {
   std::vector<WaitingScan> waiting_scans_;  // for the end of a checkpoint
   bool checkpointing_ = false;
   bool loading_ = false;
-  bool advancing_ = false;  // one Advance is under way at a time
+  bool advancing_ = false;      // one Advance is under way at a time
+  MonotonicTime next_advance_;  // not before: the last one could not be written
   uint64_t next_delay_id_ = 1;
   std::deque<Hidden> hidden_;  // in order of due time
   std::unordered_map<PartitionId, std::deque<Offset>> hidden_offsets_;
