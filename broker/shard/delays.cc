@@ -19,12 +19,18 @@ constexpr int64_t kAdvanceLeadMs = 5;
 // Entries of one Advance: applying them holds the loop for a millisecond or two.
 constexpr uint32_t kAdvanceLimit = 8192;
 constexpr size_t kOccurrencesInFlightMax = 64;
+// Occurrences of a cron schedule are whole seconds apart: so far behind the pending one the next is
+// looked for, so that a small step of the wall clock does not find the same one again.
+constexpr int64_t kOccurrenceSlackMs = 500;
 // Entries in memory over what the wheel is to hold, above which new ones are refused for a while.
 constexpr size_t kWheelOverloadFactor = 4;
 
 std::string bound_text(const char* what, uint64_t bound) {
   return std::string(what) + "; the limit is " + std::to_string(bound);
 }
+
+// Wall times before 1970 are past due like any other; there is no arithmetic on them.
+int64_t at_least_zero(int64_t ms) { return std::max<int64_t>(ms, 0); }
 
 delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
   delay::Recurrence recurrence;
@@ -174,8 +180,9 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
   Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
   format::ScheduleItem item;
   while (reader->next(item)) {
-    int64_t due = item.due_kind == format::DueKind::kAfter ? clock_.after(now, item.due_ms)
-                                                           : clock_.at(now, item.due_ms);
+    int64_t due = item.due_kind == format::DueKind::kAfter
+                      ? clock_.after(now, item.due_ms)
+                      : clock_.at(now, at_least_zero(item.due_ms));
     int64_t next = 0;
     if (item.recurrence == format::RecurrenceKind::kCron) {
       // Cron speaks of wall time.
@@ -281,7 +288,7 @@ void Shard::load_slots(const Now& now) {
 void Shard::propose_advance(const Now& now) {
   const timerwheel::TieredWheel& wheel = views_.delays().wheel();
   const std::optional<timerwheel::Tick> due = wheel.next_due();
-  if (advancing_ || !due.has_value() || !may_write().ok()) {
+  if (advancing_ || !due.has_value() || now.monotonic < next_advance_ || !may_write().ok()) {
     return;
   }
   const auto reach = static_cast<timerwheel::Tick>(clock_.ms(now) + kAdvanceLeadMs);
@@ -321,9 +328,9 @@ void Shard::look_up_occurrences(const Now& now) {
       continue;
     }
     const delay::Series& series = *views_.delays().series_of(id);
-    const int64_t ahead = clock_.ahead_ms(now);
-    const int64_t after =
-        series.entry.due == 0 ? now.wall.ms : static_cast<int64_t>(series.entry.due) - ahead;
+    const int64_t after = series.entry.due == 0 ? now.wall.ms
+                                                : static_cast<int64_t>(series.entry.due) -
+                                                      clock_.ahead_ms(now) + kOccurrenceSlackMs;
     const auto next = delay::next_occurrence(series.recurrence, 0, after);
     flatbuffers::FlatBufferBuilder body;
     format::fbs::DelayNextBuilder record(body);
@@ -422,9 +429,10 @@ std::optional<MonotonicTime> Shard::next_wake() const {
   if (!hidden_.empty()) {
     wake = clock_.monotonic(hidden_.front().due_ms);
   }
-  if (role_ == replica::Role::kLeader && !advancing_ && !stopping_) {
+  if (!advancing_ && !stopping_ && may_write().ok()) {
     if (const auto due = views_.delays().wheel().next_due(); due.has_value()) {
-      const MonotonicTime at = clock_.monotonic(static_cast<int64_t>(*due) - kAdvanceLeadMs);
+      const MonotonicTime at =
+          std::max(clock_.monotonic(static_cast<int64_t>(*due) - kAdvanceLeadMs), next_advance_);
       wake = wake.has_value() ? std::min(*wake, at) : at;
     }
   }

@@ -382,7 +382,8 @@ void Shard::on_list_offsets(const ReplyTo& from, const protocol::Frame& frame) {
     if (partition == nullptr) {
       part.status = unknown_partition(id, options_.shard);
     } else if (time_ms == -1 || time_ms > partition->last_received_ms()) {
-      part.offset = partition->end();
+      // What is delivered ahead of its time comes to those who begin at the end now.
+      part.offset = std::max(visible_end(*partition), partition->start());
     } else if (time_ms == -2 || partition->start() == partition->end()) {
       part.offset = partition->start();
     } else if (const auto ref = partition->index().find_time(time_ms, partition->start());

@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kEntriesInFlightForLatency = 2;
 constexpr size_t kGatheredBytesProposed = 512 * limits::kKiB;
 constexpr uint32_t kDiskFullRetryMs = 1000;
+constexpr int64_t kAdvanceRetryNs = 100'000'000;
 constexpr int64_t kMailIntervalNs = 500'000'000;
 constexpr int64_t kRetentionIntervalNs = 5'000'000'000;
 
@@ -291,6 +292,9 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
       return;
     case Kind::kAdvance:
       advancing_ = false;
+      if (role_ == replica::Role::kLeader) {
+        next_advance_ = MonotonicTime{now_.monotonic.ns + kAdvanceRetryNs};
+      }
       return;
     case Kind::kDelayChange:
       pending.change->parts[pending.part].status = status;

@@ -350,6 +350,7 @@ class Shard final : public replica::StateMachine {
   bool loading_ = false;
   bool advancing_ = false;       // one Advance is under way at a time
   timerwheel::Key advanced_to_;  // by the last Advance proposed
+  MonotonicTime next_advance_;   // not before: the last one could not be written
   uint64_t next_delay_id_ = 1;
   std::deque<Hidden> hidden_;  // in order of due time
   std::unordered_map<PartitionId, std::deque<Offset>> hidden_offsets_;

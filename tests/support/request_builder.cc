@@ -194,6 +194,11 @@ std::vector<ProducePartResult> read_produce_reply(const protocol::Frame& reply) 
   for (const auto* part : *read_reply<fbs::ProduceReply>(reply).parts()) {
     results.push_back({protocol::to_status(part->error()), protocol::retry_after_ms(part->error()),
                        Offset{part->base_offset()}, part->received_ms(), part->duplicate()});
+    if (part->receipts() != nullptr) {
+      for (const auto* receipt : *part->receipts()) {
+        results.back().receipts.push_back(*receipt);
+      }
+    }
   }
   return results;
 }

@@ -72,6 +72,7 @@ struct ProducePartResult {
   Offset base;
   int64_t received_ms = 0;
   bool duplicate = false;
+  std::vector<protocol::fbs::DelayReceipt> receipts = {};  // of a schedule set
 };
 
 // A message as a consumer sees it.

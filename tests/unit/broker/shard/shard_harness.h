@@ -46,15 +46,21 @@ class ShardHarness {
 
   // Opens partitions 0 to `count` - 1 of topic 1.
   void open_partitions(uint32_t count, int64_t retention_ms = -1, int64_t retention_bytes = -1) {
+    open_partitions_of(TopicId{1}, count, {}, retention_ms, retention_bytes);
+  }
+
+  void open_partitions_of(TopicId topic, uint32_t count, const partition::DelayConfig& delays = {},
+                          int64_t retention_ms = -1, int64_t retention_bytes = -1) {
     ShardMail mail;
     mail.to = options.shard;
-    mail.topic = TopicId{1};
+    mail.topic = topic;
     mail.version = 1;
     for (uint32_t i = 0; i < count; ++i) {
       mail.partitions.push_back(i);
     }
     mail.retention_ms = retention_ms;
     mail.retention_bytes = retention_bytes;
+    mail.delays = delays;
     core->receive_mail(mail, now);
     settle();
     outbox.letters.clear();
@@ -128,7 +134,9 @@ class ShardHarness {
          wake = core->next_wake()) {
       const int64_t step_ns = std::max<int64_t>(wake->ns - now.monotonic.ns, 0);
       advance_ns(step_ns);
-      settle();
+      do {
+        settle();
+      } while (source.run_one());
       TIDEMARK_CHECK(step_ns > 0 || core->next_wake() != wake, "a shard that wakes for nothing");
     }
     advance_ns(end.ns - now.monotonic.ns);
