@@ -1,9 +1,11 @@
 #include "tests/simulation/broker.h"
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <utility>
 
+#include "broker/delay/kv_slot_store.h"
 #include "broker/shard/rebuild.h"
 #include "broker/shard/views.h"
 
@@ -12,6 +14,7 @@ namespace tidemark::sim {
 namespace {
 
 constexpr int64_t kTickUs = 10'000;
+constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kStartRetryUs = 1'000'000;
 
 std::string directory_of(size_t shard) { return "data/shard-" + std::to_string(shard); }
@@ -63,6 +66,10 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
     options.tail_cache_bytes = wanted.tail_cache_bytes;
     options.checkpoint_log_bytes = wanted.checkpoint_log_bytes;
     options.checkpoint_interval_ms = wanted.checkpoint_interval_ms;
+    options.wheel = {.memory_entries_max = wanted.wheel_entries_max,
+                     .chunk_entries_max = wanted.wheel_chunk_entries,
+                     .lookahead = wanted.wheel_lookahead,
+                     .split_entries_max = wanted.wheel_split_entries};
     options.random_seed = broker_.random_.next();
     shard::Environment environment{
         broker_.disk_, broker_.scheduler_.clock(),
@@ -87,6 +94,7 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
     }
     if (!stopped_) {
       runtime_->flush();
+      arm_wake();
     }
   }
 
@@ -128,8 +136,30 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   }
 
  private:
+  // A turn between two ticks, when a delayed message comes due; as the reactor does.
+  void arm_wake() {
+    const auto wake = runtime_->next_wake();
+    if (!wake.has_value()) {
+      return;
+    }
+    const int64_t now_ns = broker_.scheduler_.now_ns();
+    const int64_t wait_ms = std::max<int64_t>((wake->ns - now_ns + kNsPerMs - 1) / kNsPerMs, 1);
+    const int64_t at_ns = now_ns + wait_ms * kNsPerMs;
+    if (wait_ms * 1'000 >= kTickUs || (wake_ns_ > now_ns && wake_ns_ <= at_ns)) {
+      return;
+    }
+    wake_ns_ = at_ns;
+    broker_.scheduler_.at_ns(at_ns,
+                             [&broker = broker_, shard = shard_, generation = broker_.generation_] {
+                               if (generation == broker.generation_ && !broker.loops_.empty()) {
+                                 broker.loops_[shard]->turn();
+                               }
+                             });
+  }
+
   SimBroker& broker_;
   const size_t shard_;
+  int64_t wake_ns_ = 0;
   SimExecutor disk_;
   SimExecutor checkpoint_;
   SimExecutor reads_;
@@ -138,7 +168,7 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   std::unique_ptr<shard::ShardRuntime> runtime_;  // first to go
 };
 
-SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& model,
+SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, Model& model,
                      const Options& options)
     : scheduler_(scheduler),
       network_(network),
@@ -146,6 +176,7 @@ SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& mod
       options_(options),
       random_(options.seed + 2),
       disk_(options.seed + 3) {
+  last_states_.resize(options.shards);
   for (size_t shard = 0; shard < options.shards; ++shard) {
     require(disk_.create_directories(directory_of(shard)).ok(),
             "a simulated directory could not be made");
@@ -264,6 +295,9 @@ void SimBroker::count_process() {
     counters_.cold_reads += stats.cold_reads;
     counters_.duplicates += stats.duplicates;
     counters_.dropped_prefixes += stats.log_first_position > 0 ? 1 : 0;
+    counters_.delays_fired += stats.delays_fired;
+    last_states_[stats.shard] = {loop->runtime().applied_index(), loop->runtime().state_hash()};
+    model_.delays().broker_ended(ShardId{stats.shard}, scheduler_.now_ns());
   }
 }
 
@@ -318,7 +352,14 @@ void SimBroker::check_recovered() {
 // and the log, again.
 void SimBroker::check_replay(size_t shard) {
   shard::ShardRuntime& runtime = loops_[shard]->runtime();
+  // With a wheel of another size: what is loaded and stored must not show.
   shard::Views views(ShardId{static_cast<uint16_t>(shard)});
+  views.set_slot_loader([&](timerwheel::TieredWheel::LoadPlan& plan) -> Status {
+    ASSIGN_OR_RETURN(const auto view, stores_[shard]->read());
+    delay::KvSlotStore slots(*view, nullptr);
+    const timerwheel::Failure failure = plan.run(slots);
+    return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+  });
   const shard::ShardStats stats = runtime.stats();
   if (stats.log_first_position > 0) {
     const Status loaded = views.load(*stores_[shard]->read().value());
@@ -332,12 +373,52 @@ void SimBroker::check_replay(size_t shard) {
               std::to_string(runtime.applied_index().value()) + ") than its log gives (entry " +
               std::to_string(views.applied().index.value()) + ")");
   ++counters_.replays_checked;
+  if (last_states_[shard].index == runtime.applied_index() &&
+      runtime.applied_index() > LogIndex{0}) {
+    require(last_states_[shard].hash == runtime.state_hash(),
+            "shard " + std::to_string(shard) + " recovered to another state than it had before");
+    ++counters_.hashes_compared;
+  }
+  check_delays(shard, views);
   for (const auto& [id, partition] : views.partitions()) {
     require(partition.end() >= model_.end_of(id),
             "I1, I7: after a restart topic " + std::to_string(id.topic.value()) + " partition " +
                 std::to_string(id.index.value()) + " ends at " +
                 std::to_string(partition.end().value()) + ", but known is up to " +
                 std::to_string(model_.end_of(id).value()));
+  }
+}
+
+// What was promised about delayed messages is in the state recovered. Log time begins here.
+void SimBroker::check_delays(size_t shard, const shard::Views& views) {
+  using Standing = DelayModel::Standing;
+  const ShardId id{static_cast<uint16_t>(shard)};
+  const int64_t log_ms = views.log_time_ms();
+  DelayModel& model = model_.delays();
+  model.broker_started(id, scheduler_.now_ns(), scheduler_.clock().wall().ms, log_ms);
+  model.check_states(id, log_ms, [&](uint64_t delay) {
+    switch (views.delays().state(delay)) {
+      case delay::DelayState::kNone:
+        return Standing::kNone;
+      case delay::DelayState::kPending:
+        return Standing::kPending;
+      case delay::DelayState::kDelivered:
+        return Standing::kDelivered;
+      case delay::DelayState::kCancelled:
+        return Standing::kCancelled;
+    }
+    return Standing::kNone;
+  });
+  std::map<TopicId, uint64_t> pending;
+  for (const auto& [partition, state] : views.partitions()) {
+    pending[partition.topic] += views.delays().pending(partition);
+  }
+  for (const auto& [topic, count] : pending) {
+    const DelayModel::Range range = model.pending(topic, id, log_ms, INT64_MAX / 2);
+    require(!model.knows(topic) || (count >= range.low && count <= range.high),
+            "I13: after a restart " + std::to_string(count) + " delayed messages of topic " +
+                std::to_string(topic.value()) + " are pending on shard " + std::to_string(shard) +
+                ", not " + std::to_string(range.low) + " to " + std::to_string(range.high));
   }
 }
 

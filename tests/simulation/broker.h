@@ -17,11 +17,15 @@
 #include "tests/simulation/sim_network.h"
 #include "tests/support/sim_file_system.h"
 
+namespace tidemark::shard {
+class Views;
+}
+
 namespace tidemark::sim {
 
 class SimBroker final : public Service {
  public:
-  SimBroker(Scheduler& scheduler, SimNetwork& network, const Model& model, const Options& options);
+  SimBroker(Scheduler& scheduler, SimNetwork& network, Model& model, const Options& options);
   ~SimBroker() override;
   SimBroker(const SimBroker&) = delete;
   SimBroker& operator=(const SimBroker&) = delete;
@@ -58,6 +62,8 @@ class SimBroker final : public Service {
     uint64_t starts = 0;
     uint64_t failed_starts = 0;
     uint64_t replays_checked = 0;
+    uint64_t hashes_compared = 0;  // with that of the process before
+    uint64_t delays_fired = 0;
     uint64_t torn_bytes = 0;
     uint64_t checkpoints = 0;
     uint64_t cold_reads = 0;
@@ -81,12 +87,13 @@ class SimBroker final : public Service {
   Status open_all();
   void check_recovered();
   void check_replay(size_t shard);
+  void check_delays(size_t shard, const shard::Views& views);
   void count_process();
   void end_process();
 
   Scheduler& scheduler_;
   SimNetwork& network_;
-  const Model& model_;
+  Model& model_;
   const Options& options_;
   Random random_;
   SimFileSystem disk_;
@@ -96,6 +103,14 @@ class SimBroker final : public Service {
   uint64_t generation_ = 0;  // of the process
   size_t stopping_ = 0;      // shards that have not stopped yet
   bool disk_distrusted_ = false;
+
+  // Of the last process, when it ended.
+  struct LastState {
+    LogIndex index;
+    uint64_t hash = 0;
+  };
+
+  std::vector<LastState> last_states_;  // by shard; of an index 0: not known
   Counters counters_;
 };
 

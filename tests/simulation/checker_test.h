@@ -8,5 +8,7 @@ namespace tidemark::sim {
 
 // Empty, or the first history that was accepted, or rejected by another name.
 std::string find_blind_checker();
+// The same for delayed messages.
+std::string find_blind_delay_checker();
 
 }  // namespace tidemark::sim

@@ -108,6 +108,17 @@ class Client : public Peer {
 
   uint64_t next_correlation() { return ++correlation_; }
 
+  // A message that a reply of now brings; gives its id.
+  uint64_t see(PartitionId partition, const testing::Message& message) {
+    const uint64_t uid = model_.read(partition, message.offset, message.value);
+    if (model_.is_delayed(uid)) {
+      const ShardId shard = directory_.shard_of(partition);
+      model_.delays().seen(uid, message.offset,
+                           model_.delays().log_ms(shard, network_.reply_left_ns()));
+    }
+    return uid;
+  }
+
   Scheduler& scheduler_;
   SimNetwork& network_;
   Model& model_;

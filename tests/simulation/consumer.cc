@@ -124,7 +124,7 @@ void Consumer::on_part(Position& position, const testing::FetchPartResult& resul
   require(result.status.ok() || is_transient(result.status.code()), "a fetch failed: " + where);
   check_order(result, position.offset);
   for (const testing::Message& message : result.messages) {
-    model_.read(position.partition, message.offset, message.value);
+    see(position.partition, message);
   }
   if (result.status.ok()) {
     require(result.next >= position.offset, "a fetch leads back: " + where);
@@ -186,6 +186,7 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
     require(retention, "I1: the drain is out of range: " + result.status.to_string());
     start_ = offset_ = result.start;
     messages_.clear();
+    delayed_.clear();
     return ask();
   }
   require(result.status.ok(), "the drain failed: " + result.status.to_string());
@@ -193,13 +194,21 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
   for (const testing::Message& message : result.messages) {
     if (message.offset >= offset_) {
       messages_.push_back({message.offset, message.value});
+      if (const uint64_t uid = see(partition, message); model_.is_delayed(uid)) {
+        delayed_.push_back({message.offset, uid});
+      }
     }
   }
   offset_ = result.next;
   if (offset_ == result.high_watermark) {
     model_.check_drained(partition, start_, retention, messages_);
+    const ShardId shard = directory_.shard_of(partition);
+    model_.delays().check_drained(partition, retention,
+                                  model_.delays().log_ms(shard, network_.reply_left_ns()),
+                                  options_.lateness_ms_max(), delayed_);
     drained_ += messages_.size();
     messages_.clear();
+    delayed_.clear();
     start_ = offset_ = Offset{};
     ++next_;
   }

@@ -60,6 +60,7 @@ class Drainer final : public Client {
   Offset start_;
   Offset offset_;
   std::vector<Model::Stored> messages_;
+  std::vector<DelayModel::Drained> delayed_;
   uint64_t drained_ = 0;
 };
 

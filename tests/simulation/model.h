@@ -1,5 +1,5 @@
 // Model: what clients did and saw, and the rules that must hold over it. Knows nothing of the
-// broker.
+// broker. Delayed messages keep I1 to I4 and I6; what else holds for them is in delay_model.h.
 //
 //   I1  an acknowledged message is never lost, and lies at exactly the offset of the
 //   acknowledgement I2  nothing is read that was not sent I3  what is read is what was sent, in the
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "log/base/ids.h"
+#include "tests/simulation/delay_model.h"
 
 namespace tidemark::sim {
 
@@ -26,11 +27,21 @@ class Model {
   // A message is about to be sent for the first time: its unique id, from 1 on. `sequence` counts
   // the producer's messages to this partition from 0.
   uint64_t sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes);
+  // The same for a delayed message, which has no place among those of its producer.
+  uint64_t sent_delayed(PartitionId partition, uint32_t pad_bytes);
   // What it carries: id, partition, noise, checksum.
   [[nodiscard]] std::string value_of(uint64_t uid) const;
   // Messages uid, uid + 1, ... of one batch were acknowledged.
   void acknowledged(uint64_t first_uid, size_t count, Offset base);
-  void read(PartitionId partition, Offset offset, std::string_view value);
+  // Gives the message's id.
+  uint64_t read(PartitionId partition, Offset offset, std::string_view value);
+
+  [[nodiscard]] bool is_delayed(uint64_t uid) const { return messages_.at(uid - 1).delayed; }
+
+  [[nodiscard]] DelayModel& delays() { return delays_; }
+
+  [[nodiscard]] const DelayModel& delays() const { return delays_; }
+
   // The topic was deleted: nothing is promised of it any more.
   void forget(TopicId topic);
 
@@ -61,6 +72,7 @@ class Model {
     uint64_t producer = 0;
     uint64_t sequence = 0;
     uint32_t pad_bytes = 0;
+    bool delayed = false;
     bool acknowledged = false;
     Offset offset;  // once acknowledged
     Offset floor;   // its offset is at least this
@@ -78,6 +90,7 @@ class Model {
   const uint64_t seed_;
   std::vector<MessageState> messages_;  // by uid - 1
   std::map<PartitionId, PartitionState> partitions_;
+  DelayModel delays_;
   uint64_t acknowledged_ = 0;
   uint64_t read_ = 0;
 };

@@ -34,6 +34,7 @@ void Nemesis::start() {
   every(options_.clock_step_ms, [this] {
     scheduler_.clock().step_wall_ms(static_cast<int64_t>(random_.below(200'000)) - 100'000);
   });
+  every(options_.clock_jump_ms, [this] { jump_clock(); });
   every(options_.connection_reset_ms, [this] { network_.break_one(); });
 }
 
@@ -131,6 +132,24 @@ void Nemesis::fail(SimCall call) {
   broker_.disk().fail_at(call, random_.between(1, 10), random_.chance(1, 3));
   scheduler_.after_us(static_cast<int64_t>(random_.below(3'000)) * kMs,
                       [this] { die(SimBroker::Death::kPowerCut); });
+}
+
+// Half a minute back, a day forward, or to and fro for a while.
+void Nemesis::jump_clock() {
+  switch (random_.below(3)) {
+    case 0:
+      return scheduler_.clock().step_wall_ms(-30'000);
+    case 1:
+      return scheduler_.clock().step_wall_ms(86'400'000);
+    default:
+      break;
+  }
+  const auto far_ms = static_cast<int64_t>(random_.between(1, 100'000));
+  for (int64_t i = 0; i < 10; ++i) {
+    scheduler_.after_us(i * 100 * kMs, [this, far_ms, back = i % 2 == 1] {
+      scheduler_.clock().step_wall_ms(back ? -far_ms : far_ms);
+    });
+  }
 }
 
 void Nemesis::heal() {

@@ -23,6 +23,7 @@ class Nemesis {
   void stop();
   void fill_disk();
   void fail(SimCall call);
+  void jump_clock();
 
   Scheduler& scheduler_;
   SimNetwork& network_;

@@ -54,6 +54,15 @@ Options Options::from_seed(uint64_t seed) {
   o.checkpoint_loss_ms = fault(random, 8'000);
   o.clock_step_ms = fault(random, 2'000);
   o.connection_reset_ms = fault(random, 500);
+  o.delay_clients = pick<uint32_t>(random, {0, 1, 1, 2});
+  o.delay_items_max = pick<uint32_t>(random, {1, 5, 40});
+  o.delay_ms_max = pick<int64_t>(random, {50, 3'000, 20'000});
+  o.delay_interval_us_max = pick<int64_t>(random, {50'000, 200'000, 500'000});
+  o.wheel_entries_max = pick<size_t>(random, {16, 100, 1'000, 1 << 20});
+  o.wheel_chunk_entries = pick<size_t>(random, {2, 16, 1'024});
+  o.wheel_split_entries = pick<size_t>(random, {200, 1'000, 1 << 20});
+  o.wheel_lookahead = pick<uint64_t>(random, {1, 100, 5'000, 60'000});
+  o.clock_jump_ms = fault(random, 4'000);
   return o;
 }
 
@@ -76,7 +85,13 @@ std::string Options::to_string() const {
       << " disk_full_ms=" << disk_full_ms << " sync_error_ms=" << sync_error_ms
       << " write_error_ms=" << write_error_ms << " checkpoint_error_ms=" << checkpoint_error_ms
       << " checkpoint_loss_ms=" << checkpoint_loss_ms << " clock_step_ms=" << clock_step_ms
-      << " connection_reset_ms=" << connection_reset_ms;
+      << " connection_reset_ms=" << connection_reset_ms << " delay_clients=" << delay_clients
+      << " delay_items_max=" << delay_items_max << " delay_ms_max=" << delay_ms_max
+      << " delay_interval_us_max=" << delay_interval_us_max
+      << " wheel_entries_max=" << wheel_entries_max
+      << " wheel_chunk_entries=" << wheel_chunk_entries
+      << " wheel_split_entries=" << wheel_split_entries << " wheel_lookahead=" << wheel_lookahead
+      << " clock_jump_ms=" << clock_jump_ms;
   return out.str();
 }
 

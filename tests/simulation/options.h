@@ -36,6 +36,16 @@ struct Options {
   bool retention = false;
   bool topic_changes = false;
 
+  // Delayed messages; 0 clients: none.
+  uint32_t delay_clients = 0;
+  uint32_t delay_items_max = 1;
+  int64_t delay_ms_max = 1;
+  int64_t delay_interval_us_max = 1;
+  size_t wheel_entries_max = 0;
+  size_t wheel_chunk_entries = 0;
+  size_t wheel_split_entries = 0;
+  uint64_t wheel_lookahead = 0;
+
   // Faults: mean time between them in ms, 0: never.
   int64_t power_cut_ms = 0;
   int64_t kill_ms = 0;
@@ -46,7 +56,14 @@ struct Options {
   int64_t checkpoint_error_ms = 0;
   int64_t checkpoint_loss_ms = 0;  // a crash after which the checkpoints are gone
   int64_t clock_step_ms = 0;
+  int64_t clock_jump_ms = 0;  // back 30 s, a day forward, or to and fro
   int64_t connection_reset_ms = 0;
+
+  // How late a delayed message may be while nothing is wrong: a wheel that is tiny has to wait for
+  // some checkpoints, and each for the disk.
+  [[nodiscard]] int64_t lateness_ms_max() const {
+    return 1'000 + 60 * disk_latency_us_max / 1'000 + 4 * network_delay_us_max / 1'000;
+  }
 
   static Options from_seed(uint64_t seed);
   // One `name=value` per word.

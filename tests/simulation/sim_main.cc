@@ -125,9 +125,11 @@ int run(const std::vector<std::string>& words) {
   }
   set_check_fail_hook(on_check_failed);
   set_log_sink(arguments->log ? print_log_line : nullptr);
-  if (const std::string blind = find_blind_checker(); !blind.empty()) {
-    say("verdict: wrong result: a checker accepts what it must reject: " + blind);
-    return kExitWrongResult;
+  for (const std::string& blind : {find_blind_checker(), find_blind_delay_checker()}) {
+    if (!blind.empty()) {
+      say("verdict: wrong result: a checker accepts what it must reject: " + blind);
+      return kExitWrongResult;
+    }
   }
   uint64_t failed = 0;
   int exit_code = 0;

@@ -20,6 +20,9 @@ class Peer {
   virtual ~Peer() = default;
   virtual void on_reply(uint64_t connection, const protocol::Frame& frame) = 0;
   virtual void on_closed(uint64_t connection) = 0;
+
+  // A request of this peer reaches the broker now.
+  virtual void on_arrival(uint64_t /*connection*/, uint64_t /*correlation*/) {}
 };
 
 // The broker's end.
@@ -63,6 +66,7 @@ class SimNetwork {
       }
       const shard::ReplyTo from{0, connection, frame.header.correlation,
                                 static_cast<protocol::FrameType>(frame.header.type)};
+      open->second.peer->on_arrival(connection, frame.header.correlation);
       service_->on_request(open->second.shard, from, frame);
     });
   }
@@ -74,14 +78,20 @@ class SimNetwork {
       return;
     }
     const int64_t at = arrival(it->second.to_peer_ns);
-    scheduler_.at_ns(at, [this, connection = to.connection, frame = testing::to_frame(out)] {
+    scheduler_.at_ns(at, [this, connection = to.connection, left_ns = scheduler_.now_ns(),
+                          frame = testing::to_frame(out)] {
       const auto open = connections_.find(connection);
       if (open != connections_.end()) {
+        reply_left_ns_ = left_ns;
         scheduler_.note(xxh3(frame.bytes.view()));
         open->second.peer->on_reply(connection, frame);
       }
     });
   }
+
+  // When the reply that a peer is being given left the broker. The process is still the same, else
+  // the connection were broken.
+  [[nodiscard]] int64_t reply_left_ns() const { return reply_left_ns_; }
 
   void break_connection(uint64_t connection) {
     const auto it = connections_.find(connection);
@@ -134,6 +144,7 @@ class SimNetwork {
   Service* service_ = nullptr;
   std::map<uint64_t, Connection> connections_;
   uint64_t next_id_ = 1;
+  int64_t reply_left_ns_ = 0;
 };
 
 }  // namespace tidemark::sim

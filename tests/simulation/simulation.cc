@@ -8,6 +8,8 @@ namespace {
 
 constexpr int64_t kFinishMsMax = 120'000;  // of simulated time, once everything is healed
 constexpr int64_t kDrainMsMax = 600'000;
+constexpr int64_t kWatchMs = 2'000;
+constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
 
 }  // namespace
 
@@ -18,6 +20,8 @@ Simulation::Simulation(const Options& options)
       broker_(scheduler_, network_, model_, options_),
       nemesis_(scheduler_, network_, broker_, options_),
       admin_(scheduler_, network_, model_, directory_, options_, options.seed + 5),
+      watcher_(scheduler_, network_, model_, directory_, options_, options.seed + 7),
+      auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 8),
       drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
   network_.attach(broker_);
   for (uint32_t i = 0; i < options.producers; ++i) {
@@ -27,6 +31,10 @@ Simulation::Simulation(const Options& options)
   for (uint32_t i = 0; i < options.consumers; ++i) {
     consumers_.push_back(std::make_unique<Consumer>(scheduler_, network_, model_, directory_,
                                                     options_, options.seed + 200 + i));
+  }
+  for (uint32_t i = 0; i < options.delay_clients; ++i) {
+    delay_clients_.push_back(std::make_unique<DelayClient>(scheduler_, network_, model_, directory_,
+                                                           options_, options.seed + 300 + i));
   }
 }
 
@@ -40,13 +48,48 @@ void Simulation::run() {
   for (const auto& consumer : consumers_) {
     consumer->start();
   }
+  for (const auto& client : delay_clients_) {
+    client->start();
+  }
   nemesis_.start();
   run_until_ms(started_ms_ + options_.chaos_ms);
   nemesis_.heal();
+  if (!delay_clients_.empty()) {
+    for (const auto& client : delay_clients_) {
+      client->be_gentle();
+    }
+    run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
+    watcher_.start();
+    run_until_ms(scheduler_.now_ms() + kWatchMs);
+  }
   finish_clients();
+  if (!delay_clients_.empty()) {
+    audit();
+    watcher_.finish();
+    restart();
+    audit();
+    leap();
+    audit();
+  } else {
+    restart();
+  }
+  drain();
+}
+
+void Simulation::restart() {
   broker_.die(SimBroker::Death::kPowerCut);
   broker_.start();
-  drain();
+}
+
+void Simulation::audit() {
+  run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
+  auditor_.start();
+  run_until("the audit", kDrainMsMax, [this] { return auditor_.idle(); });
+}
+
+void Simulation::leap() {
+  scheduler_.clock().step_wall_ms(kLeapMs);
+  restart();
 }
 
 void Simulation::run_until_ms(int64_t ms) {
@@ -67,6 +110,9 @@ void Simulation::run_until(const char* what, int64_t ms_max, Done done) {
     for (const auto& producer : producers_) {
       waiting += producer->idle() ? "" : "; " + producer->describe();
     }
+    for (const auto& client : delay_clients_) {
+      waiting += client->idle() ? "" : "; " + client->describe();
+    }
     throw NoProgress(waiting);
   }
 }
@@ -76,10 +122,14 @@ void Simulation::finish_clients() {
   for (const auto& producer : producers_) {
     producer->finish();
   }
-  run_until("the work", kFinishMsMax, [this] {
+  for (const auto& client : delay_clients_) {
+    client->finish();
+  }
+  const auto idle = [](const auto& client) { return client->idle(); };
+  run_until("the work", kFinishMsMax, [&] {
     return broker_.healthy() && admin_.idle() &&
-           std::all_of(producers_.begin(), producers_.end(),
-                       [](const auto& producer) { return producer->idle(); });
+           std::all_of(producers_.begin(), producers_.end(), idle) &&
+           std::all_of(delay_clients_.begin(), delay_clients_.end(), idle);
   });
   for (const auto& consumer : consumers_) {
     consumer->finish();
@@ -89,6 +139,19 @@ void Simulation::finish_clients() {
 void Simulation::drain() {
   drainer_.start();
   run_until("the drain", kDrainMsMax, [this] { return drainer_.idle(); });
+}
+
+std::string Simulation::delay_summary() const {
+  const DelayModel::Counters& delays = model_.delays().counters();
+  return " delays=" + std::to_string(delays.sent) + "/" + std::to_string(delays.accepted) +
+         " key_taken=" + std::to_string(delays.key_taken) + " seen=" + std::to_string(delays.seen) +
+         " cancelled=" + std::to_string(delays.cancelled) +
+         " rescheduled=" + std::to_string(delays.rescheduled) +
+         " already=" + std::to_string(delays.already_delivered) +
+         " not_found=" + std::to_string(delays.not_found) +
+         " fired=" + std::to_string(broker_.counters().delays_fired) +
+         " lateness=" + std::to_string(watcher_.lateness_ms_max()) + "/" +
+         std::to_string(watcher_.judged()) + " pending=" + std::to_string(auditor_.pending());
 }
 
 std::string Simulation::summary() {
@@ -104,6 +167,7 @@ std::string Simulation::summary() {
          " starts=" + std::to_string(counters.starts) +
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
+         " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() +
          " torn_bytes=" + std::to_string(counters.torn_bytes) +
          " checkpoints=" + std::to_string(counters.checkpoints) +
          " cold_reads=" + std::to_string(counters.cold_reads) +

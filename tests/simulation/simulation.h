@@ -12,6 +12,8 @@
 #include "tests/simulation/admin.h"
 #include "tests/simulation/broker.h"
 #include "tests/simulation/consumer.h"
+#include "tests/simulation/delay_audit.h"
+#include "tests/simulation/delay_client.h"
 #include "tests/simulation/nemesis.h"
 #include "tests/simulation/producer.h"
 
@@ -35,7 +37,14 @@ class Simulation {
   template <typename Done>
   void run_until(const char* what, int64_t ms_max, Done done);
   void finish_clients();
+  // The process ends and the next one has had the time to deliver what is overdue.
+  void restart();
+  // What is pending agrees with the model.
+  void audit();
+  // The time of all that is due within a month comes.
+  void leap();
   void drain();
+  [[nodiscard]] std::string delay_summary() const;
 
   const Options options_;
   Scheduler scheduler_;
@@ -47,6 +56,9 @@ class Simulation {
   Admin admin_;
   std::vector<std::unique_ptr<Producer>> producers_;
   std::vector<std::unique_ptr<Consumer>> consumers_;
+  std::vector<std::unique_ptr<DelayClient>> delay_clients_;
+  DelayWatcher watcher_;
+  DelayAuditor auditor_;
   Drainer drainer_;
   int64_t started_ms_ = 0;
 };
