@@ -33,7 +33,10 @@ class DelayWatcher final : public Client {
  private:
   void on_lost(uint64_t connection) override;
   void ask();
-  void judge(uint64_t uid, int64_t log_ms);
+  // nullopt: it is not to be judged.
+  [[nodiscard]] std::optional<int64_t> lateness(uint64_t uid, int64_t log_ms) const;
+  // All of a reply, and how late the latest was.
+  void judge(uint64_t messages, int64_t late_ms);
 
   ShardId shard_;
   std::vector<testing::FetchInput> parts_;
