@@ -13,7 +13,6 @@ namespace tidemark::shard {
 
 namespace {
 
-constexpr int64_t kNsPerMs = 1'000'000;
 // How long before its time a message is delivered and hidden: about what a write takes.
 constexpr int64_t kAdvanceLeadMs = 5;
 // Entries of one Advance: applying them holds the loop for a millisecond or two.
