@@ -57,6 +57,27 @@ flatbuffers::Offset<flatbuffers::String> build_key(flatbuffers::FlatBufferBuilde
                      : builder.CreateString(key.data(), key.size());
 }
 
+// Buckets in one reply, over all topics: 16 bytes each.
+constexpr size_t kBucketsPerReplyMax = 65'536;
+constexpr size_t kBucketsPerTopicMin = 8;
+
+// Merges neighbours until at most `buckets_max` are left; each keeps its begin.
+void merge_buckets(std::vector<fbs::DelayBucket>& buckets, size_t buckets_max) {
+  if (buckets.size() <= buckets_max) {
+    return;
+  }
+  const size_t together = (buckets.size() + buckets_max - 1) / buckets_max;
+  std::vector<fbs::DelayBucket> merged;
+  for (size_t i = 0; i < buckets.size(); i += together) {
+    uint64_t count = 0;
+    for (size_t j = i; j < std::min(buckets.size(), i + together); ++j) {
+      count += buckets[j].count();
+    }
+    merged.emplace_back(buckets[i].from_ms(), count);
+  }
+  buckets = std::move(merged);
+}
+
 uint32_t low_tag(uint64_t tag) { return static_cast<uint32_t>(tag); }
 
 flatbuffers::Offset<fbs::DelayInfo> build_info(flatbuffers::FlatBufferBuilder& builder,
@@ -490,7 +511,10 @@ void Shard::on_delay_stats(const ReplyTo& from, const protocol::Frame& frame, co
     }
   }
   std::vector<flatbuffers::Offset<fbs::DelayTopicStats>> topics;
-  for (const auto& [topic, total] : totals) {
+  const size_t buckets_max =
+      std::max(kBucketsPerTopicMin, kBucketsPerReplyMax / std::max<size_t>(totals.size(), 1));
+  for (auto& [topic, total] : totals) {
+    merge_buckets(total.buckets, buckets_max);
     const auto buckets = builder_.CreateVectorOfStructs(total.buckets);
     fbs::DelayTopicStatsBuilder stats(builder_);
     stats.add_topic(topic.value());
