@@ -89,6 +89,10 @@ class TieredWheel {
   // Entries added and not popped, stored ones included. Exact.
   [[nodiscard]] uint64_t size() const;
   [[nodiscard]] size_t memory_entries() const;
+
+  // Those of them before the horizon: that many pop() can give without any load.
+  [[nodiscard]] size_t near_entries() const { return near_.size(); }
+
   // Entries in memory that no store has: the caller spills before it grows too large. Those of a
   // spill under way count until it has ended. An upper bound: entries that were popped before they
   // were ever stored may be counted for a while, at most as many again and a few thousand.

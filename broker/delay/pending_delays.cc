@@ -196,7 +196,9 @@ void PendingDelays::take_due(int64_t now_ms, uint64_t until_id, uint32_t limit,
     return;
   }
   popped_.clear();
-  if (!wheel_->pop(until, limit, popped_)) {
+  const Key reached = std::min(until, timerwheel::previous_key(wheel_->horizon()));
+  TIDEMARK_CHECK(reached == until || wheel_->near_entries() > limit, "what is due is in memory");
+  if (!wheel_->pop(reached, limit, popped_)) {
     // Entries of one key leave together: what stayed behind the watermark would be gone after a
     // restart, and only then.
     static_cast<void>(

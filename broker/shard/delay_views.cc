@@ -91,7 +91,8 @@ void Views::take_item(const format::ScheduleHeader& header, const format::Schedu
 void Views::apply_advance(ByteView body) {
   const auto& record = control_table<fbs::Advance>(body);
   advance_time(record.now_ms());
-  reach({static_cast<timerwheel::Tick>(std::max<int64_t>(record.now_ms(), 0)), record.until_id()});
+  reach({static_cast<timerwheel::Tick>(std::max<int64_t>(record.now_ms(), 0)), record.until_id()},
+        record.limit());
   due_.clear();
   delays_.take_due(record.now_ms(), record.until_id(), record.limit(), due_);
   for (const delay::DueDelay& due : due_) {
@@ -99,10 +100,11 @@ void Views::apply_advance(ByteView body) {
   }
 }
 
-// Brings everything up to `until` into memory. A leader has done so before it proposed.
-void Views::reach(timerwheel::Key until) {
+// Brings everything up to `until` into memory, or more than `limit` of it. A leader has done so
+// before it proposed; since then a checkpoint may have cut memory back, but not below that.
+void Views::reach(timerwheel::Key until, uint32_t limit) {
   timerwheel::TieredWheel& wheel = delays_.wheel();
-  while (wheel.horizon() <= until) {
+  while (wheel.horizon() <= until && wheel.near_entries() <= limit) {
     std::optional<timerwheel::TieredWheel::LoadPlan> plan = wheel.plan_load(until.due, true);
     if (!plan.has_value()) {
       continue;  // the horizon moved without reading

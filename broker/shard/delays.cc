@@ -249,8 +249,10 @@ void Shard::load_slots(const Now& now) {
     return;
   }
   timerwheel::TieredWheel& wheel = views_.delays().wheel();
+  // What is due already cannot wait for its slot to be split.
+  const auto reach = static_cast<timerwheel::Tick>(clock_.ms(now) + kAdvanceLeadMs);
   std::optional<timerwheel::TieredWheel::LoadPlan> plan =
-      wheel.plan_load(static_cast<timerwheel::Tick>(clock_.ms(now)));
+      wheel.plan_load(static_cast<timerwheel::Tick>(clock_.ms(now)), wheel.horizon().due <= reach);
   if (!plan.has_value()) {
     return;
   }
@@ -297,7 +299,10 @@ void Shard::propose_advance(const Now& now) {
   format::fbs::AdvanceBuilder record(body);
   record.add_now_ms(static_cast<int64_t>(until.due));
   record.add_until_id(until.id);
-  record.add_limit(kAdvanceLimit);
+  // A checkpoint may cut memory back before this is applied: so much of it stays, see
+  // Views::reach().
+  const size_t kept = std::max<size_t>(options_.wheel.memory_entries_max / 4, 1);
+  record.add_limit(static_cast<uint32_t>(std::min<size_t>(kAdvanceLimit, kept)));
   body.Finish(record.Finish());
   PendingRecord pending;
   pending.kind = PendingRecord::Kind::kAdvance;

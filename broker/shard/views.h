@@ -169,7 +169,7 @@ class Views {
   void take_item(const format::ScheduleHeader& header, const format::ScheduleItem& item,
                  uint64_t id, LogPosition position);
   void apply_advance(ByteView body);
-  void reach(timerwheel::Key until);
+  void reach(timerwheel::Key until, uint32_t limit);
   void deliver(const delay::DueDelay& due, int64_t now_ms);
   void apply_delay_cancel(ByteView body, RecordOutcome& outcome);
   void apply_delay_reschedule(ByteView body, RecordOutcome& outcome);
