@@ -88,7 +88,7 @@ class PendingDelays {
   ChangeOutcome reschedule(const DelayName& name, LogPosition position, uint64_t new_id,
                            int64_t& due_ms);
   // Everything pending up to (now, until_id), at most `limit` entries of the wheel (cancelled ones
-  // count), in order; they are delivered from now on. Requires: horizon() is beyond.
+  // count), in order; they are delivered from now on. Requires: the wheel's horizon is beyond.
   void take_due(int64_t now_ms, uint64_t until_id, uint32_t limit, std::vector<DueDelay>& out);
 
   // What take_due() gave was not delivered after all. Requires: not recurring.

@@ -119,7 +119,8 @@ void Views::apply_advance(ByteView body) {
   }
 }
 
-// Brings everything up to `until` into memory. A leader has done so before it proposed.
+// Brings everything up to `until` into memory. A leader has done so before it proposed, and keeps
+// it there until this is applied.
 void Views::reach(timerwheel::Key until) {
   timerwheel::TieredWheel& wheel = delays_.wheel();
   while (wheel.horizon() <= until) {

@@ -257,8 +257,10 @@ void Shard::load_slots(const Now& now) {
     return;
   }
   timerwheel::TieredWheel& wheel = views_.delays().wheel();
+  // What is due already cannot wait for its slot to be split.
+  const auto reach = static_cast<timerwheel::Tick>(clock_.ms(now) + kAdvanceLeadMs);
   std::optional<timerwheel::TieredWheel::LoadPlan> plan =
-      wheel.plan_load(static_cast<timerwheel::Tick>(clock_.ms(now)));
+      wheel.plan_load(static_cast<timerwheel::Tick>(clock_.ms(now)), wheel.horizon().due <= reach);
   if (!plan.has_value()) {
     return;
   }

@@ -50,10 +50,15 @@ class DelayHarness : public ShardHarness {
   // What a consumer sees now.
   Values values(PartitionId partition = kPartition) {
     Values out;
-    for (const testing::Message& message : fetch(partition, 0).messages) {
-      out.push_back(message.value);
+    for (;;) {
+      const auto page = fetch(partition, out.size());
+      for (const testing::Message& message : page.messages) {
+        out.push_back(message.value);
+      }
+      if (page.messages.empty()) {
+        return out;
+      }
     }
-    return out;
   }
 
   // A request about delays, with what it has to read.

@@ -268,15 +268,7 @@ TEST_CASE("a burst: several Advances, in order, and others are served in between
   CHECK(delivered < 20'480);
   harness.run_ms(1);
   CHECK(harness.stats().delays_fired == 20'480);
-  Values all;
-  for (uint64_t at = 0; at < 20'480;) {
-    const auto page = harness.fetch(kPartition, at);
-    REQUIRE_FALSE(page.messages.empty());
-    for (const testing::Message& message : page.messages) {
-      all.push_back(message.value);
-    }
-    at = page.next.value();
-  }
+  const Values all = harness.values();
   REQUIRE(all.size() == 20'480);
   for (size_t i = 0; i < all.size(); ++i) {
     REQUIRE(all[i] == std::to_string(i));
