@@ -139,15 +139,15 @@ class TieredWheel {
   [[nodiscard]] bool wants_split() const;
 
   // What to load so that the horizon stays `lookahead` ahead of `now`. nullopt: nothing (the
-  // horizon may have moved without any reading). `at_once`: what is next is needed now, so it is loaded
-  // even if memory is full, and in part if it is too big.
+  // horizon may have moved without any reading). `at_once`: what is next is needed now, so it is
+  // loaded even if memory is full, and in part if it is too big.
   [[nodiscard]] std::optional<LoadPlan> plan_load(Tick now, bool at_once = false);
   // Requires: run() succeeded, and no spill was frozen and no other load planned since the plan.
   void finish_load(LoadPlan& plan);
 
   // --- look: what is pending, without taking it
-  // Visits what is in memory, in no order. What a spill under way holds is not visited: it will be in
-  // the store when the spill is done. O(entries in memory).
+  // Visits what is in memory, in no order. What a spill under way holds is not visited: it will be
+  // in the store when the spill is done. O(entries in memory).
   template <class Visit>
   void visit_memory(Visit&& visit) const {
     near_.for_each(visit);
