@@ -201,7 +201,6 @@ class ShardRuntime::Impl {
 
   void checkpoint_finished(Views::Delta& delta, const Status& status) {
     checkpointing_ = false;
-    shard_.set_checkpointing(false);
     if (status.ok()) {
       ++checkpoints_;
       const bool covers_more = delta.covered.index > checkpoint_index_;
@@ -220,6 +219,8 @@ class ShardRuntime::Impl {
                "checkpoint_failed shard=" + std::to_string(options_.shard.value()) + " error=\"" +
                    status.to_string() + "\"");
     }
+    // Lists that waited look at the wheel again, which knows now where everything is.
+    shard_.set_checkpointing(false);
     if (stop_done_) {
       advance_stop();
     }
