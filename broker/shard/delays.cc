@@ -18,6 +18,7 @@ constexpr int64_t kAdvanceLeadMs = 5;
 // Entries of one Advance: applying them holds the loop for a millisecond or two.
 constexpr uint32_t kAdvanceLimit = 8192;
 constexpr size_t kOccurrencesInFlightMax = 64;
+constexpr int64_t kLoadRetryNs = 1'000'000'000;
 // Occurrences of a cron schedule are whole seconds apart: so far behind the pending one the next is
 // looked for, so that a small step of the wall clock does not find the same one again.
 constexpr int64_t kOccurrenceSlackMs = 500;
@@ -253,7 +254,7 @@ void Shard::drive_delays(const Now& now) {
 }
 
 void Shard::load_slots(const Now& now) {
-  if (loading_ || checkpointing_) {
+  if (loading_ || checkpointing_ || now.monotonic < next_load_) {
     return;
   }
   timerwheel::TieredWheel& wheel = views_.delays().wheel();
@@ -279,6 +280,7 @@ void Shard::load_slots(const Now& now) {
         if (status.ok()) {
           views_.delays().wheel().finish_load(*shared);
         } else {
+          next_load_ = MonotonicTime{now_.monotonic.ns + kLoadRetryNs};
           log_line(LogLevel::kError,
                    "delay_load_failed shard=" + std::to_string(options_.shard.value()) +
                        " error=\"" + status.to_string() + "\"");

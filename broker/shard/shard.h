@@ -348,6 +348,7 @@ class Shard final : public replica::StateMachine {
   std::vector<WaitingScan> waiting_scans_;  // for the end of a checkpoint
   bool checkpointing_ = false;
   bool loading_ = false;
+  MonotonicTime next_load_;      // not before: the last one failed
   bool advancing_ = false;       // one Advance is under way at a time
   timerwheel::Key advanced_to_;  // by the last Advance proposed
   MonotonicTime next_advance_;   // not before: the last one could not be written

@@ -156,7 +156,7 @@ class ShardHarness {
     Views::Delta delta = core->views().freeze();
     write_spill(delta);
     TIDEMARK_CHECK(store.commit(delta.batch).ok());
-    core->views().commit_done(delta, core->views().applied().next_position);
+    core->views().commit_done(delta, core->views().applied().next_position, core->advancing_to());
     core->set_checkpointing(false);
   }
 
