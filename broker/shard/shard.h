@@ -274,6 +274,10 @@ class Shard final : public replica::StateMachine {
   Status check_late_topic(const meta::TopicConfig& config,
                           const std::vector<uint16_t>& shards) const;
   Status find_late_topic(std::string_view name, meta::TopicConfig& config) const;
+  Status take_changes(const protocol::fbs::TopicAlter& request, meta::TopicConfig& config,
+                      uint32_t& partitions) const;
+  void gather_topic(const ReplyTo& from, format::RecordKind kind,
+                    const flatbuffers::FlatBufferBuilder& body, const Now& now);
 
   // retention.cc
   void check_retention(const Now& now);

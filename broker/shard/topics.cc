@@ -113,6 +113,17 @@ Status Shard::find_late_topic(std::string_view name, meta::TopicConfig& config) 
   return Status();
 }
 
+// Answered when all shards have followed.
+void Shard::gather_topic(const ReplyTo& from, format::RecordKind kind,
+                         const flatbuffers::FlatBufferBuilder& body, const Now& now) {
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kTopic;
+  pending.topic = std::make_shared<TopicOp>();
+  pending.topic->to = from;
+  pending.topic->deadline = MonotonicTime{now.monotonic.ns + kTopicWaitNs};
+  gather(kind, body, std::move(pending));
+}
+
 void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   const Result<const fbs::TopicCreate*> request =
       protocol::read_table<fbs::TopicCreate>(frame.table(), "TopicCreate");
@@ -168,12 +179,37 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   record.add_delays(delays);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
-  PendingRecord pending;
-  pending.kind = PendingRecord::Kind::kTopic;
-  pending.topic = std::make_shared<TopicOp>();
-  pending.topic->to = from;
-  pending.topic->deadline = MonotonicTime{now.monotonic.ns + kTopicWaitNs};
-  gather(format::RecordKind::kTopicCreate, body, std::move(pending));
+  gather_topic(from, format::RecordKind::kTopicCreate, body, now);
+}
+
+// The topic's configuration and number of partitions as the request wants them.
+Status Shard::take_changes(const fbs::TopicAlter& request, meta::TopicConfig& config,
+                           uint32_t& partitions) const {
+  const uint32_t partitions_before = partitions;
+  const fbs::TopicConfig* wanted = request.config();
+  for (uint32_t i = 0; request.set() != nullptr && i < request.set()->size(); ++i) {
+    const std::string_view field = protocol::view(request.set()->Get(i));
+    if (field == "partitions") {
+      partitions = request.partitions();
+    } else if (field == "late_topic" && wanted != nullptr) {
+      RETURN_IF_ERROR(find_late_topic(protocol::view(wanted->late_topic()), config));
+    } else if (wanted == nullptr || !take_field(*wanted, field, config)) {
+      return Status(ErrorCode::kInvalidArgument,
+                    "unknown setting '" + std::string(field) +
+                        "'; known are partitions, late_topic, retention_ms, retention_bytes, "
+                        "delay_pending_max, delay_bytes_max, late_policy, late_max_ms");
+    }
+  }
+  if (config.delays.late_policy != partition::LatePolicy::kDeadLetter) {
+    config.delays.late_topic = TopicId{0};
+  }
+  RETURN_IF_ERROR(check_config(config));
+  if (partitions < partitions_before || partitions > limits::kPartitionsPerTopicMax) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "partitions can grow from " + std::to_string(partitions_before) + " to at most " +
+                      std::to_string(limits::kPartitionsPerTopicMax));
+  }
+  return Status();
 }
 
 void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
@@ -194,35 +230,8 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
     return refuse(from, status);
   }
   meta::TopicConfig config = topic->config;
-  uint32_t partitions = static_cast<uint32_t>(topic->shards.size());
-  const fbs::TopicConfig* wanted = (*request)->config();
-  for (uint32_t i = 0; (*request)->set() != nullptr && i < (*request)->set()->size(); ++i) {
-    const std::string_view field = protocol::view((*request)->set()->Get(i));
-    if (field == "partitions") {
-      partitions = (*request)->partitions();
-    } else if (field == "late_topic" && wanted != nullptr) {
-      status = find_late_topic(protocol::view(wanted->late_topic()), config);
-    } else if (wanted == nullptr || !take_field(*wanted, field, config)) {
-      status = Status(ErrorCode::kInvalidArgument,
-                      "unknown setting '" + std::string(field) +
-                          "'; known are partitions, late_topic, retention_ms, retention_bytes, "
-                          "delay_pending_max, delay_bytes_max, late_policy, late_max_ms");
-    }
-    if (!status.ok()) {
-      return refuse(from, status);
-    }
-  }
-  if (config.delays.late_policy != partition::LatePolicy::kDeadLetter) {
-    config.delays.late_topic = TopicId{0};
-  }
-  status = check_config(config);
-  if (status.ok() &&
-      (partitions < topic->shards.size() || partitions > limits::kPartitionsPerTopicMax)) {
-    status = Status(ErrorCode::kInvalidArgument,
-                    "partitions can grow from " + std::to_string(topic->shards.size()) +
-                        " to at most " + std::to_string(limits::kPartitionsPerTopicMax));
-  }
-  if (!status.ok()) {
+  auto partitions = static_cast<uint32_t>(topic->shards.size());
+  if (status = take_changes(**request, config, partitions); !status.ok()) {
     return refuse(from, status);
   }
   std::vector<uint16_t> shards;
@@ -248,12 +257,7 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   record.add_delays(delays);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
-  PendingRecord pending;
-  pending.kind = PendingRecord::Kind::kTopic;
-  pending.topic = std::make_shared<TopicOp>();
-  pending.topic->to = from;
-  pending.topic->deadline = MonotonicTime{now.monotonic.ns + kTopicWaitNs};
-  gather(format::RecordKind::kTopicAlter, body, std::move(pending));
+  gather_topic(from, format::RecordKind::kTopicAlter, body, now);
 }
 
 void Shard::on_topic_delete(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
@@ -278,12 +282,7 @@ void Shard::on_topic_delete(const ReplyTo& from, const protocol::Frame& frame, c
   record.add_topic(topic->id.value());
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
-  PendingRecord pending;
-  pending.kind = PendingRecord::Kind::kTopic;
-  pending.topic = std::make_shared<TopicOp>();
-  pending.topic->to = from;
-  pending.topic->deadline = MonotonicTime{now.monotonic.ns + kTopicWaitNs};
-  gather(format::RecordKind::kTopicDelete, body, std::move(pending));
+  gather_topic(from, format::RecordKind::kTopicDelete, body, now);
 }
 
 void Shard::settle_topic(PendingRecord& pending, const RecordOutcome& outcome) {
