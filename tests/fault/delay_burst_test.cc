@@ -126,11 +126,11 @@ void check_burst(const Schedules& schedules, const std::vector<Arrival>& arrival
   CHECK(out_of_order == 0);
 }
 
-void print_memory(const char* what, uint64_t bytes) {
+void print_memory(const std::string& what, uint64_t bytes) {
   MESSAGE(what << " " << bytes / kMiB << " MB");
 }
 
-void print_latency(const char* what, const Latency& latency) {
+void print_latency(const std::string& what, const Latency& latency) {
   MESSAGE("produce on another topic, " << what << ": " << latency.requests << " requests, p50 "
                                        << latency.p50_ms << " ms, p99 " << latency.p99_ms
                                        << " ms, max " << latency.max_ms << " ms");
