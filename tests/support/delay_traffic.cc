@@ -158,6 +158,12 @@ size_t Schedules::acks() {
   return acks_;
 }
 
+std::optional<Scheduled> Schedules::find(uint64_t number) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto it = all_.find(number);
+  return it == all_.end() ? std::nullopt : std::optional(it->second);
+}
+
 void Schedules::flush() {
   const client::FlushResult rest = producer_->flush(kTrafficDeadlineMs);
   REQUIRE_MESSAGE(rest.status.ok(), rest.status.to_string());

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -65,6 +66,9 @@ class Schedules {
 
   // By number; call it after flush().
   [[nodiscard]] const std::unordered_map<uint64_t, Scheduled>& all() const { return all_; }
+
+  // At any time; nothing of a number that was not sent.
+  [[nodiscard]] std::optional<Scheduled> find(uint64_t number);
 
   [[nodiscard]] const Scheduled& of(uint64_t number) const { return all_.at(number); }
 
