@@ -14,6 +14,7 @@
 #include "tools/errors.h"
 #include "tools/interrupt.h"
 #include "tools/log.h"
+#include "tools/log_dump_delays.h"
 #include "tools/log_files.h"
 #include "tools/output.h"
 #include "tools/parse.h"
@@ -33,6 +34,7 @@ struct Totals {
   uint64_t messages = 0;
   uint64_t batch_bytes = 0;
   uint64_t damaged_places = 0;
+  DelayTotals delays;
   std::map<std::string_view, uint64_t> entries_by_kind;
   std::map<std::string_view, uint64_t> records_by_kind;
 };
@@ -149,9 +151,16 @@ void Dumper::dump_entry(SegmentReader& reader, const SegmentEntry& entry) {
     }
     format::RecordListReader list(*payload);
     format::LogRecord record;
+    bool delays = false;
+    uint64_t others_bytes = 0;
     while (list.next(record)) {
+      const bool of_delays = is_delay_record(record.kind);
+      delays = delays || of_delays;
+      others_bytes += of_delays ? 0 : format::record_bytes(record.body.size());
       add_record(record, records, text);
     }
+    totals_.delays.log_bytes +=
+        delays ? log::entry_bytes(header.payload_bytes) - others_bytes : uint64_t{0};
     if (!list.status().ok()) {
       ++totals_.damaged_places;
       note(
@@ -192,6 +201,8 @@ void Dumper::add_record(const format::LogRecord& record, Json& list, std::string
   std::string line = fmt::format("{:>14}   {} {} bytes", "", kind, record.body.size());
   if (record.kind == format::RecordKind::kProduce) {
     add_produce(record, object, line);
+  } else if (is_delay_record(record.kind)) {
+    describe_delay_record(record, object, line, totals_.delays);
   }
   if (!options_.stats) {
     list.push_back(std::move(object));
@@ -233,6 +244,10 @@ void Dumper::add_produce(const format::LogRecord& record, Json& object, std::str
 }
 
 void Dumper::print_stats() {
+  const DelayTotals& delays = totals_.delays;
+  const double ratio = delays.body_bytes == 0 ? 0
+                                              : static_cast<double>(delays.log_bytes) /
+                                                    static_cast<double>(delays.body_bytes);
   if (json_) {
     Json object = Json::object();
     object["segments"] = totals_.segments;
@@ -242,6 +257,10 @@ void Dumper::print_stats() {
     object["messages"] = totals_.messages;
     object["batch_bytes"] = totals_.batch_bytes;
     object["damaged_places"] = totals_.damaged_places;
+    object["delayed_messages"] = totals_.delays.messages;
+    object["delayed_body_bytes"] = totals_.delays.body_bytes;
+    object["delayed_log_bytes"] = totals_.delays.log_bytes;
+    object["delayed_ratio"] = ratio;
     object["entries_by_kind"] = totals_.entries_by_kind;
     object["records_by_kind"] = totals_.records_by_kind;
     out_.text() += object.dump() + "\n";
@@ -252,6 +271,11 @@ void Dumper::print_stats() {
       format_count(totals_.segments), format_count(totals_.entries),
       format_bytes(totals_.entry_bytes), format_count(totals_.batches),
       format_bytes(totals_.batch_bytes), format_count(totals_.messages), totals_.damaged_places);
+  if (delays.log_bytes > 0) {
+    out_.text() += fmt::format("delayed   {} of {}: {} in the log, {:.3f} times as much\n",
+                               format_count(delays.messages), format_bytes(delays.body_bytes),
+                               format_bytes(delays.log_bytes), ratio);
+  }
   Table table({{"WHAT"}, {"KIND"}, {"COUNT", Table::Align::kRight}});
   for (const auto& [kind, count] : totals_.entries_by_kind) {
     table.add({"entry", std::string(kind), format_count(count)});

@@ -1,6 +1,7 @@
 // Delayed messages by the tool against a real broker: what is printed, exit codes, and that what
 // was cancelled never comes. Every wait is `consume -n`, which ends with the message itself.
 #include <algorithm>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -312,6 +313,53 @@ TEST_CASE("kill -9 between schedule and due time: delivered after the restart, o
   CHECK(fixture.wait_for(1) == std::vector<std::string>{"kept"});
   CHECK(fixture.pending() == 1);
   CHECK(fixture.output({"consume", "t", "-q"}) == "kept\n");
+}
+
+TEST_CASE("log dump shows schedule sets, advances and changes, and counts what they cost") {
+  Fixture fixture;
+  fixture.output({"produce", "t", "-m", "plain"});
+  fixture.output({"produce", "t", "--after", "1h", "--linger-ms", "100"}, "one\ntwo\n");
+  const std::string moved = fixture.schedule("moved", {"--after", "1h"});
+  fixture.output({"delay", "reschedule", "t", moved, "--after", "2h"});
+  const std::string cancelled = fixture.schedule("cancelled", {"--after", "1h"});
+  fixture.output({"delay", "cancel", "t", cancelled});
+  fixture.schedule("fired", {"--after", "0"});
+  CHECK(fixture.wait_for(2).back() == "fired");
+  REQUIRE(fixture.daemon().terminate() == 0);
+  const std::string data = fixture.daemon().data_dir();
+
+  std::map<std::string, json> records;  // the last of each kind
+  uint64_t scheduled = 0;
+  std::istringstream lines(fixture.output({"log", "dump", data, "-o", "json"}));
+  for (std::string line; std::getline(lines, line);) {
+    const json entry = json::parse(line);
+    for (const json& record : entry.value("records", json::array())) {
+      CHECK_FALSE(record.contains("error"));
+      records[record.at("kind").get<std::string>()] = record;
+      scheduled += record.at("kind") == "schedule" ? record.at("messages").get<uint64_t>() : 0;
+    }
+  }
+  CHECK(scheduled == 5);
+  const json& set = records["schedule"];
+  CHECK(set["partition"] == 0);
+  CHECK(set["topic_id"].get<int>() > 0);
+  CHECK(set["due_first_ms"] <= set["due_last_ms"]);
+  CHECK(set["body_bytes"] == 5);
+  CHECK(records["advance"]["now_ms"] >= set["due_first_ms"]);
+  CHECK(records["advance"]["limit"].get<int>() > 0);
+  CHECK(records["delay-cancel"]["topic_id"] == set["topic_id"]);
+  CHECK(records["delay-reschedule"]["new_due_ms"] > records["delay-reschedule"]["due_ms"]);
+
+  const json stats = fixture.output_json({"log", "dump", data, "--stats"});
+  CHECK(stats["messages"] == 1);
+  CHECK(stats["delayed_messages"] == 5);
+  CHECK(stats["delayed_body_bytes"] == 3 + 3 + 5 + 9 + 5);
+  CHECK(stats["delayed_log_bytes"] > stats["delayed_body_bytes"]);
+  CHECK(stats["delayed_log_bytes"] < stats["entry_bytes"]);
+  CHECK(stats["delayed_ratio"].get<double>() > 1);
+  CHECK(fixture.output({"log", "dump", data}).find(" messages from id ") != std::string::npos);
+  CHECK(fixture.output({"log", "dump", data, "--stats"}).find("\ndelayed   5 of 25") !=
+        std::string::npos);
 }
 
 TEST_CASE("bench delay prints the documented fields") {
