@@ -165,11 +165,14 @@ class ShardRuntime::Impl {
 
   [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
     const Covered& applied = shard_.views().applied();
-    if (checkpointing_ || broken_ || shard_.loading() || applied.index == checkpoint_index_ ||
-        time < checkpoint_not_before_) {
+    if (checkpointing_ || broken_ || shard_.loading() || time < checkpoint_not_before_) {
       return false;
     }
     const timerwheel::TieredWheel& wheel = shard_.views().delays().wheel();
+    // A split is wanted of what is stored: also when nothing was applied since, as after a start.
+    if (applied.index == checkpoint_index_ && !wheel.wants_split()) {
+      return false;
+    }
     return wheel.wants_split() ||
            wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
            applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
