@@ -98,6 +98,7 @@ Status describe_advance(ByteView body, Json& object, std::string& text) {
     return unreadable();
   }
   object["now_ms"] = advance->now_ms();
+  object["time_ms"] = advance->time_ms();
   object["until_id"] = advance->until_id();
   object["limit"] = advance->limit();
   text += fmt::format(" to {}, at most {}", format_time(advance->now_ms()), advance->limit());

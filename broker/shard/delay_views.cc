@@ -110,12 +110,15 @@ void Views::take_item(const format::ScheduleHeader& header, const format::Schedu
 
 void Views::apply_advance(ByteView body) {
   const auto& record = control_table<fbs::Advance>(body);
-  advance_time(record.now_ms());
+  // What is due may be reached in steps: how late it is goes by the time of the step, not by how
+  // far it reaches.
+  const int64_t time_ms = std::max(record.now_ms(), record.time_ms());
+  advance_time(time_ms);
   reach({static_cast<timerwheel::Tick>(std::max<int64_t>(record.now_ms(), 0)), record.until_id()});
   due_.clear();
   delays_.take_due(record.now_ms(), record.until_id(), record.limit(), due_);
   for (const delay::DueDelay& due : due_) {
-    deliver(due, record.now_ms());
+    deliver(due, time_ms);
   }
 }
 

@@ -312,6 +312,7 @@ void Shard::propose_advance(const Now& now) {
   record.add_now_ms(static_cast<int64_t>(until.due));
   record.add_until_id(until.id);
   record.add_limit(kAdvanceLimit);
+  record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   PendingRecord pending;
   pending.kind = PendingRecord::Kind::kAdvance;

@@ -38,10 +38,12 @@ bool readable(int fd, int ms_max) {
 
 }  // namespace
 
-DaemonProcess::DaemonProcess(std::string data_dir, std::vector<std::string> flags)
+DaemonProcess::DaemonProcess(std::string data_dir, std::vector<std::string> flags,
+                             std::vector<std::string> environment)
     : data_dir_(std::move(data_dir)),
       error_file_(data_dir_ + ".stderr"),
-      flags_(std::move(flags)) {}
+      flags_(std::move(flags)),
+      environment_(std::move(environment)) {}
 
 DaemonProcess::~DaemonProcess() { kill(); }
 
@@ -61,6 +63,15 @@ void DaemonProcess::launch() {
     pointers.push_back(argument.data());
   }
   pointers.push_back(nullptr);
+  std::vector<std::string> environment = environment_;
+  for (char** inherited = environ; *inherited != nullptr; ++inherited) {
+    environment.emplace_back(*inherited);
+  }
+  std::vector<char*> environment_pointers;
+  for (std::string& variable : environment) {
+    environment_pointers.push_back(variable.data());
+  }
+  environment_pointers.push_back(nullptr);
   int out[2] = {-1, -1};
   TIDEMARK_CHECK(::pipe2(out, O_CLOEXEC) == 0);
   const int errors = ::open(error_file_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -75,7 +86,7 @@ void DaemonProcess::launch() {
         ::dup2(errors, STDERR_FILENO) < 0) {
       ::_exit(126);
     }
-    ::execv(pointers[0], pointers.data());
+    ::execve(pointers[0], pointers.data(), environment_pointers.data());
     ::_exit(127);
   }
   ::close(out[1]);

@@ -17,8 +17,10 @@ class DaemonProcess {
  public:
   static constexpr int kWaitMs = 30'000;  // sanitizer builds on a busy machine are slow
 
-  // `flags` are added to --data-dir, --listen and --http-listen. Nothing is started yet.
-  explicit DaemonProcess(std::string data_dir, std::vector<std::string> flags = {});
+  // `flags` are added to --data-dir, --listen and --http-listen; `environment` are NAME=value and
+  // come before what this process has. Nothing is started yet.
+  explicit DaemonProcess(std::string data_dir, std::vector<std::string> flags = {},
+                         std::vector<std::string> environment = {});
   ~DaemonProcess();
   DaemonProcess(const DaemonProcess&) = delete;
   DaemonProcess& operator=(const DaemonProcess&) = delete;
@@ -63,6 +65,7 @@ class DaemonProcess {
   const std::string data_dir_;
   const std::string error_file_;
   const std::vector<std::string> flags_;
+  const std::vector<std::string> environment_;
   pid_t pid_ = -1;
   int pid_fd_ = -1;  // readable when the process has exited
   int stdout_ = -1;
