@@ -109,11 +109,11 @@ std::string_view record_kind_name(format::RecordKind kind) {
     case format::RecordKind::kAdvance:
       return "advance";
     case format::RecordKind::kDelayCancel:
-      return "delay-cancel";
+      return "delay_cancel";
     case format::RecordKind::kDelayReschedule:
-      return "delay-reschedule";
+      return "delay_reschedule";
     case format::RecordKind::kDelayNext:
-      return "delay-next";
+      return "delay_next";
     case format::RecordKind::kRelocated:
       return "relocated";
   }

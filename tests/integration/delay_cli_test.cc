@@ -347,8 +347,8 @@ TEST_CASE("log dump shows schedule sets, advances and changes, and counts what t
   CHECK(set["body_bytes"] == 5);
   CHECK(records["advance"]["now_ms"] >= set["due_first_ms"]);
   CHECK(records["advance"]["limit"].get<int>() > 0);
-  CHECK(records["delay-cancel"]["topic_id"] == set["topic_id"]);
-  CHECK(records["delay-reschedule"]["new_due_ms"] > records["delay-reschedule"]["due_ms"]);
+  CHECK(records["delay_cancel"]["topic_id"] == set["topic_id"]);
+  CHECK(records["delay_reschedule"]["new_due_ms"] > records["delay_reschedule"]["due_ms"]);
 
   const json stats = fixture.output_json({"log", "dump", data, "--stats"});
   CHECK(stats["messages"] == 1);
