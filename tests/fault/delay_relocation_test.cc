@@ -1,7 +1,7 @@
 // Long-delayed messages do not keep the log's oldest segments: they are written again, the segments
 // go, and every message still comes with its content, over kill -9 as well.
 //
-// TIDEMARK_RELOCATED=3000 makes the long run.
+// TIDEMARK_RELOCATED=900 makes the long run.
 #include <algorithm>
 #include <filesystem>
 #include <functional>
@@ -27,6 +27,7 @@ using client::DelayTarget;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kSegmentBytes = 4 * kMiB;
+constexpr uint64_t kPerSegment = 150;  // about: a segment of plain messages follows so many
 constexpr int64_t kHourMs = 3'600'000;
 
 uint64_t messages() { return full_size("TIDEMARK_RELOCATED", 300); }
@@ -54,7 +55,7 @@ class Fixture {
 
   DaemonProcess& daemon() { return daemon_; }
 
-  // Messages due in hours, a third of them moved to another hour.
+  // Messages due in hours, over several segments; a third of them moved to another hour.
   void schedule(const client::Client& client, Schedules& schedules) {
     for (uint64_t number = 0; number < messages(); ++number) {
       const std::string key = key_of(number);
@@ -63,6 +64,10 @@ class Fixture {
         delay.with_key(key);
       }
       schedules.send(number, delay);
+      if (number % kPerSegment == kPerSegment - 1) {
+        schedules.flush();
+        fill(client, 1);
+      }
     }
     schedules.flush();
     std::vector<uint64_t> moved;
@@ -189,7 +194,7 @@ TEST_CASE("old segments are given back though long-delayed messages lie in them;
   const double scheduled_end = fixture.metric("tidemark_log_next_position_bytes");
   const std::vector<std::string> first_files = fixture.segment_files();
   REQUIRE_FALSE(first_files.empty());
-  fixture.fill(client, 5);
+  fixture.fill(client, 3);
   REQUIRE(Fixture::wait_until(
       [&] { return fixture.metric("tidemark_delays_relocated_bytes_total") > 0; }));
   const double relocated = fixture.metric("tidemark_delays_relocated_bytes_total");
