@@ -92,7 +92,7 @@ void cancel_some(const client::Client& client, Schedules& schedules, uint64_t fi
 }  // namespace
 
 TEST_CASE("kill -9 between schedule and due time: nothing early, lost, twice or against a cancel") {
-  const uint64_t rounds = full_size("TIDEMARK_KILL_ROUNDS", 4);
+  const uint64_t rounds = full_size("TIDEMARK_KILL_ROUNDS", 3);
   const TempDirectory directory;
   DaemonProcess daemon(directory / "data",
                        {"--shards", "2", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB"});
@@ -236,11 +236,11 @@ void check_long_stop(uint64_t count, int64_t spread_ms, int64_t ahead_ms) {
 }  // namespace
 
 TEST_CASE("down past due times: overdue messages come in order, or as their topic's policy says") {
-  check_long_stop(500, 300, 1'500);
+  check_long_stop(500, 200, 800);
 }
 
 TEST_CASE("down past due times with more messages than the timing wheel keeps in memory") {
-  check_long_stop(full_size("TIDEMARK_OVERDUE", 30'000), 200, 5'000);
+  check_long_stop(full_size("TIDEMARK_OVERDUE", 30'000), 200, 3'000);
 }
 
 }  // namespace tidemark::testing

@@ -29,7 +29,7 @@ using client::DelayOutcome;
 constexpr uint32_t kPartitions = 3;
 constexpr int64_t kSpreadMs = 1'000;
 constexpr uint64_t kRounds = 50;  // requests of each thread
-constexpr int64_t kMovedByMs = 1'500;
+constexpr int64_t kMovedByMs = 1'000;
 
 uint64_t messages() { return full_size("TIDEMARK_CANCELS", 10'000); }
 
@@ -40,7 +40,7 @@ int64_t due_after_first_ms(uint64_t number, uint64_t count) {
 
 // Sends messages 0 to count - 1, due within kSpreadMs; gives when the first is due.
 int64_t schedule_all(Schedules& schedules, uint64_t count) {
-  const int64_t first_ms = wall_now_ms() + 1'500 + static_cast<int64_t>(count / 50);
+  const int64_t first_ms = wall_now_ms() + 800 + static_cast<int64_t>(count / 50);
   for (uint64_t number = 0; number < count; ++number) {
     schedules.send(number, Delay::at(first_ms + due_after_first_ms(number, count)));
   }
@@ -131,7 +131,7 @@ void wait_for_the_last(const client::Client& client, Arrivals& arrivals) {
     client::Message message;
     message.value = value;
     message.partition = partition;
-    message.delay = Delay::after(kMovedByMs + kSpreadMs);
+    message.delay = Delay::after(kMovedByMs + 300);
     REQUIRE(producer->send_future("t", message).get().status.ok());
   }
   for (uint32_t partition = 0; partition < kPartitions; ++partition) {
