@@ -222,6 +222,17 @@ constexpr std::array kKeys = {
         },
         [](const Config& config) { return format_milliseconds(config.checkpoint_interval_ms); }},
     ConfigKey{
+        "retention-interval", "TIME", "how often retention looks for what may go",
+        [](Config& config, std::string_view text) -> Status {
+          ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
+          if (ms < 100 || ms > 3'600'000) {
+            return invalid(quoted(text) + " is out of range: 100ms to 1h");
+          }
+          config.retention_interval_ms = ms;
+          return {};
+        },
+        [](const Config& config) { return format_milliseconds(config.retention_interval_ms); }},
+    ConfigKey{
         "log-level", "LEVEL", "least level that is logged: debug, info, warning, error",
         [](Config& config, std::string_view text) { return set_level(config.log_level, text); },
         [](const Config& config) { return level_name(config.log_level); }},

@@ -43,6 +43,7 @@ struct Config {
   uint64_t wheel_memory_bytes = kWheelMemoryBytesDefault;
   uint64_t checkpoint_bytes = limits::kCheckpointLogBytes;  // per shard
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
+  int64_t retention_interval_ms = limits::kRetentionIntervalMs;
   LogLevel log_level = LogLevel::kInfo;
 };
 

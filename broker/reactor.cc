@@ -117,6 +117,7 @@ Status Reactor::open_shard(LocalShard& local) {
       config.wheel_memory_bytes / world_.shards() / sizeof(timerwheel::Entry), kWheelEntriesMin);
   options.checkpoint_log_bytes = config.checkpoint_bytes;
   options.checkpoint_interval_ms = config.checkpoint_interval_ms;
+  options.retention_interval_ms = config.retention_interval_ms;
   options.random_seed = world_.shard_seeds[local.number];
   const std::string number = std::to_string(local.number);
   local.disk = std::make_unique<shard::ThreadExecutor>(

@@ -16,7 +16,6 @@ constexpr size_t kGatheredBytesProposed = 512 * limits::kKiB;
 constexpr uint32_t kDiskFullRetryMs = 1000;
 constexpr int64_t kAdvanceRetryNs = 100'000'000;
 constexpr int64_t kMailIntervalNs = 500'000'000;
-constexpr int64_t kRetentionIntervalNs = 5'000'000'000;
 
 }  // namespace
 
@@ -337,7 +336,7 @@ void Shard::tick(const Now& now) {
     }
   }
   if (now.monotonic >= next_retention_) {
-    next_retention_ = MonotonicTime{now.monotonic.ns + kRetentionIntervalNs};
+    next_retention_ = MonotonicTime{now.monotonic.ns + options_.retention_interval_ms * 1'000'000};
     check_retention(now);
     check_relocation();
   }

@@ -51,6 +51,7 @@ struct ShardOptions {
   size_t tail_cache_bytes = limits::kTailCacheBytesPerShardDefault;
   uint64_t checkpoint_log_bytes = limits::kCheckpointLogBytes;
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
+  int64_t retention_interval_ms = limits::kRetentionIntervalMs;
   uint64_t random_seed = 0;
   timerwheel::TieredOptions wheel = {.memory_entries_max = limits::kWheelEntriesPerShardDefault};
 };

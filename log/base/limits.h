@@ -111,6 +111,10 @@ inline constexpr uint64_t kCheckpointLogBytes = 64 * kMiB;
 inline constexpr uint64_t kCheckpointRecordsMax = 1'000'000;
 inline constexpr int64_t kCheckpointIntervalMs = 60'000;
 
+// How often a shard looks for what retention lets go and for segments that only delayed messages
+// keep: a look costs microseconds for each partition.
+inline constexpr int64_t kRetentionIntervalMs = 5'000;
+
 // libraft forgets old entries after this many new ones: forgetting costs a few microseconds each
 // time, remembering about 110 bytes an entry.
 inline constexpr uint32_t kRaftEntriesPerTrim = 4096;

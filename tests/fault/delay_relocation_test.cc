@@ -44,7 +44,8 @@ class Fixture {
   Fixture()
       : daemon_(directory_ / "data",
                 {"--shards", "1", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB",
-                 "--checkpoint-interval", "1s", "--tail-cache-bytes", "16MiB"}) {
+                 "--checkpoint-interval", "1s", "--retention-interval", "100ms",
+                 "--tail-cache-bytes", "16MiB"}) {
     REQUIRE_MESSAGE(daemon_.start(), daemon_.errors());
     client::Admin admin(connect(daemon_.address()));
     REQUIRE(admin.create_topic("later", 1, {}, kTrafficDeadlineMs).ok());

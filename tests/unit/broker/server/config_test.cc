@@ -28,6 +28,7 @@ TEST_CASE("a document sets what it names and leaves the rest") {
     segment-bytes = "64MiB"
     write-buffer-bytes = 33554432
     checkpoint-interval = "5m"
+    retention-interval = "2s"
     fsync = "interval:100"
     log-level = "debug"
     http-listen = ""
@@ -39,6 +40,7 @@ TEST_CASE("a document sets what it names and leaves the rest") {
   CHECK(config.segment_bytes == 64 * limits::kMiB);
   CHECK(config.write_buffer_bytes == 32 * limits::kMiB);
   CHECK(config.checkpoint_interval_ms == 300'000);
+  CHECK(config.retention_interval_ms == 2'000);
   CHECK(config.fsync.to_string() == "interval:100");
   CHECK(config.log_level == LogLevel::kDebug);
   CHECK(config.http_listen.empty());
@@ -90,6 +92,7 @@ TEST_CASE("errors name file, line, key, value and what is allowed") {
       {"fsync = \"sometimes\"", {"fsync"}},
       {"log-level = \"loud\"", {"log-level", "debug, info, warning, error"}},
       {"checkpoint-interval = \"10ms\"", {"checkpoint-interval", "1s to 24h"}},
+      {"retention-interval = \"10ms\"", {"retention-interval", "100ms to 1h"}},
       {"data-dir = \"\"", {"data-dir"}},
       {"listen = ", {"test.toml:1"}},
       {"[::1]:9470", {"test.toml", "no TOML document"}},
