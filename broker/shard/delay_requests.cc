@@ -317,9 +317,14 @@ void Shard::locate_delays(std::vector<Entry> entries, DelaysLocated done) {
         }
         return Status();
       },
-      [this, shared, done = std::move(done)](const Status& status) mutable {
+      [this, shared, checkpoints = checkpoints_ended_,
+       done = std::move(done)](const Status& status) mutable {
         if (!status.ok()) {
           return done(status);
+        }
+        if (checkpoints != checkpoints_ended_) {
+          // What moved may have left memory for a store that is newer than the one that was read.
+          return locate_delays(std::move(*shared), std::move(done));
         }
         for (Entry& entry : *shared) {
           const auto moved = views_.delays().moved(entry.key());
@@ -412,6 +417,7 @@ void Shard::scan_delays(const ReplyTo& from, const delay::ScanQuery& query) {
 
 void Shard::set_checkpointing(bool on) {
   checkpointing_ = on;
+  checkpoints_ended_ += on ? 0U : 1U;
   for (const WaitingScan& waiting :
        on ? std::vector<WaitingScan>() : std::exchange(waiting_scans_, {})) {
     scan_delays(waiting.from, waiting.query);

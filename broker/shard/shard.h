@@ -351,6 +351,7 @@ class Shard final : public replica::StateMachine {
   LogClock clock_;
   std::vector<WaitingScan> waiting_scans_;  // for the end of a checkpoint
   bool checkpointing_ = false;
+  uint64_t checkpoints_ended_ = 0;
   bool loading_ = false;
   MonotonicTime next_load_;      // not before: the last one failed
   bool advancing_ = false;       // one Advance is under way at a time

@@ -167,7 +167,9 @@ void fire_all(const client::Client& client, const std::vector<DelayTarget>& targ
       REQUIRE(change.outcome == DelayOutcome::kRescheduled);
     }
   }
-  REQUIRE(arrivals.wait_for(targets.size(), 30'000));
+  const bool all_came = arrivals.wait_for(targets.size(), 30'000);
+  const size_t came = arrivals.count();
+  REQUIRE_MESSAGE(all_came, came << " came; " << arrivals.error());
   // Behind all of them.
   Schedules last(client, "later", 20);
   last.send(targets.size(), Delay::after(200));

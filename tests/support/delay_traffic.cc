@@ -231,6 +231,11 @@ size_t Arrivals::count() {
   return arrivals_.size();
 }
 
+std::string Arrivals::error() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return errors_.empty() ? "" : errors_.front();
+}
+
 const std::vector<Arrival>& Arrivals::stop() {
   stopping_.store(true);
   if (thread_.joinable()) {

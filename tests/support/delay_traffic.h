@@ -110,6 +110,9 @@ class Arrivals {
   bool wait_for_number(uint64_t number, int64_t ms_max = kTrafficDeadlineMs);
   [[nodiscard]] size_t count();
 
+  // What ended the reading; "" if nothing did.
+  [[nodiscard]] std::string error();
+
   // Ends the reading; gives all that came, in order for each partition.
   const std::vector<Arrival>& stop();
 
