@@ -36,7 +36,8 @@ std::vector<ScheduleItem> read(ByteView set) {
   while (reader->next(item)) {
     TIDEMARK_CHECK(item.batch.data() == set.data() + item.batch_offset);
     TIDEMARK_CHECK(item.batch_offset + item.batch.size() <= set.size());
-    TIDEMARK_CHECK(item.key.size() <= kDelayKeyBytesMax && item.cron.size() <= limits::kCronBytesMax &&
+    TIDEMARK_CHECK(item.key.size() <= kDelayKeyBytesMax &&
+                   item.cron.size() <= limits::kCronBytesMax &&
                    item.zone.size() <= limits::kZoneNameBytesMax);
     items.push_back(item);
   }
