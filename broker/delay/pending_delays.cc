@@ -211,6 +211,9 @@ ChangeOutcome PendingDelays::reschedule(const DelayName& name, LogPosition posit
   if (const auto at = this->moved(before.key()); at.has_value()) {
     moved.position = std::max(moved.position, *at);
   }
+  if (moved.position < relocated_below_) {
+    return ChangeOutcome::kMoved;
+  }
   end(before, DelayState::kCancelled);
   due_ms = add(moved).due_ms;
   put_rescheduled(moved.position, {static_cast<uint64_t>(due_ms), new_id, moved.position.value(),
@@ -338,6 +341,9 @@ std::optional<LogPosition> PendingDelays::moved(Key key) const {
 }
 
 void PendingDelays::relocated_below(LogPosition position) {
+  if (!rescheduled_.empty()) {
+    position = std::min(position, rescheduled_.begin()->first);
+  }
   relocated_below_ = std::max(relocated_below_, position);
   extents_.erase_range(0, extent_of(position.value()));
 }

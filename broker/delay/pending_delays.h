@@ -51,7 +51,9 @@ struct AddOutcome {
   int64_t due_ms = 0;      // the effective one
 };
 
-enum class ChangeOutcome : uint8_t { kNotFound, kDone, kAlreadyDelivered };
+// kMoved: it is pending, but no longer lies where the record says (relocation was faster); nothing
+// changed, and who looks again finds it.
+enum class ChangeOutcome : uint8_t { kNotFound, kDone, kAlreadyDelivered, kMoved };
 
 // A pending message as a handle names it.
 struct DelayName {
@@ -99,7 +101,9 @@ class PendingDelays {
   // The message lies at `position` from now on. Its entry in the wheel, which may be in the store,
   // stays as it is: the new position is kept beside it, see moved().
   void relocate(uint64_t id, int64_t due_ms, LogPosition position);
-  // All that is pending lies at or behind `position`.
+  // All that was pending below `position` was relocated; but for what was rescheduled under way,
+  // under an id that no Relocate record names: the log is kept from there on, and relocated once
+  // more.
   void relocated_below(LogPosition position);
   void drop_partition(PartitionId id);
 

@@ -22,6 +22,7 @@ fbs::DelayOutcome outcome_of(delay::ChangeOutcome change, bool rescheduled) {
     case delay::ChangeOutcome::kAlreadyDelivered:
       return fbs::DelayOutcome::kAlreadyDelivered;
     case delay::ChangeOutcome::kNotFound:
+    case delay::ChangeOutcome::kMoved:
       break;
   }
   return fbs::DelayOutcome::kNotFound;
@@ -343,6 +344,9 @@ void Shard::settle_delay_change(PendingRecord& pending, const RecordOutcome& out
     if (op.reschedule) {
       part.receipt = views_.receipts()[outcome.first_receipt];
     }
+  }
+  if (outcome.change == delay::ChangeOutcome::kMoved) {
+    part.status = Status(ErrorCode::kUnavailable, "the message is being relocated: try again");
   }
   if (--op.unanswered == 0) {
     finish_delay_change(op);

@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <string_view>
 
 #include "log/base/check.h"
 
@@ -67,7 +69,13 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 pid_t spawn(std::vector<std::string> arguments, std::vector<std::string> environment,
             const std::array<int, 3>& standard) {
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    environment.emplace_back(*variable);
+    // What the test sets takes the place of what it was started with.
+    const std::string_view inherited(*variable);
+    const std::string_view name = inherited.substr(0, inherited.find('=') + 1);
+    if (std::none_of(environment.begin(), environment.end(),
+                     [name](const std::string& set) { return set.starts_with(name); })) {
+      environment.emplace_back(inherited);
+    }
   }
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

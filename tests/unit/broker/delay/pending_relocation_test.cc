@@ -138,5 +138,46 @@ TEST_CASE("relocation: all occurrences of a series come from the new place, each
   CHECK(bench.delays->wheel().size() == 1);
 }
 
+// A Relocate record names the id that was pending when it was gathered. A reschedule that was
+// applied before it left the message where it was, under another id, and the segment was given
+// back.
+TEST_CASE("relocation: a message that is rescheduled under way keeps its part of the log") {
+  DelayBench bench;
+  NewDelay first = new_delay(1, kNow + 1'000);
+  first.position = LogPosition{2 * kExtent + 8};
+  bench.delays->add(first);
+  int64_t due_ms = kNow + 5'000;
+  REQUIRE(bench.delays->reschedule(name_of(first), first.position, 2, due_ms) ==
+          ChangeOutcome::kDone);
+  bench.delays->relocate(1, kNow + 1'000, kNewPlace);
+  bench.delays->relocated_below(LogPosition{4 * kExtent});
+  CHECK(bench.delays->low_position() <= first.position);
+  // The next round finds it under its new id.
+  REQUIRE(bench.delays->rescheduled_at(first.position) != nullptr);
+  bench.delays->relocate(2, due_ms, kNewPlace);
+  bench.delays->relocated_below(LogPosition{4 * kExtent});
+  CHECK(bench.delays->low_position() >= LogPosition{4 * kExtent});
+  const std::vector<DueDelay> due = bench.take(due_ms);
+  REQUIRE(ids_of(due) == Ids{2});
+  CHECK(due[0].position == kNewPlace);
+}
+
+TEST_CASE("relocation: a reschedule that knows an old place only changes nothing") {
+  DelayBench bench;
+  const NewDelay far = new_delay(1, kNow + 86'400'000);
+  bench.delays->add(far);
+  bench.delays->relocate(1, far.due_ms, kNewPlace);
+  bench.delays->relocated_below(LogPosition{4 * kExtent});
+  bench.checkpoint();
+  bench.restart();  // memory does not know the new place any more
+  int64_t due_ms = kNow + 5'000;
+  CHECK(bench.delays->reschedule(name_of(far), far.position, 2, due_ms) == ChangeOutcome::kMoved);
+  CHECK(bench.delays->state(1) == DelayState::kPending);
+  CHECK(bench.delays->reschedule(name_of(far), kNewPlace, 3, due_ms) == ChangeOutcome::kDone);
+  const std::vector<DueDelay> due = bench.take(due_ms);
+  REQUIRE(ids_of(due) == Ids{3});
+  CHECK(due[0].position == kNewPlace);
+}
+
 }  // namespace
 }  // namespace tidemark::delay
