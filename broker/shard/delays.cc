@@ -15,8 +15,23 @@ namespace {
 
 // How long before its time a message is delivered and hidden: about what a write takes.
 constexpr int64_t kAdvanceLeadMs = 5;
-// Entries of one Advance: applying them holds the loop for a millisecond or two.
-constexpr uint32_t kAdvanceLimit = 8192;
+// Entries of one Advance, which hold the loop for less than half a microsecond each while they are
+// applied. One follows the other; the longer that takes (a slow disk), the larger they are: half an
+// entry for each microsecond from one to the next is about half a million a second, and leaves most
+// of the loop to others.
+constexpr uint32_t kAdvanceLimitMin = 256;
+constexpr uint32_t kAdvanceLimitMax = 8192;
+constexpr uint32_t kAdvanceLimitFirst = 1024;  // after a pause
+constexpr int64_t kAdvancePauseNs = 50'000'000;
+
+uint32_t advance_limit(int64_t since_last_ns) {
+  if (since_last_ns >= kAdvancePauseNs) {
+    return kAdvanceLimitFirst;
+  }
+  return static_cast<uint32_t>(
+      std::clamp<int64_t>(since_last_ns / 2'000, kAdvanceLimitMin, kAdvanceLimitMax));
+}
+
 constexpr size_t kOccurrencesInFlightMax = 64;
 constexpr int64_t kLoadRetryNs = 1'000'000'000;
 // Occurrences of a cron schedule are whole seconds apart: so far behind the pending one the next is
@@ -311,12 +326,13 @@ void Shard::propose_advance(const Now& now) {
   format::fbs::AdvanceBuilder record(body);
   record.add_now_ms(static_cast<int64_t>(until.due));
   record.add_until_id(until.id);
-  record.add_limit(kAdvanceLimit);
+  record.add_limit(advance_limit(now.monotonic.ns - advanced_at_.ns));
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   PendingRecord pending;
   pending.kind = PendingRecord::Kind::kAdvance;
   advancing_ = true;
+  advanced_at_ = now.monotonic;
   advanced_to_ = until;
   gather(format::RecordKind::kAdvance, body, std::move(pending));
 }

@@ -355,6 +355,7 @@ class Shard final : public replica::StateMachine {
   bool loading_ = false;
   MonotonicTime next_load_;      // not before: the last one failed
   bool advancing_ = false;       // one Advance is under way at a time
+  MonotonicTime advanced_at_;    // when the last one was proposed
   timerwheel::Key advanced_to_;  // by the last Advance proposed
   MonotonicTime next_advance_;   // not before: the last one could not be written
   uint64_t next_delay_id_ = 1;
