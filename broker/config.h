@@ -24,7 +24,7 @@ namespace tidemark::broker {
 
 inline constexpr uint64_t kWriteBufferBytesDefault = 256 * limits::kMiB;
 inline constexpr uint64_t kTailCacheBytesDefault = 256 * limits::kMiB;
-inline constexpr uint64_t kWheelMemoryBytesDefault = 128 * limits::kMiB;
+inline constexpr uint64_t kWheelMemoryBytesDefault = 64 * limits::kMiB;
 inline constexpr uint32_t kShardsPerCoreDefault = 2;
 inline constexpr uint32_t kLoopsMax = 256;
 
