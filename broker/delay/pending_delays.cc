@@ -405,6 +405,16 @@ uint64_t PendingDelays::entries_below(LogPosition position) const {
   return entries;
 }
 
+uint64_t PendingDelays::bytes_below(LogPosition position) const {
+  uint64_t pending = 0;
+  uint64_t bytes = 0;
+  for (const auto& [partition, count] : partition_counts_.counts()) {
+    pending += count;
+    bytes += partition_bytes_.get(partition);
+  }
+  return pending == 0 ? 0 : std::min(bytes, entries_below(position) * (bytes / pending));
+}
+
 uint64_t PendingDelays::hash() const {
   uint64_t hash = xxh3(as_bytes(encode_meta())) + states_.hash() + pending_hash_ * 31;
   std::vector<uint8_t> bytes;

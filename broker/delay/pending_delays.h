@@ -172,6 +172,11 @@ class PendingDelays {
   // Wheel entries of messages that lie in the log before `position`.
   [[nodiscard]] uint64_t entries_below(LogPosition position) const;
 
+  // About how many bytes of record batches are pending in the log before `position`: as many as the
+  // wheel has entries there, of average size, but no more than are pending at all (entries of
+  // cancelled messages stay in the wheel until their time).
+  [[nodiscard]] uint64_t bytes_below(LogPosition position) const;
+
   [[nodiscard]] uint64_t hash() const;
 
   // --- checkpoint

@@ -33,15 +33,7 @@ void Shard::check_relocation() {
   }
   // Worth it when less than half of it lives: what stays on disk is at most twice what is alive,
   // and no message is copied more often than the log grows by as much again.
-  uint64_t pending = 0;
-  uint64_t bytes = 0;
-  for (const auto& [partition, count] : delays.pending_counts()) {
-    pending += count;
-    bytes += delays.pending_bytes(partition);
-  }
-  const uint64_t average = pending == 0 ? 0 : bytes / pending;
-  const uint64_t alive = delays.entries_below(*end) * average;
-  if (alive > options_.segment_bytes / 2) {
+  if (delays.bytes_below(*end) > options_.segment_bytes / 2) {
     return;
   }
   relocation_ = Relocation{.end = *end};

@@ -179,5 +179,23 @@ TEST_CASE("relocation: a reschedule that knows an old place only changes nothing
   CHECK(due[0].position == kNewPlace);
 }
 
+// Cancelled messages keep their entries in the wheel until their time. Counted as alive, they kept
+// the log from being given back.
+TEST_CASE("relocation: cancelled messages are not alive") {
+  DelayBench bench;
+  for (uint64_t id = 1; id <= 100; ++id) {
+    bench.delays->add(new_delay(id, kNow + 86'400'000));
+  }
+  CHECK(bench.delays->bytes_below(LogPosition{kExtent}) == 100 * 100);
+  for (uint64_t id = 2; id <= 100; ++id) {
+    bench.delays->cancel(name_of(new_delay(id, kNow + 86'400'000)));
+  }
+  CHECK(bench.delays->wheel().size() == 100);
+  CHECK(bench.delays->bytes_below(LogPosition{kExtent}) == 100);
+  CHECK(bench.delays->bytes_below(LogPosition{0}) == 0);
+  bench.delays->cancel(name_of(new_delay(1, kNow + 86'400'000)));
+  CHECK(bench.delays->bytes_below(LogPosition{kExtent}) == 0);
+}
+
 }  // namespace
 }  // namespace tidemark::delay
