@@ -116,6 +116,32 @@ std::string_view record_kind_name(format::RecordKind kind) {
       return "delay_next";
     case format::RecordKind::kRelocated:
       return "relocated";
+    case format::RecordKind::kHalf:
+      return "half";
+    case format::RecordKind::kRelocateHalf:
+      return "relocate_half";
+    case format::RecordKind::kProducerName:
+      return "producer_name";
+    case format::RecordKind::kProducerFenced:
+      return "producer_fenced";
+    case format::RecordKind::kTxnEnd:
+      return "txn_end";
+    case format::RecordKind::kTxnSettle:
+      return "txn_settle";
+    case format::RecordKind::kTxnJoin:
+      return "txn_join";
+    case format::RecordKind::kTxnConfirm:
+      return "txn_confirm";
+    case format::RecordKind::kTxnChecked:
+      return "txn_checked";
+    case format::RecordKind::kTxnParked:
+      return "txn_parked";
+    case format::RecordKind::kTxnRecheck:
+      return "txn_recheck";
+    case format::RecordKind::kTxnForget:
+      return "txn_forget";
+    case format::RecordKind::kProducerFence:
+      return "producer_fence";
   }
   return "unknown";
 }

@@ -51,6 +51,12 @@ bool is_known_request(uint16_t type) {
     case FrameType::kDelayList:
     case FrameType::kDelayShow:
     case FrameType::kDelayStats:
+    case FrameType::kTxnEnd:
+    case FrameType::kTxnPoll:
+    case FrameType::kTxnList:
+    case FrameType::kTxnShow:
+    case FrameType::kTxnRecheck:
+    case FrameType::kTxnStats:
       return true;
     case FrameType::kError:
       return false;
@@ -90,6 +96,18 @@ std::string_view frame_type_name(FrameType type) {
       return "DelayShow";
     case FrameType::kDelayStats:
       return "DelayStats";
+    case FrameType::kTxnEnd:
+      return "TxnEnd";
+    case FrameType::kTxnPoll:
+      return "TxnPoll";
+    case FrameType::kTxnList:
+      return "TxnList";
+    case FrameType::kTxnShow:
+      return "TxnShow";
+    case FrameType::kTxnRecheck:
+      return "TxnRecheck";
+    case FrameType::kTxnStats:
+      return "TxnStats";
     case FrameType::kError:
       return "Error";
   }

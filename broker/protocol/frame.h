@@ -50,6 +50,12 @@ enum class FrameType : uint16_t {
   kDelayList = 34,
   kDelayShow = 35,
   kDelayStats = 36,
+  kTxnEnd = 48,
+  kTxnPoll = 49,
+  kTxnList = 50,
+  kTxnShow = 51,
+  kTxnRecheck = 52,
+  kTxnStats = 53,
   kError = 0xFFFF,  // only as a reply
 };
 

@@ -66,6 +66,12 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
       return on_delay_show(from, frame);
     case FrameType::kDelayStats:
       return on_delay_stats(from, frame, now);
+    case FrameType::kTxnEnd:
+    case FrameType::kTxnPoll:
+    case FrameType::kTxnList:
+    case FrameType::kTxnShow:
+    case FrameType::kTxnRecheck:
+    case FrameType::kTxnStats:
     case FrameType::kHello:
     case FrameType::kError:
       break;

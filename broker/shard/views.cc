@@ -90,6 +90,20 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_relocate(record, payload_position);
     case RecordKind::kRelocated:
       return apply_relocated(record.body);
+    case RecordKind::kHalf:
+    case RecordKind::kRelocateHalf:
+    case RecordKind::kProducerName:
+    case RecordKind::kProducerFenced:
+    case RecordKind::kTxnEnd:
+    case RecordKind::kTxnSettle:
+    case RecordKind::kTxnJoin:
+    case RecordKind::kTxnConfirm:
+    case RecordKind::kTxnChecked:
+    case RecordKind::kTxnParked:
+    case RecordKind::kTxnRecheck:
+    case RecordKind::kTxnForget:
+    case RecordKind::kProducerFence:
+      break;
   }
   TIDEMARK_CHECK(false, "record kind " + std::to_string(static_cast<int>(record.kind)));
 }

@@ -99,6 +99,30 @@ inline constexpr size_t kZoneNameBytesMax = 64;
 // How far ahead a cron schedule is searched: the days of the week come back to the same dates.
 inline constexpr int64_t kCronYearsAheadMax = 28;
 
+// Transactions. Those that have not ended are in memory whole, 200 to 400 bytes each, and for each
+// the log keeps room for its end.
+inline constexpr size_t kTxnOpenPerShardMax = 262'144;
+inline constexpr uint64_t kTxnEndBytesReserved = 256;
+// Parts (batches and schedule sets) of one transaction.
+inline constexpr uint32_t kTxnHalvesMax = 1024;
+inline constexpr size_t kTxnTextBytesMax = 255;  // producer group, instance, reference
+inline constexpr uint32_t kTxnTimeoutMsDefault = 6'000;
+inline constexpr uint32_t kTxnTimeoutMsMin = 100;
+inline constexpr uint32_t kTxnTimeoutMsMax = 24 * 3'600'000;
+inline constexpr int64_t kTxnCheckBackoffMsMax = 5 * 60'000;
+inline constexpr int64_t kTxnPendingAgeMsDefault = int64_t{24} * 3'600'000;
+inline constexpr int64_t kTxnOutcomeAgeMsDefault = int64_t{24} * 3'600'000;
+inline constexpr size_t kTxnItemsPerRequestMax = 1024;
+inline constexpr uint32_t kTxnListMax = 10'000;
+// Outcomes are remembered in chunks of 256 consecutive transactions of a producer, about 150 bytes
+// each; beyond this the oldest are forgotten early.
+inline constexpr size_t kTxnOutcomeChunksPerShardMax = 262'144;
+// Check-back polls that wait, and producer groups known at a time.
+inline constexpr size_t kTxnPollsPerShardMax = 16'384;
+inline constexpr size_t kTxnGroupsPerShardMax = 16'384;
+// Named producers of a cluster; beyond this the one idle longest is forgotten.
+inline constexpr size_t kProducerNamesMax = 100'000;
+
 // Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
 // again.
 inline constexpr size_t kMailboxMessagesMax = 4096;

@@ -28,10 +28,25 @@ constexpr size_t kProduceReservedAt = 20;
 constexpr size_t kRelocatedIdAt = 8;
 constexpr size_t kRelocatedDueAt = 16;
 
+// Within the body of kHalf and kRelocateHalf; topic, partition and received at as in kProduce.
+constexpr size_t kHalfProducerAt = 16;
+constexpr size_t kHalfNumberAt = 24;
+constexpr size_t kHalfCoordinatorAt = 32;
+constexpr size_t kHalfPayloadKindAt = 34;
+constexpr size_t kHalfGroupBytesAt = 35;
+constexpr size_t kHalfIndexAt = 36;
+constexpr size_t kHalfTimeoutAt = 40;
+constexpr size_t kHalfReferenceBytesAt = 44;
+constexpr size_t kHalfTextBytesMax = 255;
+
 static_assert(limits::kEntryPayloadBytesMax <= UINT32_MAX, "places within a payload are 32 bits");
 static_assert(record_bytes(kProduceHeaderBytes + limits::kBatchBytesMax) <=
                   limits::kEntryPayloadBytesMax,
               "a largest batch fits an entry");
+static_assert(record_bytes(half_body_bytes(kHalfTextBytesMax, kHalfTextBytesMax,
+                                           limits::kBatchBytesMax)) <=
+                  limits::kEntryPayloadBytesMax,
+              "a largest half message fits an entry");
 
 Status damaged(size_t at, const std::string& why) {
   return Status(ErrorCode::kMalformed, "record at byte " + std::to_string(at) + ": " + why);
@@ -48,11 +63,15 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kProduce:
     case RecordKind::kSchedule:
     case RecordKind::kRelocate:
+    case RecordKind::kHalf:
+    case RecordKind::kRelocateHalf:
     case RecordKind::kTopicCreate:
     case RecordKind::kTopicAlter:
     case RecordKind::kTopicDelete:
     case RecordKind::kTopicProgress:
     case RecordKind::kProducerIds:
+    case RecordKind::kProducerName:
+    case RecordKind::kProducerFenced:
     case RecordKind::kPartitionOpen:
     case RecordKind::kPartitionDrop:
     case RecordKind::kTrim:
@@ -61,6 +80,15 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kDelayReschedule:
     case RecordKind::kDelayNext:
     case RecordKind::kRelocated:
+    case RecordKind::kTxnEnd:
+    case RecordKind::kTxnSettle:
+    case RecordKind::kTxnJoin:
+    case RecordKind::kTxnConfirm:
+    case RecordKind::kTxnChecked:
+    case RecordKind::kTxnParked:
+    case RecordKind::kTxnRecheck:
+    case RecordKind::kTxnForget:
+    case RecordKind::kProducerFence:
       return true;
   }
   return false;
@@ -114,6 +142,34 @@ void RecordListBuilder::add_relocate(const RelocateRecord& record) {
   store_le(at + kRelocatedDueAt, record.due_ms);
   if (!record.batch.empty()) {
     std::memcpy(at + kRelocateHeaderBytes, record.batch.data(), record.batch.size());
+  }
+}
+
+void RecordListBuilder::add_half(RecordKind kind, const HalfRecord& record) {
+  TIDEMARK_CHECK(
+      record.group.size() <= kHalfTextBytesMax && record.reference.size() <= kHalfTextBytesMax,
+      "texts of a half message");
+  const size_t body_bytes =
+      half_body_bytes(record.group.size(), record.reference.size(), record.payload.size());
+  uint8_t* const at = grow(kind, body_bytes);
+  std::memset(at, 0, body_bytes - record.payload.size());
+  store_le(at + kTopicAt, record.partition.topic.value());
+  store_le(at + kPartitionAt, record.partition.index.value());
+  store_le(at + kReceivedAt, record.received_ms);
+  store_le(at + kHalfProducerAt, record.producer);
+  store_le(at + kHalfNumberAt, record.number);
+  store_le(at + kHalfCoordinatorAt, record.coordinator.value());
+  at[kHalfPayloadKindAt] = record.schedule ? 1 : 0;
+  at[kHalfGroupBytesAt] = static_cast<uint8_t>(record.group.size());
+  store_le(at + kHalfIndexAt, record.index);
+  store_le(at + kHalfTimeoutAt, record.timeout_ms);
+  at[kHalfReferenceBytesAt] = static_cast<uint8_t>(record.reference.size());
+  std::copy(record.group.begin(), record.group.end(), at + kHalfHeaderBytes);
+  std::copy(record.reference.begin(), record.reference.end(),
+            at + kHalfHeaderBytes + record.group.size());
+  if (!record.payload.empty()) {
+    std::memcpy(at + body_bytes - record.payload.size(), record.payload.data(),
+                record.payload.size());
   }
 }
 
@@ -206,6 +262,47 @@ Result<RelocateRecord> decode_relocate(const LogRecord& record) {
       .due_ms = load_le<int64_t>(at + kRelocatedDueAt),
       .batch_offset = static_cast<uint32_t>(record.body_offset + kRelocateHeaderBytes),
       .batch = record.body.subspan(kRelocateHeaderBytes)};
+}
+
+Result<HalfRecord> decode_half(const LogRecord& record) {
+  const bool half = record.kind == RecordKind::kHalf || record.kind == RecordKind::kRelocateHalf;
+  if (!half || record.body.size() < kHalfHeaderBytes) {
+    return Status(ErrorCode::kMalformed,
+                  "half message of kind " + std::to_string(static_cast<int>(record.kind)) +
+                      " and " + std::to_string(record.body.size()) + " bytes");
+  }
+  const uint8_t* const at = record.body.data();
+  const size_t group_bytes = at[kHalfGroupBytesAt];
+  const size_t reference_bytes = at[kHalfReferenceBytesAt];
+  const size_t head_bytes = half_body_bytes(group_bytes, reference_bytes, 0);
+  const size_t texts_end = kHalfHeaderBytes + group_bytes + reference_bytes;
+  if (head_bytes > record.body.size()) {
+    return Status(ErrorCode::kMalformed, "the texts of a half message do not fit its " +
+                                             std::to_string(record.body.size()) + " bytes");
+  }
+  if (at[kHalfPayloadKindAt] > 1) {
+    return Status(ErrorCode::kUnsupportedVersion,
+                  "half message with payload " + std::to_string(at[kHalfPayloadKindAt]));
+  }
+  constexpr size_t kZerosAt = kHalfReferenceBytesAt + 1;
+  if (!all_zero(record.body.subspan(kZerosAt, kHalfHeaderBytes - kZerosAt)) ||
+      !all_zero(record.body.subspan(texts_end, head_bytes - texts_end))) {
+    return Status(ErrorCode::kMalformed, "reserved bytes of a half message are not zero");
+  }
+  const std::string_view texts = as_text(record.body).substr(kHalfHeaderBytes);
+  return HalfRecord{.partition = {TopicId(load_le<uint32_t>(at + kTopicAt)),
+                                  PartitionIndex(load_le<uint32_t>(at + kPartitionAt))},
+                    .received_ms = load_le<int64_t>(at + kReceivedAt),
+                    .producer = load_le<uint64_t>(at + kHalfProducerAt),
+                    .number = load_le<uint64_t>(at + kHalfNumberAt),
+                    .coordinator = ShardId(load_le<uint16_t>(at + kHalfCoordinatorAt)),
+                    .schedule = at[kHalfPayloadKindAt] == 1,
+                    .index = load_le<uint32_t>(at + kHalfIndexAt),
+                    .timeout_ms = load_le<uint32_t>(at + kHalfTimeoutAt),
+                    .group = texts.substr(0, group_bytes),
+                    .reference = texts.substr(group_bytes, reference_bytes),
+                    .payload_offset = static_cast<uint32_t>(record.body_offset + head_bytes),
+                    .payload = record.body.subspan(head_bytes)};
 }
 
 }  // namespace tidemark::format

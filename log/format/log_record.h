@@ -11,10 +11,17 @@
 //   FlatBuffers tables (log/format/schema/control.fbs), always verified before a field is read, but
 //   kSchedule: a schedule set (schedule_set.h), and
 //   kRelocate: u32 topic id, u32 partition, u64 delay id, i64 due (ms, log time), then the record
-//   batch of a delayed message, verbatim.
+//   batch of a delayed message, verbatim, and
+//   kHalf, kRelocateHalf: a part of a transaction (HalfRecord):
+//     0 u32 topic id, 4 u32 partition, 8 i64 received at (ms, log time), 16 u64 producer id,
+//     24 u64 number (epoch in the high 16 bits), 32 u16 coordinating shard, 34 u8 payload (0 batch,
+//     1 schedule set), 35 u8 group bytes, 36 u32 index, 40 u32 timeout ms, 44 u8 reference bytes,
+//     45 three zeros, 48 group, reference, zeros up to a multiple of 8, then the batch or the set,
+//     verbatim. In a set times and ids are still as on the wire: they count from the commit.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "log/base/bytes.h"
 #include "log/base/growing_buffer.h"
@@ -25,14 +32,18 @@ namespace tidemark::format {
 
 enum class RecordKind : uint8_t {
   kProduce = 1,
-  kSchedule = 2,  // delayed messages
-  kRelocate = 3,  // a pending message again, so that the log before it can go
+  kSchedule = 2,      // delayed messages
+  kRelocate = 3,      // a pending message again, so that the log before it can go
+  kHalf = 4,          // a part of a transaction
+  kRelocateHalf = 5,  // the same again
   // Metadata shard.
   kTopicCreate = 16,
   kTopicAlter = 17,
   kTopicDelete = 18,
   kTopicProgress = 19,  // a shard confirmed that it opened, changed or dropped its partitions
   kProducerIds = 20,    // a block of producer ids is taken
+  kProducerName = 21,
+  kProducerFenced = 22,
   // Every shard.
   kPartitionOpen = 32,
   kPartitionDrop = 33,
@@ -42,11 +53,21 @@ enum class RecordKind : uint8_t {
   kDelayReschedule = 50,
   kDelayNext = 51,
   kRelocated = 52,
+  kTxnEnd = 64,
+  kTxnSettle = 65,
+  kTxnJoin = 66,
+  kTxnConfirm = 67,
+  kTxnChecked = 68,
+  kTxnParked = 69,
+  kTxnRecheck = 70,
+  kTxnForget = 71,
+  kProducerFence = 72,
 };
 
 inline constexpr size_t kRecordHeaderBytes = 8;
 inline constexpr size_t kProduceHeaderBytes = 24;
 inline constexpr size_t kRelocateHeaderBytes = 24;
+inline constexpr size_t kHalfHeaderBytes = 48;  // without group and reference
 
 // Bytes of a record with this body, padding included.
 constexpr size_t record_bytes(size_t body_bytes) {
@@ -66,6 +87,21 @@ struct RelocateRecord {
   int64_t due_ms = 0;
   uint32_t batch_offset = 0;  // of the batch within the entry payload
   ByteView batch;
+};
+
+struct HalfRecord {
+  PartitionId partition;
+  int64_t received_ms = 0;
+  uint64_t producer = 0;
+  uint64_t number = 0;
+  ShardId coordinator;
+  bool schedule = false;  // `payload` is a schedule set
+  uint32_t index = 0;
+  uint32_t timeout_ms = 0;
+  std::string_view group = {};      // at most 255 bytes
+  std::string_view reference = {};  // likewise
+  uint32_t payload_offset = 0;      // within the entry payload; when read
+  ByteView payload = {};
 };
 
 struct LogRecord {
@@ -91,6 +127,8 @@ class RecordListBuilder {
   // The body to be changed in place; valid until the next call.
   MutableByteView add_schedule(ByteView set);
   void add_relocate(const RelocateRecord& record);
+  // kHalf or kRelocateHalf.
+  void add_half(RecordKind kind, const HalfRecord& record);
   // The payload; the builder is empty afterwards.
   SharedBytes take();
 
@@ -126,5 +164,12 @@ class RecordListReader {
 Result<ProduceRecord> decode_produce(const LogRecord& record);
 // The same for kRelocate.
 Result<RelocateRecord> decode_relocate(const LogRecord& record);
+// The same for kHalf and kRelocateHalf. kMalformed: texts that do not fit, bytes that must be zero.
+Result<HalfRecord> decode_half(const LogRecord& record);
+
+// Bytes of the body of a part with these texts and this payload.
+constexpr size_t half_body_bytes(size_t group_bytes, size_t reference_bytes, size_t payload_bytes) {
+  return kHalfHeaderBytes + ((group_bytes + reference_bytes + 7) & ~size_t{7}) + payload_bytes;
+}
 
 }  // namespace tidemark::format

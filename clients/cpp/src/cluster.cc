@@ -62,6 +62,17 @@ ReplyError error_of(const protocol::Frame& reply) {
       return error_of_table<fbs::DelayShowReply>(reply);
     case FrameType::kDelayStats:
       return error_of_table<fbs::DelayStatsReply>(reply);
+    case FrameType::kTxnEnd:
+    case FrameType::kTxnRecheck:
+      return error_of_table<fbs::TxnResultReply>(reply);
+    case FrameType::kTxnPoll:
+      return error_of_table<fbs::TxnPollReply>(reply);
+    case FrameType::kTxnList:
+      return error_of_table<fbs::TxnListReply>(reply);
+    case FrameType::kTxnShow:
+      return error_of_table<fbs::TxnShowReply>(reply);
+    case FrameType::kTxnStats:
+      return error_of_table<fbs::TxnStatsReply>(reply);
     case FrameType::kError:
       return error_of_table<fbs::ErrorReply>(reply);
   }

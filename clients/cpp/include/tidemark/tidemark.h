@@ -8,3 +8,4 @@
 #include "tidemark/error.h"
 #include "tidemark/message.h"
 #include "tidemark/producer.h"
+#include "tidemark/transaction.h"

@@ -1,0 +1,227 @@
+// TxnTable: the transactions of a shard that have not ended; a view over the log.
+//
+//                  half, join                  park (too old)
+//   (not known) ---------------> open ------------------------> parked
+//                                 | \ <------------------------- / |
+//                                 |        recheck (operator)      |
+//                                 +---- commit --> committed <-----+
+//                                 +-- roll back -> rolled back <---+
+//
+// Ended ones leave the table; how they ended stays in OutcomeTable for a while. A rollback of what
+// is not known is an end, too: a half message that comes later finds it ended. A commit of what is
+// not known is refused.
+//
+// One shard coordinates a transaction: its end is the commit point, it does the check-backs, and it
+// remembers in `unconfirmed` which other shards have yet to follow. Another shard that has half
+// messages (a participant) only keeps them until it is told.
+//
+// Changes only by applying entries; hash() is equal on all replicas. Thread: the shard's loop.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "broker/kv/key_value_store.h"
+#include "broker/txn/outcome_table.h"
+#include "broker/txn/txn_key.h"
+#include "log/base/ids.h"
+#include "log/base/limits.h"
+#include "log/base/result.h"
+
+namespace tidemark::txn {
+
+// A stored part of a transaction.
+struct Half {
+  uint32_t index = 0;
+  PartitionId partition;
+  LogPosition position;  // of the batch or the schedule set
+  uint32_t bytes = 0;
+  uint32_t messages = 0;
+  bool schedule = false;
+
+  friend bool operator==(const Half&, const Half&) = default;
+};
+
+// Transactions of one producer group that may be checked, in order of their time.
+struct Group {
+  std::string name;
+  uint64_t open = 0;  // that this shard coordinates
+  uint64_t parked = 0;
+  // Open ones by (next check, key): equal times have an order, too.
+  std::set<std::pair<int64_t, TxnKey>> checks;
+  std::set<std::pair<int64_t, TxnKey>> by_birth;  // open and parked
+};
+
+struct Transaction {
+  TxnKey key;
+  ShardId coordinator;
+  TxnState state = TxnState::kOpen;  // or kParked
+  Group* group = nullptr;
+  std::string reference;
+  int64_t born_ms = 0;
+  uint32_t timeout_ms = 0;
+  uint32_t checks = 0;
+  int64_t next_check_ms = 0;
+  std::vector<Half> halves;           // by index
+  std::vector<ShardId> participants;  // others, by number; on the coordinator
+};
+
+// How transactions are named when they begin on a shard.
+struct Birth {
+  TxnKey key;
+  ShardId coordinator;
+  std::string_view group;
+  std::string_view reference;
+  int64_t born_ms = 0;
+  uint32_t timeout_ms = 0;
+};
+
+struct HalfOutcome {
+  // kConflict: the transaction has ended (`state`), or has another coordinator; nothing changed.
+  ErrorCode error = ErrorCode::kOk;
+  bool duplicate = false;  // a part with this index was stored before
+  bool first = false;      // of this transaction on this shard
+  TxnState state = TxnState::kOpen;
+};
+
+struct EndOutcome {
+  // kConflict: ended the other way before, or `halves` is wrong; kNotFound: commit of what is not
+  // known.
+  ErrorCode error = ErrorCode::kOk;
+  bool done = false;  // it ended now; else it had ended in this way before
+  TxnState state = TxnState::kNone;
+  uint32_t halves_stored = 0;         // for the sentence of the error
+  std::vector<Half> halves;           // done: its parts, by index
+  std::vector<ShardId> participants;  // done: who has to follow
+};
+
+class TxnTable {
+ public:
+  explicit TxnTable(ShardId shard) : shard_(shard) {}
+
+  TxnTable(const TxnTable&) = delete;
+  TxnTable& operator=(const TxnTable&) = delete;
+
+  // --- applying
+  HalfOutcome add_half(const Birth& birth, const Half& half);
+  // Another shard has parts. kConflict: ended, see `state`.
+  HalfOutcome join(const Birth& birth, ShardId participant);
+
+  struct End {
+    TxnKey key;
+    bool commit = false;
+    bool coordinator = false;  // this shard's word decides
+    uint32_t halves = UINT32_MAX;
+    std::vector<ShardId> participants = {};  // besides those that joined
+    int64_t now_ms = 0;
+  };
+
+  EndOutcome end(const End& end);
+  void confirm(const TxnKey& key, ShardId participant);
+  // A producer was asked at this time: the next check is further away.
+  void checked(const TxnKey& key, int64_t now_ms);
+  void park(const TxnKey& key);
+  // Open, and due for a check at once. kConflict: ended; kNotFound.
+  ErrorCode recheck(const TxnKey& key, int64_t now_ms);
+  void relocate(const TxnKey& key, uint32_t index, LogPosition position);
+
+  void forget_outcomes(int64_t before_ms) { outcomes_.forget_before(before_ms); }
+
+  // --- looking
+  [[nodiscard]] const Transaction* find(const TxnKey& key) const;
+  // kNone: not known.
+  [[nodiscard]] TxnState state(const TxnKey& key) const;
+
+  [[nodiscard]] const std::map<TxnKey, Transaction>& all() const { return open_; }
+
+  [[nodiscard]] const std::map<std::string, std::unique_ptr<Group>, std::less<>>& groups() const {
+    return groups_;
+  }
+
+  [[nodiscard]] const Group* find_group(std::string_view name) const;
+
+  [[nodiscard]] const OutcomeTable& outcomes() const { return outcomes_; }
+
+  // Open ones that this shard coordinates, oldest first.
+  [[nodiscard]] const std::set<std::pair<int64_t, TxnKey>>& by_birth() const { return by_birth_; }
+
+  // Ended ones with shards that have not followed.
+  struct Unconfirmed {
+    bool commit = false;
+    std::vector<ShardId> shards;
+  };
+
+  [[nodiscard]] const std::map<TxnKey, Unconfirmed>& unconfirmed() const { return unconfirmed_; }
+
+  // Transactions coordinated elsewhere.
+  [[nodiscard]] const std::set<TxnKey>& foreign() const { return foreign_; }
+
+  struct Place {
+    TxnKey key;
+    uint32_t index = 0;
+  };
+
+  // Where parts lie.
+  [[nodiscard]] const std::map<LogPosition, Place>& by_position() const { return by_position_; }
+
+  [[nodiscard]] size_t size() const { return open_.size(); }
+
+  [[nodiscard]] uint64_t half_bytes() const { return half_bytes_; }
+
+  // First position that a part lies at; the largest one if there is none.
+  [[nodiscard]] LogPosition low_position() const;
+
+  [[nodiscard]] uint64_t hash() const;
+
+  // Pause between checks: the timeout times 1.5 for each check made, up to five minutes (or the
+  // timeout, if that is longer).
+  static int64_t check_pause_ms(uint32_t timeout_ms, uint32_t checks);
+
+  // --- checkpoint: keys "H" transaction, "U" unconfirmed end; and those of OutcomeTable
+  void freeze(kv::WriteBatch& batch);
+  void commit_done();
+  void commit_failed();
+  // Requires: empty.
+  Status load(kv::ReadView& view);
+
+ private:
+  Transaction& begin(const Birth& birth);
+  void enlist(Transaction& txn);
+  void delist(Transaction& txn);
+
+  void touch(const TxnKey& key) { dirty_.insert(key); }
+
+  void remove(std::map<TxnKey, Transaction>::iterator it);
+  void set_unconfirmed(const TxnKey& key, bool commit, std::vector<ShardId> shards);
+  static std::string encode(const Transaction& txn);
+  Status load_transaction(const TxnKey& key, std::string_view value);
+
+  ShardId shard_;
+  std::map<TxnKey, Transaction> open_;
+  std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;
+  std::set<std::pair<int64_t, TxnKey>> by_birth_;
+  std::set<TxnKey> foreign_;
+  std::map<LogPosition, Place> by_position_;
+  uint64_t half_bytes_ = 0;
+  OutcomeTable outcomes_;
+  std::map<TxnKey, Unconfirmed> unconfirmed_;
+  // What changed since the last checkpoint, and what the store has.
+  std::set<TxnKey> dirty_;
+  std::set<TxnKey> frozen_;
+  std::unordered_set<TxnKey> stored_;
+  std::set<TxnKey> dirty_unconfirmed_;
+  std::set<TxnKey> frozen_unconfirmed_;
+  std::unordered_set<TxnKey> stored_unconfirmed_;
+};
+
+}  // namespace tidemark::txn
