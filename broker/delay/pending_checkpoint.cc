@@ -1,17 +1,20 @@
-// PendingDelays and the checkpoint store. A value ends with XXH3-64 over the bytes before, seeded
-// by its key, so that a value under another's key is noticed too.
+// PendingDelays and the checkpoint store.
 #include <utility>
 
 #include "broker/delay/entry_codec.h"
 #include "broker/delay/kv_slot_store.h"
 #include "broker/delay/pending_delays.h"
+#include "broker/kv/sealed_value.h"
 #include "broker/partition/store_keys.h"
 #include "log/base/check.h"
-#include "log/base/checksum.h"
 
 namespace tidemark::delay {
 
 namespace keys = partition::keys;
+using kv::damaged;
+using kv::opened;
+using kv::sealed;
+using kv::walk;
 using timerwheel::Entry;
 using timerwheel::Key;
 using timerwheel::TieredWheel;
@@ -19,27 +22,6 @@ using timerwheel::TieredWheel;
 namespace {
 
 constexpr uint8_t kVersion = 1;
-
-Status damaged(const char* what) {
-  return Status(ErrorCode::kCorrupted, std::string(what) + " in the checkpoint store");
-}
-
-std::string sealed(std::vector<uint8_t>& bytes, std::string_view key) {
-  ByteWriter(bytes).le(xxh3(bytes, xxh3(as_bytes(key))));
-  return std::string(as_text(bytes));
-}
-
-std::optional<ByteView> opened(std::string_view key, std::string_view value) {
-  const ByteView all = as_bytes(value);
-  if (all.size() < 8) {
-    return std::nullopt;
-  }
-  const ByteView body = all.first(all.size() - 8);
-  if (load_le<uint64_t>(all.data() + body.size()) != xxh3(body, xxh3(as_bytes(key)))) {
-    return std::nullopt;
-  }
-  return body;
-}
 
 PartitionId partition_in(std::string_view key) {
   const uint8_t* const at = as_bytes(key).data() + 1;
@@ -65,17 +47,6 @@ std::string encode_series(const Series& series) {
   writer.sized_text(series.recurrence.zone);
   writer.sized_text(series.recurrence.cron);
   return sealed(out, series_key(series.entry.id));
-}
-
-// Calls `load(key, value)` for every pair of one letter.
-template <typename Load>
-Status walk(kv::ReadView& view, std::string_view letter, Load load) {
-  ASSIGN_OR_RETURN(auto pair, view.seek(letter));
-  while (pair.has_value() && pair->key.substr(0, 1) == letter) {
-    RETURN_IF_ERROR(load(pair->key, pair->value));
-    ASSIGN_OR_RETURN(pair, view.next());
-  }
-  return Status();
 }
 
 }  // namespace
