@@ -1,7 +1,7 @@
 // TxnTable and the checkpoint store.
 #include <utility>
 
-#include "broker/kv/sealed_value.h"
+#include "broker/partition/stored_value.h"
 #include "broker/txn/txn_table.h"
 #include "log/base/checksum.h"
 
@@ -83,7 +83,7 @@ void freeze_table(char letter, const Table& table, std::set<TxnKey>& dirty,
     const std::string name = store_key(letter, key);
     if (const auto it = table.find(key); it != table.end()) {
       std::vector<uint8_t> bytes = encode(it->second);
-      batch.put(name, kv::sealed(bytes, name));
+      batch.put(name, partition::seal_value(bytes, name));
       stored.insert(key);
     } else if (stored.erase(key) > 0) {
       batch.remove(name);
@@ -103,16 +103,16 @@ void take_again(std::set<TxnKey>& dirty, std::set<TxnKey>& frozen,
 // Calls load(key, body) with every value of this letter.
 template <typename Load>
 Status walk_keys(kv::ReadView& view, std::string_view letter, const char* what, Load load) {
-  return kv::walk(view, letter, [&](std::string_view key, std::string_view value) {
-    const auto body = kv::opened(key, value);
+  return partition::for_each_of(view, letter, [&](std::string_view key, std::string_view value) {
+    const auto body = partition::open_value(key, value);
     if (key.size() != 17 || !body.has_value()) {
-      return kv::damaged(what);
+      return partition::damaged_value(what);
     }
     const uint8_t* const at = as_bytes(key).data();
     ByteReader reader(*body);
     const bool known = reader.le<uint8_t>() == kVersion;
     load(TxnKey{load_be<uint64_t>(at + 1), load_be<uint64_t>(at + 9)}, reader);
-    return known && !reader.failed() && reader.remaining() == 0 ? Status() : kv::damaged(what);
+    return known && !reader.failed() && reader.remaining() == 0 ? Status() : partition::damaged_value(what);
   });
 }
 
