@@ -34,9 +34,9 @@ Status Shard::check_half(const fbs::HalfInfo& half) const {
                std::to_string(options_.shard_count));
   }
   if (half.index() >= limits::kTxnHalvesMax) {
-    return Status(ErrorCode::kLimitExceeded, "a transaction has at most " +
-                                                 std::to_string(limits::kTxnHalvesMax) +
-                                                 " parts (batches)");
+    return Status(
+        ErrorCode::kLimitExceeded,
+        "a transaction has at most " + std::to_string(limits::kTxnHalvesMax) + " parts (batches)");
   }
   const size_t group_bytes = protocol::view(half.group()).size();
   const size_t reference_bytes = protocol::view(half.reference()).size();
@@ -76,10 +76,10 @@ Status Shard::check_half_room(const txn::TxnKey& key, std::string_view group,
   retry_after_ms = limits::kRetryAfterMsDefault;
   if (txns.size() >= limits::kTxnOpenPerShardMax) {
     ++counters_.refused_overloaded;
-    return Status(ErrorCode::kOverloaded,
-                  "shard " + std::to_string(options_.shard.value()) + " has " +
-                      std::to_string(txns.size()) + " open transactions; the limit is " +
-                      std::to_string(limits::kTxnOpenPerShardMax));
+    return Status(ErrorCode::kOverloaded, "shard " + std::to_string(options_.shard.value()) +
+                                              " has " + std::to_string(txns.size()) +
+                                              " open transactions; the limit is " +
+                                              std::to_string(limits::kTxnOpenPerShardMax));
   }
   if (txns.find_group(group) == nullptr && txns.groups().size() >= limits::kTxnGroupsPerShardMax) {
     return Status(ErrorCode::kOverloaded, "too many producer groups; the limit is " +

@@ -54,8 +54,8 @@ void Shard::take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
   ProduceOp::Part& result = op->parts[number];
   const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
   const bool schedule = part.kind() == fbs::ProduceKind::kSchedule;
-  const bool half = part.kind() == fbs::ProduceKind::kHalf ||
-                    part.kind() == fbs::ProduceKind::kHalfSchedule;
+  const bool half =
+      part.kind() == fbs::ProduceKind::kHalf || part.kind() == fbs::ProduceKind::kHalfSchedule;
   if (part.kind() > fbs::ProduceKind::kHalfSchedule) {
     result.status = Status(ErrorCode::kUnsupportedType,
                            "produce kind " + std::to_string(static_cast<int>(part.kind())));

@@ -39,10 +39,10 @@ void Shard::on_init_producer(const ReplyTo& from, const protocol::Frame& frame, 
   const std::string_view instance = protocol::view((*request)->instance());
   if (group.size() > limits::kTxnTextBytesMax || instance.size() > limits::kTxnTextBytesMax ||
       (group.empty() && !instance.empty())) {
-    return refuse(from, Status(ErrorCode::kInvalidArgument,
-                               "group and instance have at most " +
-                                   std::to_string(limits::kTxnTextBytesMax) +
-                                   " bytes, and an instance belongs to a group"));
+    return refuse(
+        from, Status(ErrorCode::kInvalidArgument,
+                     "group and instance have at most " + std::to_string(limits::kTxnTextBytesMax) +
+                         " bytes, and an instance belongs to a group"));
   }
   flatbuffers::FlatBufferBuilder body;
   if (instance.empty()) {
@@ -112,7 +112,8 @@ void Shard::check_fence_waiters() {
       refuse(waiter.to, Status(ErrorCode::kShuttingDown, "the broker is stopping"),
              limits::kRetryAfterMsDefault);
     } else if (now_.monotonic >= waiter.deadline) {
-      refuse(waiter.to, Status(ErrorCode::kTimedOut, "not all shards have fenced the producer yet"));
+      refuse(waiter.to,
+             Status(ErrorCode::kTimedOut, "not all shards have fenced the producer yet"));
     } else {
       fence_waiters_.push_back(waiter);
     }

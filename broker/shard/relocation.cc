@@ -99,8 +99,8 @@ void Shard::append_relocated_half(const txn::TxnTable::Place& place,
   record.group = txn->group->name;
   record.reference = txn->reference;
   record.payload = payload->view();
-  make_room_for(format::half_body_bytes(record.group.size(), record.reference.size(),
-                                        record.payload.size()));
+  make_room_for(
+      format::half_body_bytes(record.group.size(), record.reference.size(), record.payload.size()));
   records_.add_half(format::RecordKind::kRelocateHalf, record);
   TxnPending pending;
   pending.kind = TxnPending::Kind::kRelocate;

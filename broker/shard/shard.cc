@@ -161,8 +161,7 @@ void Shard::propose_gathered() {
 
 void Shard::propose_ready() {
   while (!ready_.empty()) {
-    const Result<LogIndex> index =
-        consensus_->propose(ready_.front().payload, ready_.front().room);
+    const Result<LogIndex> index = consensus_->propose(ready_.front().payload, ready_.front().room);
     if (!index.ok() && index.error().code() == ErrorCode::kOverloaded) {
       return;  // disk space for it is being taken; the next turn tries again
     }

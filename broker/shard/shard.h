@@ -93,11 +93,11 @@ struct TxnPending {
   Kind kind = Kind::kEnd;
   std::shared_ptr<TxnOp> op;  // kEnd, kRecheck
   size_t part = 0;
-  bool commit = false;             // kEnd
-  txn::TxnKey key = {};            // of one transaction; of a producer and its epoch
-  ShardId shard = {};              // who is concerned
+  bool commit = false;                 // kEnd
+  txn::TxnKey key = {};                // of one transaction; of a producer and its epoch
+  ShardId shard = {};                  // who is concerned
   std::vector<txn::TxnKey> keys = {};  // kChecked
-  ReplyTo to = {};                 // kName
+  ReplyTo to = {};                     // kName
 };
 
 // A producer that asks to be given work: check-backs of its group.
@@ -314,8 +314,8 @@ class Shard final : public replica::StateMachine {
   void settle_txn(TxnPending& pending, const RecordOutcome& outcome);
   void settle_txn_op(TxnPending& pending, const RecordOutcome& outcome);
   void fail_txn(TxnPending& pending, const Status& status, uint32_t retry_after_ms);
-  void gather_names(format::RecordKind kind, std::span<const txn::TxnKey> keys,
-                    TxnPending pending, const Now& now);
+  void gather_names(format::RecordKind kind, std::span<const txn::TxnKey> keys, TxnPending pending,
+                    const Now& now);
   static PendingRecord txn_record(TxnPending pending);
   void add_txn_stats(ShardStats& stats) const;
   // producers.cc
@@ -505,7 +505,7 @@ class Shard final : public replica::StateMachine {
 
   std::map<uint64_t, TxnPoll> polls_;
   uint64_t next_poll_ = 1;
-  std::multimap<int64_t, uint64_t> poll_deadlines_;  // monotonic ns -> poll
+  std::multimap<int64_t, uint64_t> poll_deadlines_;                    // monotonic ns -> poll
   std::map<std::string, std::deque<uint64_t>, std::less<>> polls_of_;  // group -> polls, in turn
   std::set<txn::TxnKey> checks_in_flight_;
   std::set<txn::TxnKey> settles_in_flight_;

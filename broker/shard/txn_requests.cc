@@ -56,9 +56,9 @@ template <typename Request>
 Status check_items(const Request& request) {
   const auto* items = request.items();
   if (items == nullptr || items->size() == 0 || items->size() > limits::kTxnItemsPerRequestMax) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "1 to " + std::to_string(limits::kTxnItemsPerRequestMax) +
-                      " transactions are allowed");
+    return Status(
+        ErrorCode::kInvalidArgument,
+        "1 to " + std::to_string(limits::kTxnItemsPerRequestMax) + " transactions are allowed");
   }
   return Status();
 }
@@ -122,10 +122,10 @@ void Shard::take_end(const std::shared_ptr<TxnOp>& op, size_t part, const fbs::T
   if (item.shards() != nullptr) {
     for (const uint16_t shard : *item.shards()) {
       if (shard >= options_.shard_count) {
-        return answer_txn(*op, part,
-                          Status(ErrorCode::kInvalidArgument, "there is no shard " +
-                                                                  std::to_string(shard)),
-                          txn::TxnState::kNone);
+        return answer_txn(
+            *op, part,
+            Status(ErrorCode::kInvalidArgument, "there is no shard " + std::to_string(shard)),
+            txn::TxnState::kNone);
       }
       record.shards.push_back(shard);
     }
@@ -209,10 +209,10 @@ void Shard::on_txn_recheck(const ReplyTo& from, const protocol::Frame& frame, co
     const txn::TxnKey key = key_of(*items.Get(i));
     if (views_.txns().find(key) == nullptr) {
       const txn::TxnState state = views_.txns().state(key);
-      answer_txn(*op, i,
-                 end_status(txn::is_ended(state) ? ErrorCode::kConflict : ErrorCode::kNotFound,
-                            state),
-                 state);
+      answer_txn(
+          *op, i,
+          end_status(txn::is_ended(state) ? ErrorCode::kConflict : ErrorCode::kNotFound, state),
+          state);
       continue;
     }
     TxnPending pending;
@@ -389,8 +389,7 @@ void Shard::on_txn_stats(const ReplyTo& from, const protocol::Frame& frame) {
     stats.add_group(text);
     stats.add_open(group ? group->open : 0);
     stats.add_parked(group ? group->parked : 0);
-    stats.add_producers(
-        polls == polls_of_.end() ? 0 : static_cast<uint32_t>(polls->second.size()));
+    stats.add_producers(polls == polls_of_.end() ? 0 : static_cast<uint32_t>(polls->second.size()));
     stats.add_oldest_born_ms(group && !group->by_birth.empty() ? group->by_birth.begin()->first
                                                                : -1);
     groups.push_back(stats.Finish());

@@ -101,10 +101,9 @@ void Views::apply_half(const format::LogRecord& record, LogPosition payload_posi
     outcome.error = ErrorCode::kFenced;
     return;
   }
-  const txn::HalfOutcome done =
-      txns_.add_half({key, half->coordinator, half->group, half->reference, log_time_ms_,
-                      half->timeout_ms},
-                     half_of(*half, payload_position));
+  const txn::HalfOutcome done = txns_.add_half(
+      {key, half->coordinator, half->group, half->reference, log_time_ms_, half->timeout_ms},
+      half_of(*half, payload_position));
   outcome.error = done.error;
   outcome.append.duplicate = done.duplicate;
   outcome.txn_state = done.state;
@@ -167,9 +166,8 @@ void Views::make_visible(std::vector<txn::Half>& halves, const fbs::TxnEnd& end)
     for (const txn::HalfItem& item : half.items) {
       delay::NewDelay delay;
       delay.id = delay_id++;
-      delay.due_ms =
-          item.at ? std::max<int64_t>(item.due_ms, 0) + end.wall_ahead_ms()
-                  : end.delays_from_ms() + item.due_ms;
+      delay.due_ms = item.at ? std::max<int64_t>(item.due_ms, 0) + end.wall_ahead_ms()
+                             : end.delays_from_ms() + item.due_ms;
       delay.position = half.position + item.offset;
       delay.tag.partition = half.partition;
       delay.tag.bytes = item.bytes;

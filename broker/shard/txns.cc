@@ -1,5 +1,5 @@
-// Transactions as time goes by: check-backs, parking, forgetting, and the mail by which shards agree
-// on outcomes.
+// Transactions as time goes by: check-backs, parking, forgetting, and the mail by which shards
+// agree on outcomes.
 //
 //   coordinating shard: TxnEnd committed --kTxnOutcome--> shard with parts: TxnSettle committed
 //                                        <--kTxnFollowed--
@@ -66,11 +66,11 @@ void Shard::on_txn_poll(const ReplyTo& from, const protocol::Frame& frame, const
                                    std::to_string(limits::kTxnTextBytesMax) + " bytes"));
   }
   if (polls_.size() >= limits::kTxnPollsPerShardMax) {
-    return refuse(from,
-                  Status(ErrorCode::kOverloaded,
-                         "too many producers wait for check-backs; the limit is " +
-                             std::to_string(limits::kTxnPollsPerShardMax)),
-                  limits::kRetryAfterMsDefault);
+    return refuse(
+        from,
+        Status(ErrorCode::kOverloaded, "too many producers wait for check-backs; the limit is " +
+                                           std::to_string(limits::kTxnPollsPerShardMax)),
+        limits::kRetryAfterMsDefault);
   }
   if (const Status status = may_write(); !status.ok()) {
     return refuse(from, status);
@@ -80,8 +80,7 @@ void Shard::on_txn_poll(const ReplyTo& from, const protocol::Frame& frame, const
   poll.group = group;
   const uint32_t wait_ms = std::min((*request)->wait_ms_max(), limits::kFetchWaitMsMax);
   poll.deadline = MonotonicTime{now.monotonic.ns + int64_t{wait_ms} * 1'000'000};
-  poll.checks_max =
-      std::clamp<size_t>((*request)->checks_max(), 1, limits::kTxnItemsPerRequestMax);
+  poll.checks_max = std::clamp<size_t>((*request)->checks_max(), 1, limits::kTxnItemsPerRequestMax);
   const uint64_t id = next_poll_++;
   poll_deadlines_.emplace(poll.deadline.ns, id);
   polls_of_[poll.group].push_back(id);
@@ -333,9 +332,8 @@ void Shard::on_txn_ask_mail(const ShardMail& mail, const Now& now) {
     return mail_outcome(mail.txn, mail.from, state == txn::TxnState::kCommitted);
   }
   const txn::Transaction* const txn = views_.txns().find(mail.txn);
-  const bool joined =
-      txn != nullptr && std::binary_search(txn->participants.begin(), txn->participants.end(),
-                                           mail.from);
+  const bool joined = txn != nullptr && std::binary_search(txn->participants.begin(),
+                                                           txn->participants.end(), mail.from);
   const OfShard name{mail.txn, mail.from};
   if (joined || !may_write().ok() || !joins_in_flight_.insert(name).second) {
     return;
@@ -440,8 +438,7 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:
       if (txn::is_ended(outcome.txn_state)) {
-        mail_outcome(pending.key, pending.shard,
-                     outcome.txn_state == txn::TxnState::kCommitted);
+        mail_outcome(pending.key, pending.shard, outcome.txn_state == txn::TxnState::kCommitted);
       }
       return;
     case Kind::kParked:

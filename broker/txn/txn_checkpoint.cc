@@ -112,7 +112,8 @@ Status walk_keys(kv::ReadView& view, std::string_view letter, const char* what, 
     ByteReader reader(*body);
     const bool known = reader.le<uint8_t>() == kVersion;
     load(TxnKey{load_be<uint64_t>(at + 1), load_be<uint64_t>(at + 9)}, reader);
-    return known && !reader.failed() && reader.remaining() == 0 ? Status() : partition::damaged_value(what);
+    return known && !reader.failed() && reader.remaining() == 0 ? Status()
+                                                                : partition::damaged_value(what);
   });
 }
 
@@ -195,9 +196,9 @@ void TxnTable::commit_failed() {
 }
 
 Status TxnTable::load(kv::ReadView& view) {
-  RETURN_IF_ERROR(walk_keys(
-      view, "H", "a transaction",
-      [this](const TxnKey& key, ByteReader& reader) { load_transaction(key, reader); }));
+  RETURN_IF_ERROR(
+      walk_keys(view, "H", "a transaction",
+                [this](const TxnKey& key, ByteReader& reader) { load_transaction(key, reader); }));
   RETURN_IF_ERROR(walk_keys(view, "U", "the end of a transaction",
                             [this](const TxnKey& key, ByteReader& reader) {
                               Unconfirmed& unconfirmed = unconfirmed_[key];

@@ -91,9 +91,8 @@ HalfOutcome TxnTable::add_half(const Birth& birth, Half half) {
     outcome.duplicate = true;
     return outcome;
   }
-  const auto at = std::find_if(txn.halves.begin(), txn.halves.end(), [&](const Half& stored) {
-    return stored.index > half.index;
-  });
+  const auto at = std::find_if(txn.halves.begin(), txn.halves.end(),
+                               [&](const Half& stored) { return stored.index > half.index; });
   by_position_.emplace(half.position, Place{txn.key, half.index});
   half_bytes_ += half.bytes;
   delayed_ += half.items.size();
@@ -161,9 +160,8 @@ EndOutcome TxnTable::end(const End& end) {
   outcome.state = wanted;
   outcomes_.set(end.key, wanted, end.now_ms);
   std::sort(outcome.participants.begin(), outcome.participants.end());
-  outcome.participants.erase(
-      std::unique(outcome.participants.begin(), outcome.participants.end()),
-      outcome.participants.end());
+  outcome.participants.erase(std::unique(outcome.participants.begin(), outcome.participants.end()),
+                             outcome.participants.end());
   std::erase(outcome.participants, shard_);
   if (end.coordinator && !outcome.participants.empty()) {
     unconfirmed_[end.key] = {end.commit, outcome.participants};

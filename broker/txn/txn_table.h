@@ -43,7 +43,7 @@ namespace tidemark::txn {
 
 // A delayed message of a stored part. Its delay counts from the commit.
 struct HalfItem {
-  bool at = false;    // `due_ms` is wall time, not a delay
+  bool at = false;  // `due_ms` is wall time, not a delay
   int64_t due_ms = 0;
   uint32_t offset = 0;  // of its batch within the set
   uint32_t bytes = 0;   // of its batch
@@ -224,7 +224,9 @@ class TxnTable {
   Group& use_group(std::string_view name);
   void enlist(Transaction& txn);
   void delist(Transaction& txn);
+
   void touch(const TxnKey& key) { dirty_.insert(key); }
+
   void remove(std::map<TxnKey, Transaction>::iterator it);
   // One that this shard coordinates; nullptr: none.
   Transaction* find_own(const TxnKey& key);
