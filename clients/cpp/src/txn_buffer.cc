@@ -184,9 +184,8 @@ std::optional<client::TransactionEnd> TxnBuffer::end_here(Txn& txn, bool commit)
   }
   if (txn.committed) {
     if (*txn.committed != commit) {
-      out.status = !txn.failure.ok() ? to_public(txn.failure)
-                                     : conflict(txn, commit ? "is recorded as rolled back"
-                                                            : "is recorded as committed");
+      out.status = to_public(
+          commit && !txn.failure.ok() ? txn.failure : recorded_otherwise(txn.id(), *txn.committed));
     }
     return out;
   }

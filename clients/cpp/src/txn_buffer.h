@@ -31,8 +31,8 @@ namespace tidemark::client_core {
 using Dispatcher = std::function<void(std::function<void()>)>;
 
 struct TxnBufferOptions {
-  std::string group;
-  Identity identity;
+  std::string group = {};
+  Identity identity = {};
   int64_t timeout_ms = 6'000;
   size_t buffer_bytes_max = size_t{64} << 20;
   size_t open_max = 65'536;

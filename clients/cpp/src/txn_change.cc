@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "clients/cpp/src/txn_calls.h"
+#include "clients/cpp/src/txn_state.h"
 #include "log/base/limits.h"
 
 namespace tidemark::client_core {
@@ -90,6 +91,12 @@ class TxnChangeCall {
             *table->results()->Get(static_cast<flatbuffers::uoffset_t>(i));
         each = protocol::to_status(result.error());
         change.state = to_state(result.state());
+      }
+      const bool ended = change.state == client::TransactionStateKind::kCommitted ||
+                         change.state == client::TransactionStateKind::kRolledBack;
+      if (each.code() == ErrorCode::kConflict && ended) {
+        each = recorded_otherwise(ids_[items[i]],
+                                  change.state == client::TransactionStateKind::kCommitted);
       }
       change.status = to_public(each);
       if (may_ask_again(each)) {

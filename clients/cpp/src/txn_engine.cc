@@ -20,8 +20,6 @@ bool is_about_place(ErrorCode code) {
          code == ErrorCode::kUnknownTopic || code == ErrorCode::kUnknownPartition;
 }
 
-const char* outcome_text(bool committed) { return committed ? "committed" : "rolled back"; }
-
 std::optional<bool> outcome_of(fbs::TxnState state) {
   switch (state) {
     case fbs::TxnState::kCommitted:
@@ -388,10 +386,7 @@ void TxnEngine::on_end(const EndJob& job, const Status& status, fbs::TxnState st
   }
   const std::optional<bool> recorded = outcome_of(state);
   if (code == ErrorCode::kConflict && recorded) {
-    finish(txn,
-           Status(code, "transaction " + txn->id().to_string() + " is recorded as " +
-                            outcome_text(*recorded)),
-           recorded);
+    finish(txn, recorded_otherwise(txn->id(), *recorded), recorded);
     return;
   }
   finish(txn, status, std::nullopt);

@@ -137,4 +137,10 @@ struct TxnNews {
   Status failure = {};    // kCommit: of the program's side
 };
 
+// kConflict: it has ended the other way.
+inline Status recorded_otherwise(const client::TransactionId& id, bool committed) {
+  return {ErrorCode::kConflict, "transaction " + id.to_string() + " is recorded as " +
+                                    (committed ? "committed" : "rolled back")};
+}
+
 }  // namespace tidemark::client_core
