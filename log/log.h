@@ -50,6 +50,8 @@ enum class EntryKind : uint8_t {
   kSeal = 19,          // last entry of a full segment
 };
 
+enum class Room : uint8_t { kOrdinary, kReserved };
+
 struct FsyncPolicy {
   enum class Mode : uint8_t { kBatch, kInterval, kNever };
   Mode mode = Mode::kBatch;

@@ -12,6 +12,7 @@
 #include "log/base/function.h"
 #include "log/base/ids.h"
 #include "log/base/result.h"
+#include "log/log.h"
 
 namespace tidemark::replica {
 
@@ -45,6 +46,14 @@ class Consensus {
   // (no space could be taken) and kOverloaded (space is still being taken): nothing was appended,
   // try again.
   virtual Result<LogIndex> propose(SharedBytes payload) = 0;
+
+  Result<LogIndex> propose(SharedBytes payload, log::Room /*room*/) {
+    return propose(std::move(payload));
+  }
+
+  void reserve(uint64_t /*bytes*/) {}
+
+  [[nodiscard]] bool reserve_kept() const { return true; }
 
   [[nodiscard]] virtual Role role() const = 0;
   [[nodiscard]] virtual Term term() const = 0;
