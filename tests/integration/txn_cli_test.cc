@@ -1,7 +1,6 @@
 // Transactions by the tool against a real broker. The test is the program that begins them and,
 // as far as the broker can see, forgets them.
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <string>
 #include <utility>
@@ -10,6 +9,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include "log/base/clock.h"
 #include "tests/support/connect.h"
 #include "tests/support/tool_fixture.h"
 #include "tidemark/transaction.h"
@@ -82,9 +82,8 @@ class Fixture : public testing::ToolFixture {
 
   // Asks until the transaction has this state; false if it never gets it.
   bool reaches(const std::string& id, const std::string& state) {
-    const auto deadline = std::chrono::steady_clock::now() +
-                          std::chrono::milliseconds(testing::DaemonProcess::kWaitMs);
-    while (std::chrono::steady_clock::now() < deadline) {
+    const int64_t deadline_ms = system_clock().wall().ms + testing::DaemonProcess::kWaitMs;
+    while (system_clock().wall().ms < deadline_ms) {
       if (output_json({"txn", "show", id})["state"] == state) {
         return true;
       }
