@@ -107,7 +107,7 @@ void Views::apply_half(const format::LogRecord& record, LogPosition payload_posi
   outcome.error = done.error;
   outcome.append.duplicate = done.duplicate;
   outcome.txn_state = done.state;
-  outcome.txn_first = done.first;
+  outcome.txn_first = done.first && half->coordinator == shard_;
 }
 
 void Views::apply_txn_end(const format::LogRecord& record, RecordOutcome& outcome) {
@@ -190,6 +190,7 @@ void Views::apply_txn_join(ByteView body, RecordOutcome& outcome) {
                  ShardId{record.participant()});
   outcome.error = done.error;
   outcome.txn = key;
+  outcome.txn_first = done.first;
   outcome.txn_state = done.state;
 }
 

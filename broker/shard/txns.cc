@@ -183,9 +183,7 @@ void Shard::forget_polls(uint32_t loop, uint64_t connection) {
 // --- rounds
 
 void Shard::drive_txns(const Now& now) {
-  expire_polls(now);
   mail_unsettled_fences();
-  check_fence_waiters();
   if (now.monotonic < next_check_ || !may_write().ok()) {
     return;
   }
@@ -437,6 +435,7 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
       mail.kind = ShardMail::Kind::kTxnFollowed;
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:
+      counters_.txn_begun += outcome.txn_first ? 1 : 0;
       if (txn::is_ended(outcome.txn_state)) {
         mail_outcome(pending.key, pending.shard, outcome.txn_state == txn::TxnState::kCommitted);
       }
