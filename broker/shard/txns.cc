@@ -183,9 +183,7 @@ void Shard::forget_polls(uint32_t loop, uint64_t connection) {
 // --- rounds
 
 void Shard::drive_txns(const Now& now) {
-  expire_polls(now);
   mail_unsettled_fences();
-  check_fence_waiters();
   if (now.monotonic < next_check_ || !may_write().ok()) {
     return;
   }

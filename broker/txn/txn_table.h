@@ -232,7 +232,8 @@ class TxnTable {
   Transaction* find_own(const TxnKey& key);
   [[nodiscard]] TxnState ended_state(const TxnKey& key) const;
   static std::vector<uint8_t> encode(const Transaction& txn);
-  void load_transaction(const TxnKey& key, ByteReader& reader);
+  // False: in no state that is stored.
+  bool load_transaction(const TxnKey& key, ByteReader& reader);
 
   ShardId shard_;
   std::map<TxnKey, Transaction> open_;
