@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "broker/protocol/frame.h"
@@ -62,6 +63,16 @@ protocol::Frame topic_create_request(const TopicInput& topic, uint64_t correlati
 protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set,
                                     uint64_t correlation = 0);
 protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation = 0);
+
+// Any other request: its table, finished, and what lies in the payload.
+template <typename Table>
+protocol::Frame finish_request(flatbuffers::FlatBufferBuilder& builder,
+                               flatbuffers::Offset<Table> root, protocol::FrameType type,
+                               uint64_t correlation, std::vector<SharedBytes> payload = {}) {
+  builder.Finish(root);
+  return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
+                                       protocol::finished(builder), std::move(payload)));
+}
 
 // Error of a reply that is an error frame; ok for any other reply.
 Status error_of(const protocol::Frame& reply);
