@@ -28,6 +28,11 @@ namespace {
 // What turns an address off that may be absent.
 constexpr std::string_view kOff = "off";
 
+constexpr int64_t kSecondMs = 1'000;
+constexpr int64_t kHourMs = 3'600'000;
+constexpr int64_t kDayMs = 24 * kHourMs;
+constexpr int64_t kTxnAgeMsMax = 90 * kDayMs;
+
 Status invalid(std::string text) { return {ErrorCode::kInvalidArgument, std::move(text)}; }
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
@@ -75,6 +80,16 @@ Status set_bytes(uint64_t& field, std::string_view text, uint64_t low, uint64_t 
                    format_bytes(high));
   }
   field = bytes;
+  return {};
+}
+
+Status set_milliseconds(int64_t& field, std::string_view text, int64_t low, int64_t high) {
+  ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
+  if (ms < low || ms > high) {
+    return invalid(quoted(text) + " is out of range: " + format_milliseconds(low) + " to " +
+                   format_milliseconds(high));
+  }
+  field = ms;
   return {};
 }
 
@@ -212,26 +227,28 @@ constexpr std::array kKeys = {
               [](const Config& config) { return format_bytes(config.checkpoint_bytes); }},
     ConfigKey{
         "checkpoint-interval", "TIME", "time after which anything new is checkpointed",
-        [](Config& config, std::string_view text) -> Status {
-          ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
-          if (ms < 1'000 || ms > 86'400'000) {
-            return invalid(quoted(text) + " is out of range: 1s to 24h");
-          }
-          config.checkpoint_interval_ms = ms;
-          return {};
+        [](Config& config, std::string_view text) {
+          return set_milliseconds(config.checkpoint_interval_ms, text, kSecondMs, kDayMs);
         },
         [](const Config& config) { return format_milliseconds(config.checkpoint_interval_ms); }},
     ConfigKey{
         "retention-interval", "TIME", "how often retention looks for what may go",
-        [](Config& config, std::string_view text) -> Status {
-          ASSIGN_OR_RETURN(const int64_t ms, parse_milliseconds(text));
-          if (ms < 100 || ms > 3'600'000) {
-            return invalid(quoted(text) + " is out of range: 100ms to 1h");
-          }
-          config.retention_interval_ms = ms;
-          return {};
+        [](Config& config, std::string_view text) {
+          return set_milliseconds(config.retention_interval_ms, text, 100, kHourMs);
         },
         [](const Config& config) { return format_milliseconds(config.retention_interval_ms); }},
+    ConfigKey{"txn-max-pending-age", "TIME",
+              "age at which a transaction whose outcome nobody knows is parked for an operator",
+              [](Config& config, std::string_view text) {
+                return set_milliseconds(config.txn_pending_age_ms, text, kSecondMs, kTxnAgeMsMax);
+              },
+              [](const Config& config) { return format_milliseconds(config.txn_pending_age_ms); }},
+    ConfigKey{"txn-outcome-age", "TIME",
+              "how long the outcome of a transaction is remembered, for calls that come twice",
+              [](Config& config, std::string_view text) {
+                return set_milliseconds(config.txn_outcome_age_ms, text, kSecondMs, kTxnAgeMsMax);
+              },
+              [](const Config& config) { return format_milliseconds(config.txn_outcome_age_ms); }},
     ConfigKey{
         "log-level", "LEVEL", "least level that is logged: debug, info, warning, error",
         [](Config& config, std::string_view text) { return set_level(config.log_level, text); },

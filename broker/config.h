@@ -44,6 +44,8 @@ struct Config {
   uint64_t checkpoint_bytes = limits::kCheckpointLogBytes;  // per shard
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
   int64_t retention_interval_ms = limits::kRetentionIntervalMs;
+  int64_t txn_pending_age_ms = limits::kTxnPendingAgeMsDefault;
+  int64_t txn_outcome_age_ms = limits::kTxnOutcomeAgeMsDefault;
   LogLevel log_level = LogLevel::kInfo;
 };
 

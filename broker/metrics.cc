@@ -130,6 +130,30 @@ constexpr ShardMetric kShardMetrics[] = {
      MetricType::Gauge, TIDEMARK_SHARD_FIELD(wheel_entries)},
     {"tidemark_wheel_memory_bytes", "Memory of the timing wheel.", MetricType::Gauge,
      TIDEMARK_SHARD_FIELD(wheel_memory_bytes)},
+    {"tidemark_txn_open", "Transactions that have not ended and are not parked.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(txn_open)},
+    {"tidemark_txn_parked", "Transactions that wait for an operator.", MetricType::Gauge,
+     TIDEMARK_SHARD_FIELD(txn_parked)},
+    {"tidemark_txn_oldest_age_seconds",
+     "Age of the oldest transaction that has not ended; 0 if there is none.", MetricType::Gauge,
+     [](const ShardReport& r) { return static_cast<double>(r.stats.txn_oldest_age_ms) / 1000; }},
+    {"tidemark_txn_halves", "Batches of half messages that wait for the end of their transaction.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(txn_halves)},
+    {"tidemark_txn_half_bytes", "Bytes of the half messages that wait for an end.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(txn_half_bytes)},
+    {"tidemark_txn_unconfirmed", "Ended transactions that some shard has yet to follow.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(txn_unconfirmed)},
+    {"tidemark_txn_producers", "Producers that wait to be asked about transactions.",
+     MetricType::Gauge, TIDEMARK_SHARD_FIELD(txn_producers)},
+    {"tidemark_txn_begun_total", "Transactions whose first message came.", MetricType::Counter,
+     TIDEMARK_SHARD_FIELD(txn_begun)},
+    {"tidemark_txn_checks_total", "Questions to producers about the outcome of a transaction.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_checks)},
+    {"tidemark_txn_parkings_total", "Times that a transaction was parked for an operator.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_parkings)},
+    {"tidemark_txn_refused_total",
+     "Half messages and ends refused: transactions that had ended, fenced producers, bounds.",
+     MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_refused)},
 };
 
 constexpr LoopMetric kLoopMetrics[] = {
@@ -269,6 +293,21 @@ void add_delays(const BrokerReport& report, std::vector<MetricFamily>& out) {
   out.push_back(std::move(lateness));
 }
 
+void add_transactions(const BrokerReport& report, std::vector<MetricFamily>& out) {
+  MetricFamily ended = family("tidemark_txn_ended_total", "Transactions that ended, by outcome.",
+                              MetricType::Counter);
+  for (const LoopReport& loop : report.loops) {
+    for (const ShardReport& shard : loop.shards) {
+      const std::string number_of_shard = std::to_string(shard.stats.shard);
+      add(ended, {{"shard", number_of_shard}, {"outcome", "committed"}},
+          number(shard.stats.txn_committed));
+      add(ended, {{"shard", number_of_shard}, {"outcome", "rolled_back"}},
+          number(shard.stats.txn_rolled_back));
+    }
+  }
+  out.push_back(std::move(ended));
+}
+
 }  // namespace
 
 std::string to_prometheus(const BrokerReport& report) {
@@ -289,6 +328,7 @@ std::string to_prometheus(const BrokerReport& report) {
     }
   }
   add_delays(report, families);
+  add_transactions(report, families);
   std::ostringstream text;
   prometheus::TextSerializer().Serialize(text, families);
   return text.str();

@@ -118,6 +118,8 @@ Status Reactor::open_shard(LocalShard& local) {
   options.checkpoint_log_bytes = config.checkpoint_bytes;
   options.checkpoint_interval_ms = config.checkpoint_interval_ms;
   options.retention_interval_ms = config.retention_interval_ms;
+  options.txn_pending_age_ms = config.txn_pending_age_ms;
+  options.txn_outcome_age_ms = config.txn_outcome_age_ms;
   options.random_seed = world_.shard_seeds[local.number];
   const std::string number = std::to_string(local.number);
   local.disk = std::make_unique<shard::ThreadExecutor>(

@@ -159,7 +159,13 @@ Result<SharedBytes> Log::read_payload(const EntryInfo& entry) const {
 // --- append
 // ------------------------------------------------------------------------------------------------------------
 
-bool Log::has_room(size_t payload_bytes) const { return impl_->appender.has_room(payload_bytes); }
+bool Log::has_room(size_t payload_bytes, Room room) const {
+  return impl_->appender.has_room(payload_bytes, room);
+}
+
+void Log::set_reserve(uint64_t bytes) { impl_->appender.set_reserve(bytes); }
+
+bool Log::reserve_kept() const { return impl_->appender.reserve_kept(); }
 
 LogPosition Log::append(EntryKind kind, Term term, LogIndex index, SharedBytes payload,
                         Completion done) {

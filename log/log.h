@@ -50,6 +50,12 @@ enum class EntryKind : uint8_t {
   kSeal = 19,          // last entry of a full segment
 };
 
+// Which allocated space an entry of a client may use; see Log::set_reserve().
+enum class Room : uint8_t {
+  kOrdinary,  // leaves both reserves as they are
+  kReserved,  // may use what set_reserve() asked for
+};
+
 struct FsyncPolicy {
   enum class Mode : uint8_t { kBatch, kInterval, kNever };
   Mode mode = Mode::kBatch;
@@ -150,8 +156,20 @@ class Log {
   // --- append
   // ------------------------------------------------------------------------------------------------------
   // True if `payload_bytes` of a client's entry can be appended now without running out of
-  // allocated space. The control reserve is not counted, so local and control entries always fit.
-  [[nodiscard]] bool has_room(size_t payload_bytes) const;
+  // allocated space. The control reserve (limits::kControlReserveBytes, at most an eighth of
+  // segment_bytes) is not counted, so local and control entries always fit.
+  [[nodiscard]] bool has_room(size_t payload_bytes, Room room = Room::kOrdinary) const;
+  // `bytes` are to be kept allocated, besides the control reserve, for entries appended with
+  // Room::kReserved: the sum of entry_bytes() of what has been promised a place even on a full
+  // disk. It is taken like other space, ahead of need and again when a full disk has room; until
+  // then ordinary entries are refused. The caller lowers it when a promise is kept.
+  //
+  // Cap: both reserves together take at most a quarter of segment_bytes, because they have to fit
+  // in one segment. What is asked beyond that is not kept: these entries are accepted as long as
+  // there is space, and on a full disk the last of them wait.
+  void set_reserve(uint64_t bytes);
+  // True if what is allocated now has both reserves, the one of set_reserve() up to its cap.
+  [[nodiscard]] bool reserve_kept() const;
   // Appends a replicated entry. Requires: index follows the last one; payload at most
   // kEntryPayloadBytesMax; has_room or a control entry. `done` fires on the loop, in order, when
   // the entry is as durable as the fsync policy asks. Never fails and never calls `done` inside the

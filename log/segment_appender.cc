@@ -124,8 +124,13 @@ void SegmentAppender::fail(const Status& status) {
 // --- places
 // ------------------------------------------------------------------------------------------------------------
 
+// Both reserves, capped: see Log::set_reserve().
 uint64_t SegmentAppender::reserve_bytes() const {
-  return std::min(limits::kControlReserveBytes, options_.segment_bytes / 4);
+  return std::min(control_bytes() + reserve_, options_.segment_bytes / 4);
+}
+
+uint64_t SegmentAppender::control_bytes() const {
+  return std::min(limits::kControlReserveBytes, options_.segment_bytes / 8);
 }
 
 // What a segment has to have free for the largest entry that is expected.
@@ -142,27 +147,44 @@ bool SegmentAppender::spare_has(uint64_t bytes) const {
   return !spares_.empty() && spares_.back().file_bytes >= bytes;
 }
 
-bool SegmentAppender::has_room(size_t payload_bytes) const {
+bool SegmentAppender::has_room(size_t payload_bytes, Room room) const {
   const uint64_t bytes = entry_bytes(payload_bytes);
-  const Segment& last = set_.last();
   // Asking is what makes the appender take that much space ahead.
   wanted_bytes_ = std::max(wanted_bytes_, bytes);
+  switch (room) {
+    case Room::kOrdinary:
+      return fits(bytes, reserve_bytes());
+    case Room::kReserved:
+      break;
+  }
+  // What control entries took of theirs was not taken from this one's.
+  return fits(bytes, control_bytes() - std::min(control_bytes(), control_used_));
+}
+
+// True if an entry of `bytes` has its space and leaves `keep`.
+bool SegmentAppender::fits(uint64_t bytes, uint64_t keep) const {
+  const Segment& last = set_.last();
   if (!failure_.ok() || !last.has_file()) {
     return false;
   }
   const uint64_t tail = last.map.tail();
   const uint64_t seal = set_.seal_bytes_ahead();
-  const uint64_t reserve = reserve_bytes();
   if (tail + bytes + seal > last.capacity || set_.last_is_crowded()) {
-    return tail + seal <= last.file_bytes &&
-           spare_has(start_bytes_ahead() + bytes + seal + reserve);
+    return tail + seal <= last.file_bytes && spare_has(start_bytes_ahead() + bytes + seal + keep);
   }
-  if (tail + bytes + seal + reserve <= last.file_bytes) {
+  if (tail + bytes + seal + keep <= std::min(last.file_bytes, last.capacity)) {
     return true;
   }
   // At the end of a segment the reserve lies in the next one.
-  return tail + bytes + seal + reserve > last.capacity && tail + bytes + seal <= last.file_bytes &&
-         spare_has(start_bytes_ahead() + seal + reserve);
+  return tail + bytes + seal + keep > last.capacity && last.file_bytes >= last.capacity &&
+         spare_has(start_bytes_ahead() + seal + keep);
+}
+
+bool SegmentAppender::reserve_kept() const { return fits(0, reserve_bytes()); }
+
+void SegmentAppender::set_reserve(uint64_t bytes) {
+  reserve_ = std::min(bytes, options_.segment_bytes);
+  pump();
 }
 
 LogPosition SegmentAppender::append(EntryKind kind, Term term, LogIndex index, SharedBytes payload,
@@ -265,8 +287,13 @@ void SegmentAppender::place(EntryHeader header, SharedBytes payload, Log::Comple
   header.payload_bytes = static_cast<uint32_t>(payload.size());
   Segment& last = set_.last();
   const uint64_t offset = last.map.tail();
+  const uint64_t used_before = offset + set_.seal_bytes_ahead();
   const std::string wrong = set_.apply(header, payload.view());
   TIDEMARK_CHECK(wrong.empty(), wrong);
+  if (header.kind != EntryKind::kCommand) {
+    const uint64_t used = last.map.tail() + set_.seal_bytes_ahead();
+    control_used_ += used - std::min(used, used_before);
+  }
   if (!failure_.ok()) {
     return;
   }
@@ -297,6 +324,9 @@ void SegmentAppender::clamp_positions(LogPosition end) {
 void SegmentAppender::pump() {
   if (!failure_.ok()) {
     return;
+  }
+  if (control_used_ != 0 && reserve_kept()) {
+    control_used_ = 0;
   }
   if (!write_out_ && !queue_.empty()) {
     if (queue_.front().segment != writing_.get()) {
@@ -519,8 +549,10 @@ void SegmentAppender::grow_spare(uint64_t least) {
     work.spare = std::move(spares_.back());
     spares_.pop_back();
   }
+  // By a step at least: a reserve grows by little, many times.
   work.bytes_wanted =
-      std::max(least, std::min(limits::kAllocateStepBytesMin, options_.segment_bytes));
+      std::max(least, work.spare.file_bytes +
+                          std::min(limits::kAllocateStepBytesMin, options_.segment_bytes));
   work.bytes_least = least;
   space_out_ = true;
   submit<&SegmentAppender::on_space>(std::move(work));

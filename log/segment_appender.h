@@ -17,6 +17,11 @@
 // Invariants: (1) entries are written in the order of append; (2) queue_ holds entries of writing_
 // first, then of planned_ in order; (3) no byte is written behind file_bytes, so that no write
 // fails for lack of space; (4) after a failure nothing is submitted and no completion fires.
+//
+// Space: behind an entry that has_room() allowed there is room for a seal and for the reserves
+// (control entries, and those promised with set_reserve()). They lie in the last segment, or, if
+// its capacity ends before, whole in a spare file; then the last segment has all its space, so that
+// whatever still fits in it can be written.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +58,10 @@ class SegmentAppender {
                      Log::Completion done);
   // A local entry.
   void append_local(EntryKind kind, ByteView payload, Log::Completion done);
-  [[nodiscard]] bool has_room(size_t payload_bytes) const;
+  // See Log.
+  [[nodiscard]] bool has_room(size_t payload_bytes, Room room) const;
+  void set_reserve(uint64_t bytes);
+  [[nodiscard]] bool reserve_kept() const;
   // Removes or recycles the first segment of the set. Requires: it is sealed.
   void drop_first();
   void tick(MonotonicTime now);
@@ -105,7 +113,9 @@ class SegmentAppender {
   void count_sync(int64_t ns);
   void fail(const Status& status);
 
+  [[nodiscard]] uint64_t control_bytes() const;
   [[nodiscard]] uint64_t reserve_bytes() const;
+  [[nodiscard]] bool fits(uint64_t bytes, uint64_t keep) const;
   [[nodiscard]] uint64_t headroom_bytes() const;
   [[nodiscard]] bool spare_has(uint64_t bytes) const;
   [[nodiscard]] uint64_t start_bytes_ahead() const;
@@ -146,6 +156,8 @@ class SegmentAppender {
   uint64_t step_bytes_;
   // Largest entry that somebody asked room for; has_room() raises it.
   mutable uint64_t wanted_bytes_;
+  uint64_t reserve_ = 0;       // as asked, without the cap
+  uint64_t control_used_ = 0;  // of the control reserve, since the reserves were last whole
   bool disk_full_ = false;
   MonotonicTime retry_space_at_;
 

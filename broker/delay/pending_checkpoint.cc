@@ -1,13 +1,12 @@
-// PendingDelays and the checkpoint store. A value ends with XXH3-64 over the bytes before, seeded
-// by its key, so that a value under another's key is noticed too.
+// PendingDelays and the checkpoint store.
 #include <utility>
 
 #include "broker/delay/entry_codec.h"
 #include "broker/delay/kv_slot_store.h"
 #include "broker/delay/pending_delays.h"
 #include "broker/partition/store_keys.h"
+#include "broker/partition/stored_value.h"
 #include "log/base/check.h"
-#include "log/base/checksum.h"
 
 namespace tidemark::delay {
 
@@ -19,27 +18,6 @@ using timerwheel::TieredWheel;
 namespace {
 
 constexpr uint8_t kVersion = 1;
-
-Status damaged(const char* what) {
-  return Status(ErrorCode::kCorrupted, std::string(what) + " in the checkpoint store");
-}
-
-std::string sealed(std::vector<uint8_t>& bytes, std::string_view key) {
-  ByteWriter(bytes).le(xxh3(bytes, xxh3(as_bytes(key))));
-  return std::string(as_text(bytes));
-}
-
-std::optional<ByteView> opened(std::string_view key, std::string_view value) {
-  const ByteView all = as_bytes(value);
-  if (all.size() < 8) {
-    return std::nullopt;
-  }
-  const ByteView body = all.first(all.size() - 8);
-  if (load_le<uint64_t>(all.data() + body.size()) != xxh3(body, xxh3(as_bytes(key)))) {
-    return std::nullopt;
-  }
-  return body;
-}
 
 PartitionId partition_in(std::string_view key) {
   const uint8_t* const at = as_bytes(key).data() + 1;
@@ -64,18 +42,7 @@ std::string encode_series(const Series& series) {
   writer.le(series.recurrence.every_ms);
   writer.sized_text(series.recurrence.zone);
   writer.sized_text(series.recurrence.cron);
-  return sealed(out, series_key(series.entry.id));
-}
-
-// Calls `load(key, value)` for every pair of one letter.
-template <typename Load>
-Status walk(kv::ReadView& view, std::string_view letter, Load load) {
-  ASSIGN_OR_RETURN(auto pair, view.seek(letter));
-  while (pair.has_value() && pair->key.substr(0, 1) == letter) {
-    RETURN_IF_ERROR(load(pair->key, pair->value));
-    ASSIGN_OR_RETURN(pair, view.next());
-  }
-  return Status();
+  return partition::seal_value(out, series_key(series.entry.id));
 }
 
 }  // namespace
@@ -91,7 +58,7 @@ std::string PendingDelays::encode_meta() const {
   writer.le(pending_hash_);
   writer.le(static_cast<uint8_t>(relocated_));
   writer.le(relocated_below_.value());
-  return sealed(out, "V");
+  return partition::seal_value(out, "V");
 }
 
 void PendingDelays::freeze(kv::WriteBatch& batch) {
@@ -112,7 +79,7 @@ void PendingDelays::freeze(kv::WriteBatch& batch) {
     std::vector<uint8_t> out;
     ByteWriter writer(out);
     put_entry(writer, it->second);
-    batch.put(keyed_key(key), sealed(out, keyed_key(key)));
+    batch.put(keyed_key(key), partition::seal_value(out, keyed_key(key)));
   }
   frozen_rescheduled_ = std::exchange(dirty_rescheduled_, {});
   for (const LogPosition position : frozen_rescheduled_) {
@@ -125,7 +92,7 @@ void PendingDelays::freeze(kv::WriteBatch& batch) {
     std::vector<uint8_t> out;
     ByteWriter writer(out);
     put_entry(writer, it->second);
-    batch.put(key, sealed(out, key));
+    batch.put(key, partition::seal_value(out, key));
   }
   frozen_series_ = std::exchange(dirty_series_, {});
   for (const uint64_t id : frozen_series_) {
@@ -164,7 +131,7 @@ Status PendingDelays::patch(kv::ReadView& view, std::span<Entry> entries) {
   ASSIGN_OR_RETURN(auto pair, view.seek(moved_key(entries.front().key())));
   while (pair.has_value() && pair->key.substr(0, 1) == "L" && pair->key <= last) {
     if (pair->key.size() != 17 || pair->value.size() != 8) {
-      return damaged("place of a relocated message");
+      return partition::damaged_value("place of a relocated message");
     }
     const uint8_t* const bytes = as_bytes(pair->key).data();
     const Key key{load_be<uint64_t>(bytes + 1), load_be<uint64_t>(bytes + 9)};
@@ -216,9 +183,9 @@ Status PendingDelays::load(kv::ReadView& view) {
   if (!head.has_value()) {
     return Status();
   }
-  const auto body = opened("V", *head);
+  const auto body = partition::open_value("V", *head);
   if (!body) {
-    return damaged("head of the delayed messages");
+    return partition::damaged_value("head of the delayed messages");
   }
   ByteReader reader(*body);
   const auto version = reader.le<uint8_t>();
@@ -231,12 +198,12 @@ Status PendingDelays::load(kv::ReadView& view) {
   relocated_ = reader.le<uint8_t>() != 0;
   relocated_below_ = LogPosition{reader.le<uint64_t>()};
   if (version != kVersion || reader.failed() || reader.remaining() != 0) {
-    return damaged("head of the delayed messages");
+    return partition::damaged_value("head of the delayed messages");
   }
   wheel_ = std::make_unique<TieredWheel>(watermark, options_);
-  RETURN_IF_ERROR(walk(view, "W", [this](std::string_view key, std::string_view) {
+  RETURN_IF_ERROR(partition::for_each_of(view, "W", [this](std::string_view key, std::string_view) {
     if (key.size() != kSlotKeyBytes) {
-      return damaged("slot of the timing wheel");
+      return partition::damaged_value("slot of the timing wheel");
     }
     const SlotKey slot = decode_slot_key(key);
     wheel_->adopt(slot.slot, slot.sequence, slot.entries);
@@ -247,68 +214,76 @@ Status PendingDelays::load(kv::ReadView& view) {
 }
 
 Status PendingDelays::load_tables(kv::ReadView& view) {
-  RETURN_IF_ERROR(walk(view, "S", [this](std::string_view key, std::string_view value) {
-    return key.size() == 9 ? states_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
-                           : damaged("states of delayed messages");
-  }));
-  RETURN_IF_ERROR(walk(view, "N", [this](std::string_view key, std::string_view value) {
-    return key.size() == 9 ? partition_counts_.load(partition_in(key), value) : damaged("a count");
-  }));
-  RETURN_IF_ERROR(walk(view, "Y", [this](std::string_view key, std::string_view value) {
-    return key.size() == 9 ? partition_bytes_.load(partition_in(key), value) : damaged("a count");
-  }));
-  RETURN_IF_ERROR(walk(view, "B", [this](std::string_view key, std::string_view value) {
-    const uint8_t* const at = as_bytes(key).data();
-    return key.size() == 13
-               ? buckets_.load({TopicId{load_be<uint32_t>(at + 1)}, load_be<int64_t>(at + 5)},
-                               value)
-               : damaged("a count");
-  }));
-  RETURN_IF_ERROR(walk(view, "X", [this](std::string_view key, std::string_view value) {
-    return key.size() == 9 ? extents_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
-                           : damaged("a count");
-  }));
-  RETURN_IF_ERROR(walk(view, "K", [this](std::string_view key, std::string_view value) {
-    return load_keyed(key, value);
-  }));
-  RETURN_IF_ERROR(walk(view, "R", [this](std::string_view key, std::string_view value) {
-    return load_rescheduled(key, value);
-  }));
-  return walk(view, "E", [this](std::string_view key, std::string_view value) {
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "S", [this](std::string_view key, std::string_view value) {
+        return key.size() == 9 ? states_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
+                               : partition::damaged_value("states of delayed messages");
+      }));
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "N", [this](std::string_view key, std::string_view value) {
+        return key.size() == 9 ? partition_counts_.load(partition_in(key), value)
+                               : partition::damaged_value("a count");
+      }));
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "Y", [this](std::string_view key, std::string_view value) {
+        return key.size() == 9 ? partition_bytes_.load(partition_in(key), value)
+                               : partition::damaged_value("a count");
+      }));
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "B", [this](std::string_view key, std::string_view value) {
+        const uint8_t* const at = as_bytes(key).data();
+        return key.size() == 13
+                   ? buckets_.load({TopicId{load_be<uint32_t>(at + 1)}, load_be<int64_t>(at + 5)},
+                                   value)
+                   : partition::damaged_value("a count");
+      }));
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "X", [this](std::string_view key, std::string_view value) {
+        return key.size() == 9 ? extents_.load(load_be<uint64_t>(as_bytes(key).data() + 1), value)
+                               : partition::damaged_value("a count");
+      }));
+  RETURN_IF_ERROR(partition::for_each_of(
+      view, "K",
+      [this](std::string_view key, std::string_view value) { return load_keyed(key, value); }));
+  RETURN_IF_ERROR(
+      partition::for_each_of(view, "R", [this](std::string_view key, std::string_view value) {
+        return load_rescheduled(key, value);
+      }));
+  return partition::for_each_of(view, "E", [this](std::string_view key, std::string_view value) {
     return load_series(key, value);
   });
 }
 
 Status PendingDelays::load_keyed(std::string_view key, std::string_view value) {
-  const auto body = opened(key, value);
+  const auto body = partition::open_value(key, value);
   if (!body || key.size() < 10) {
-    return damaged("key of a delayed message");
+    return partition::damaged_value("key of a delayed message");
   }
   ByteReader reader(*body);
   const Entry entry = get_entry(reader);
   const auto it =
       keyed_.emplace(std::pair{partition_in(key), std::string(key.substr(9))}, entry).first;
   key_of_[entry.id] = it;
-  return reader.failed() ? damaged("key of a delayed message") : Status();
+  return reader.failed() ? partition::damaged_value("key of a delayed message") : Status();
 }
 
 Status PendingDelays::load_rescheduled(std::string_view key, std::string_view value) {
-  const auto body = opened(key, value);
+  const auto body = partition::open_value(key, value);
   if (!body || key.size() != 9) {
-    return damaged("rescheduled message");
+    return partition::damaged_value("rescheduled message");
   }
   ByteReader reader(*body);
   const Entry entry = get_entry(reader);
   const LogPosition position{load_be<uint64_t>(as_bytes(key).data() + 1)};
   rescheduled_[position] = entry;
   rescheduled_at_[entry.id] = position;
-  return reader.failed() ? damaged("rescheduled message") : Status();
+  return reader.failed() ? partition::damaged_value("rescheduled message") : Status();
 }
 
 Status PendingDelays::load_series(std::string_view key, std::string_view value) {
-  const auto body = opened(key, value);
+  const auto body = partition::open_value(key, value);
   if (!body || key.size() != 9) {
-    return damaged("recurring message");
+    return partition::damaged_value("recurring message");
   }
   ByteReader reader(*body);
   const auto version = reader.le<uint8_t>();
@@ -320,7 +295,7 @@ Status PendingDelays::load_series(std::string_view key, std::string_view value) 
   series.recurrence.zone = reader.sized_text();
   series.recurrence.cron = reader.sized_text();
   if (version != kVersion || reader.failed() || reader.remaining() != 0) {
-    return damaged("recurring message");
+    return partition::damaged_value("recurring message");
   }
   if (series.recurrence.kind == Recurrence::Kind::kCron && series.next_due_ms == 0) {
     want_next_.insert(series.entry.id);

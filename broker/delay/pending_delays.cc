@@ -102,6 +102,9 @@ AddOutcome PendingDelays::add(const NewDelay& delay) {
   states_.set(delay.id, DelayState::kPending);
   insert(entry);
   count(entry, true);
+  if (!delay.named_in_log) {
+    put_rescheduled(delay.position, entry);
+  }
   if (!delay.key.empty()) {
     put_key(keyed_.emplace(std::pair{delay.tag.partition, std::string(delay.key)}, entry).first);
   }

@@ -44,6 +44,9 @@ struct NewDelay {
   bool replace = false;
   std::optional<Recurrence> recurrence = {};
   int64_t next_due_ms = 0;  // recurring: the occurrence after due
+  // False: the log has the message without its id (it came with a transaction), and whoever walks
+  // over it asks rescheduled_at().
+  bool named_in_log = true;
 };
 
 struct AddOutcome {

@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "broker/kv/key_value_store.h"
@@ -59,7 +61,7 @@ class ProducerNames {
   // Independent of the order of changes.
   [[nodiscard]] uint64_t hash() const;
 
-  // --- checkpoint: keys "A" name
+  // --- checkpoint: keys "A" producer (8 bytes, big-endian); a name may be longer than a key
   void freeze(kv::WriteBatch& batch);
   void commit_done();
   void commit_failed();
@@ -67,13 +69,21 @@ class ProducerNames {
   Status load(kv::ReadView& view);
 
  private:
+  using Names = std::map<std::string, NamedProducer, std::less<>>;
+
+  static std::string encode(const std::string& name, const NamedProducer& named);
+  void enlist(const std::string& name, const NamedProducer& named);
+  void delist(const NamedProducer& named);
+  void forget(Names::iterator it);
+  Status load_one(std::string_view key, std::string_view value);
+
   size_t names_max_;
-  std::map<std::string, NamedProducer, std::less<>> names_;
+  Names names_;
   std::map<uint64_t, std::string> by_producer_;
-  std::set<uint64_t> unsettled_;            // producer ids
-  std::map<uint64_t, std::string> by_use_;  // last_use -> name
-  std::set<std::string> dirty_;
-  std::set<std::string> frozen_;
+  std::set<uint64_t> unsettled_;                             // producer ids
+  std::map<std::pair<bool, uint64_t>, std::string> by_use_;  // (unsettled, last_use) -> name
+  std::set<uint64_t> dirty_;                                 // producer ids
+  std::set<uint64_t> frozen_;
 };
 
 }  // namespace tidemark::meta

@@ -79,9 +79,10 @@ void Partition::append_ref(LogPosition position, uint32_t count, uint32_t bytes,
   dirty_ = true;
 }
 
-Offset Partition::append_reference(LogPosition position, uint32_t bytes, int64_t received_ms) {
+Offset Partition::append_reference(LogPosition position, uint32_t count, uint32_t bytes,
+                                   int64_t received_ms) {
   const Offset offset = end_;
-  append_ref(position, 1, bytes, received_ms);
+  append_ref(position, count, bytes, received_ms);
   const auto [it, inserted] = low_blocks_.emplace(offset.value() / kOffsetsPerBlock, position);
   it->second = std::min(it->second, position);
   return offset;

@@ -54,8 +54,9 @@ class Partition {
   AppendOutcome accept_sequence(const format::BatchHeader& header, Offset base, int64_t received_ms,
                                 uint64_t use);
 
-  // Appends a batch of one message that lies anywhere in the log; gives its offset.
-  Offset append_reference(LogPosition position, uint32_t bytes, int64_t received_ms);
+  // Appends a batch of `count` messages that lies anywhere in the log; gives the first offset.
+  Offset append_reference(LogPosition position, uint32_t count, uint32_t bytes,
+                          int64_t received_ms);
 
   struct TrimTo {
     Offset start;

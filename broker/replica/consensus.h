@@ -12,6 +12,7 @@
 #include "log/base/function.h"
 #include "log/base/ids.h"
 #include "log/base/result.h"
+#include "log/log.h"
 
 namespace tidemark::replica {
 
@@ -43,8 +44,14 @@ class Consensus {
   // Appends a command. Returns its index; apply() at that index in the same term is its success.
   // kNotLeader; kTooLarge; kReadOnly after a storage failure; kShuttingDown after stop(). kDiskFull
   // (no space could be taken) and kOverloaded (space is still being taken): nothing was appended,
-  // try again.
-  virtual Result<LogIndex> propose(SharedBytes payload) = 0;
+  // try again. With log::Room::kReserved it may use the space that reserve() keeps.
+  virtual Result<LogIndex> propose(SharedBytes payload, log::Room room = log::Room::kOrdinary) = 0;
+
+  // Log::set_reserve() and Log::reserve_kept(): space for proposals that must succeed on a full
+  // disk. A proposal that promises such a one raises the reserve first: it is refused, then, if
+  // the space for both is not there.
+  virtual void reserve(uint64_t bytes) = 0;
+  [[nodiscard]] virtual bool reserve_kept() const = 0;
 
   [[nodiscard]] virtual Role role() const = 0;
   [[nodiscard]] virtual Term term() const = 0;

@@ -56,7 +56,12 @@ class RaftEngine::Impl {
   Impl& operator=(const Impl&) = delete;
 
   Status start(LogIndex applied, LogPosition applied_next_position);
-  Result<LogIndex> propose(const SharedBytes& payload);
+  Result<LogIndex> propose(const SharedBytes& payload, log::Room room);
+
+  void reserve(uint64_t bytes) { log_.set_reserve(bytes); }
+
+  [[nodiscard]] bool reserve_kept() const { return log_.reserve_kept(); }
+
   void tick(MonotonicTime now);
   void checkpointed(LogIndex covered, LogPosition low_position);
   void stop(MoveOnlyFunction<void()> done);
@@ -259,7 +264,7 @@ int RaftEngine::Impl::fsm_restore(raft_fsm* /*fsm*/, raft_buffer* buffer) {
 
 // --- Running -------------------------------------------------------------------------------------
 
-Result<LogIndex> RaftEngine::Impl::propose(const SharedBytes& payload) {
+Result<LogIndex> RaftEngine::Impl::propose(const SharedBytes& payload, log::Room room) {
   if (state_ != State::kRunning) {
     return Status(ErrorCode::kShuttingDown, "the replica is stopping");
   }
@@ -274,7 +279,7 @@ Result<LogIndex> RaftEngine::Impl::propose(const SharedBytes& payload) {
   if (role() != Role::kLeader) {
     return Status(ErrorCode::kNotLeader, "shard " + std::to_string(options_.shard.value()));
   }
-  if (!log_.has_room(payload.size())) {
+  if (!log_.has_room(payload.size(), room)) {
     // Space is taken ahead of need; a burst can be faster than that on a disk that is not full.
     return Status(
         log_.disk_full() ? ErrorCode::kDiskFull : ErrorCode::kOverloaded,
@@ -423,7 +428,13 @@ RaftEngine::RaftEngine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 RaftEngine::~RaftEngine() = default;
 
-Result<LogIndex> RaftEngine::propose(SharedBytes payload) { return impl_->propose(payload); }
+Result<LogIndex> RaftEngine::propose(SharedBytes payload, log::Room room) {
+  return impl_->propose(payload, room);
+}
+
+void RaftEngine::reserve(uint64_t bytes) { impl_->reserve(bytes); }
+
+bool RaftEngine::reserve_kept() const { return impl_->reserve_kept(); }
 
 Role RaftEngine::role() const { return impl_->role(); }
 

@@ -74,7 +74,9 @@ class RaftEngine final : public Consensus {
   // Requires: stopped, or running (the death of a simulated process), not between the two.
   ~RaftEngine() override;
 
-  Result<LogIndex> propose(SharedBytes payload) override;
+  Result<LogIndex> propose(SharedBytes payload, log::Room room = log::Room::kOrdinary) override;
+  void reserve(uint64_t bytes) override;
+  [[nodiscard]] bool reserve_kept() const override;
   [[nodiscard]] Role role() const override;
   [[nodiscard]] Term term() const override;
   [[nodiscard]] LogIndex last_applied() const override;

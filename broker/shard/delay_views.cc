@@ -155,7 +155,7 @@ void Views::deliver(const delay::DueDelay& due, int64_t now_ms) {
     }
     return;
   }
-  const Offset offset = it->second.append_reference(due.position, due.tag.bytes, log_time_ms_);
+  const Offset offset = it->second.append_reference(due.position, 1, due.tag.bytes, log_time_ms_);
   fired_.push_back({it->first, due.due_ms, offset});
 }
 

@@ -352,6 +352,7 @@ void Shard::connection_closed(uint32_t loop, uint64_t connection) {
   for (const uint64_t id : gone) {
     (void)unpark(id);
   }
+  forget_polls(loop, connection);
 }
 
 // --- offsets and description

@@ -1,9 +1,8 @@
-// Produce and producer ids: a batch is validated, gathered into the next log entry, and answered
+// Produce: a batch is validated, gathered into the next log entry, and answered
 // when that entry is applied.
 #include <utility>
 
 #include "broker/shard/shard.h"
-#include "log/format/schema/control_generated.h"
 
 namespace tidemark::shard {
 
@@ -39,33 +38,45 @@ void Shard::on_produce(const ReplyTo& from, const protocol::Frame& frame, const 
     const fbs::ProducePart& part = *parts->Get(i);
     const ByteView batch = payload.first(part.bytes());
     payload = payload.subspan(part.bytes());
-    PendingRecord pending;
-    pending.kind = PendingRecord::Kind::kProduce;
-    pending.produce = op;
-    pending.part = i;
-    ProduceOp::Part& result = op->parts[i];
-    const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
-    const bool schedule = part.kind() == fbs::ProduceKind::kSchedule;
-    if (part.kind() > fbs::ProduceKind::kSchedule) {
-      result.status = Status(ErrorCode::kUnsupportedType,
-                             "produce kind " + std::to_string(static_cast<int>(part.kind())));
-    } else if (schedule && is_repeated_set(partition, batch, result)) {
-      resolve_repeated_set(op, i);
-    } else if (!schedule && answer_repeated(partition, batch, result)) {
-      --op->unanswered;
-    } else if (schedule) {
-      result.status =
-          accept_schedule(partition, batch, now, std::move(pending), result.retry_after_ms);
-    } else {
-      result.status =
-          accept_batch(partition, batch, now, std::move(pending), result.retry_after_ms);
-    }
-    if (!result.status.ok()) {
-      --op->unanswered;
-    }
+    take_part(op, i, part, batch, now);
   }
   if (--op->unanswered == 0) {
     finish_produce(*op);
+  }
+}
+
+void Shard::take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
+                      const fbs::ProducePart& part, ByteView payload, const Now& now) {
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kProduce;
+  pending.produce = op;
+  pending.part = number;
+  ProduceOp::Part& result = op->parts[number];
+  const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
+  const bool schedule = part.kind() == fbs::ProduceKind::kSchedule;
+  const bool half =
+      part.kind() == fbs::ProduceKind::kHalf || part.kind() == fbs::ProduceKind::kHalfSchedule;
+  if (part.kind() > fbs::ProduceKind::kHalfSchedule) {
+    result.status = Status(ErrorCode::kUnsupportedType,
+                           "produce kind " + std::to_string(static_cast<int>(part.kind())));
+  } else if (half && part.half() == nullptr) {
+    result.status = Status(ErrorCode::kInvalidArgument, "a half message without a transaction");
+  } else if (schedule && is_repeated_set(partition, payload, result)) {
+    resolve_repeated_set(op, number);
+  } else if (half ? answer_repeated_half(part, result)
+                  : !schedule && answer_repeated(partition, payload, result)) {
+    --op->unanswered;
+  } else if (half) {
+    result.status = accept_half(part, payload, now, std::move(pending), result.retry_after_ms);
+  } else if (schedule) {
+    result.status =
+        accept_schedule(partition, payload, now, std::move(pending), result.retry_after_ms);
+  } else {
+    result.status =
+        accept_batch(partition, payload, now, std::move(pending), result.retry_after_ms);
+  }
+  if (!result.status.ok()) {
+    --op->unanswered;
   }
 }
 
@@ -122,6 +133,11 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
   if (header.transactional) {
     return Status(ErrorCode::kInvalidArgument, "a transactional batch outside of a transaction");
   }
+  if (header.producer_id >= 0 &&
+      views_.fences().is_fenced(static_cast<uint64_t>(header.producer_id),
+                                static_cast<uint16_t>(header.producer_epoch))) {
+    return Status(ErrorCode::kFenced, "a newer producer has taken over the name of this one");
+  }
   pending.bytes = static_cast<uint32_t>(batch.size());
   make_room_for(format::kProduceHeaderBytes + batch.size());
   accepted_bytes_ += batch.size();
@@ -146,6 +162,9 @@ void Shard::release_produce(const PendingRecord& pending) {
 
 void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome) {
   release_produce(pending);
+  if (pending.half) {
+    return settle_half(pending, outcome);
+  }
   ProduceOp::Part& part = pending.produce->parts[pending.part];
   if (outcome.error == ErrorCode::kOk) {
     part.base = outcome.append.base;
@@ -208,24 +227,6 @@ void Shard::finish_produce(ProduceOp& op) {
   fbs::ProduceReplyBuilder reply(builder_);
   reply.add_parts(all);
   send_reply(op.to, reply.Finish());
-}
-
-void Shard::on_init_producer(const ReplyTo& from) {
-  if (options_.shard != ShardId{0}) {
-    return refuse(from,
-                  Status(ErrorCode::kWrongShard, "producer ids are given by the metadata shard"));
-  }
-  if (const Status status = may_write(); !status.ok()) {
-    return refuse(from, status);
-  }
-  flatbuffers::FlatBufferBuilder body;
-  format::fbs::ProducerIdsBuilder record(body);
-  record.add_count(1);
-  body.Finish(record.Finish());
-  PendingRecord pending;
-  pending.kind = PendingRecord::Kind::kInitProducer;
-  pending.to = from;
-  gather(format::RecordKind::kProducerIds, body, std::move(pending));
 }
 
 }  // namespace tidemark::shard

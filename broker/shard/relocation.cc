@@ -20,6 +20,15 @@ namespace {
 // Appended in one go: in the order of due times within it.
 constexpr size_t kRelocatedBytesAtATime = 8 * limits::kMiB;
 
+// What was read from disk is checked before it is written again.
+Status check_relocated_half(const txn::Half& half, const Result<SharedBytes>& payload) {
+  if (!payload.ok()) {
+    return payload.error();
+  }
+  return half.items.empty() ? format::verify_batch(payload->view()).status()
+                            : format::verify_schedule_check(payload->view());
+}
+
 }  // namespace
 
 void Shard::check_relocation() {
@@ -28,8 +37,11 @@ void Shard::check_relocation() {
   }
   const std::optional<LogPosition> end = source_->oldest_segment_end();
   const delay::PendingDelays& delays = views_.delays();
-  if (!end.has_value() || delays.low_position() >= *end || others_low_position() < *end) {
-    return;  // it goes by itself, or something else holds it
+  if (!end.has_value() || others_low_position() < *end) {
+    return;  // something else holds it
+  }
+  if (relocate_halves(*end) || delays.low_position() >= *end) {
+    return;  // another round goes on, or it goes by itself
   }
   // Worth it when less than half of it lives: what stays on disk is at most twice what is alive,
   // and no message is copied more often than the log grows by as much again.
@@ -38,6 +50,62 @@ void Shard::check_relocation() {
   }
   relocation_ = Relocation{.end = *end};
   read_relocated();
+}
+
+// Parts of undecided transactions that lie before `end` are appended again, some at a time; true if
+// there are any.
+bool Shard::relocate_halves(LogPosition end) {
+  const txn::TxnTable& txns = views_.txns();
+  if (relocating_halves_ > 0 || txns.low_position() >= end) {
+    return relocating_halves_ > 0;
+  }
+  size_t bytes = 0;
+  for (auto it = txns.by_position().begin();
+       it != txns.by_position().end() && it->first < end && bytes < kRelocatedBytesAtATime; ++it) {
+    const txn::Half* const half = txns.find(it->second.key)->find_half(it->second.index);
+    bytes += half->bytes;
+    ++relocating_halves_;
+    source_->read_log(half->position, half->bytes,
+                      [this, place = it->second](Result<SharedBytes> payload) {
+                        append_relocated_half(place, payload);
+                      });
+  }
+  return true;
+}
+
+void Shard::append_relocated_half(const txn::TxnTable::Place& place,
+                                  const Result<SharedBytes>& payload) {
+  const txn::Transaction* const txn = views_.txns().find(place.key);
+  const txn::Half* const half = txn == nullptr ? nullptr : txn->find_half(place.index);
+  if (half == nullptr || stopping_ || !may_write().ok()) {
+    --relocating_halves_;
+    return;
+  }
+  if (const Status intact = check_relocated_half(*half, payload); !intact.ok()) {
+    log_line(LogLevel::kError, "relocation_failed shard=" + std::to_string(options_.shard.value()) +
+                                   " error=\"" + intact.to_string() + "\"");
+    --relocating_halves_;
+    return;
+  }
+  format::HalfRecord record;
+  record.partition = half->partition;
+  record.received_ms = txn->born_ms;
+  record.producer = place.key.producer;
+  record.number = place.key.number;
+  record.coordinator = txn->coordinator;
+  record.schedule = !half->items.empty();
+  record.index = half->index;
+  record.timeout_ms = txn->timeout_ms;
+  record.group = txn->group->name;
+  record.reference = txn->reference;
+  record.payload = payload->view();
+  make_room_for(
+      format::half_body_bytes(record.group.size(), record.reference.size(), record.payload.size()));
+  records_.add_half(format::RecordKind::kRelocateHalf, record);
+  TxnPending pending;
+  pending.kind = TxnPending::Kind::kRelocate;
+  gathering_.push_back(txn_record(std::move(pending)));
+  counters_.relocated_bytes += record.payload.size();
 }
 
 LogPosition Shard::others_low_position() const {

@@ -7,6 +7,7 @@
 
 #include "broker/partition/delay_config.h"
 #include "broker/protocol/frame.h"
+#include "broker/txn/txn_key.h"
 #include "log/base/ids.h"
 
 namespace tidemark::shard {
@@ -25,6 +26,11 @@ struct ShardMail {
   enum class Kind : uint8_t {
     kPartitions,      // metadata shard -> shard: bring these partitions of a topic to this state
     kPartitionsDone,  // shard -> metadata shard: it is committed here
+    kTxnOutcome,      // coordinating shard -> shard with parts: the transaction has ended
+    kTxnFollowed,     // the answer: it has ended here, too
+    kTxnAsk,          // shard with parts -> coordinating shard: how did it end?
+    kFence,           // metadata shard -> shard: take nothing of epochs below this one
+    kFenced,          // the answer: it is committed here
   };
   enum class State : uint8_t { kOpen, kDropped };
 
@@ -39,6 +45,15 @@ struct ShardMail {
   int64_t retention_bytes = -1;
   partition::DelayConfig delays = {};
   uint32_t late_partition = 0;  // of delays.late_topic, on the receiving shard
+  // kTxn*; kFence, kFenced: producer and epoch.
+  txn::TxnKey txn = {};
+  uint16_t epoch = 0;
+  bool commit = false;  // kTxnOutcome
+  // kTxnAsk, for a coordinator that does not know it.
+  std::string group = {};
+  std::string reference = {};
+  uint32_t timeout_ms = 0;
+  int64_t born_ms = 0;
 };
 
 // Implemented by the server (real) and by the simulator. Calls never re-enter the shard.

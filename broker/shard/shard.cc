@@ -47,7 +47,7 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
     case FrameType::kPartitionDescribe:
       return on_partition_describe(from, frame);
     case FrameType::kInitProducer:
-      return on_init_producer(from);
+      return on_init_producer(from, frame, now);
     case FrameType::kMetadata:
       return on_metadata(from, frame);
     case FrameType::kTopicCreate:
@@ -67,11 +67,17 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
     case FrameType::kDelayStats:
       return on_delay_stats(from, frame, now);
     case FrameType::kTxnEnd:
+      return on_txn_end(from, frame, now);
     case FrameType::kTxnPoll:
+      return on_txn_poll(from, frame, now);
     case FrameType::kTxnList:
+      return on_txn_list(from, frame);
     case FrameType::kTxnShow:
+      return on_txn_show(from, frame);
     case FrameType::kTxnRecheck:
+      return on_txn_recheck(from, frame, now);
     case FrameType::kTxnStats:
+      return on_txn_stats(from, frame);
     case FrameType::kHello:
     case FrameType::kError:
       break;
@@ -90,6 +96,16 @@ void Shard::receive_mail(const ShardMail& mail, const Now& now) {
       return on_partitions_mail(mail, now);
     case ShardMail::Kind::kPartitionsDone:
       return on_partitions_done(mail);
+    case ShardMail::Kind::kTxnOutcome:
+      return on_txn_outcome_mail(mail, now);
+    case ShardMail::Kind::kTxnFollowed:
+      return on_txn_followed_mail(mail);
+    case ShardMail::Kind::kTxnAsk:
+      return on_txn_ask_mail(mail, now);
+    case ShardMail::Kind::kFence:
+      return on_fence_mail(mail, now);
+    case ShardMail::Kind::kFenced:
+      return on_fenced_mail(mail);
   }
 }
 
@@ -116,41 +132,48 @@ int64_t Shard::log_time(const Now& now) {
   return proposed_time_ms_;
 }
 
-void Shard::make_room_for(size_t body_bytes) {
-  if (!records_.empty() &&
-      records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget) {
+void Shard::make_room_for(size_t body_bytes, log::Room room) {
+  const bool full =
+      records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget;
+  const bool apart = short_of_space_ && room != gathering_room_;
+  if (!records_.empty() && (full || apart)) {
     propose_gathered();
+  }
+  if (records_.empty() || room == log::Room::kOrdinary) {
+    gathering_room_ = room;
   }
 }
 
 void Shard::gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body,
-                   PendingRecord pending) {
+                   PendingRecord pending, log::Room room) {
   const ByteView bytes = protocol::finished(body);
-  make_room_for(bytes.size());
+  make_room_for(bytes.size(), room);
   records_.add(kind, bytes);
   gathering_.push_back(std::move(pending));
 }
 
 void Shard::propose_gathered() {
   if (!records_.empty()) {
-    ready_.push_back({records_.take(), std::exchange(gathering_, {})});
+    ready_.push_back({records_.take(), std::exchange(gathering_, {}), gathering_room_});
   }
   propose_ready();
 }
 
 void Shard::propose_ready() {
   while (!ready_.empty()) {
-    const Result<LogIndex> index = consensus_->propose(ready_.front().payload);
+    const Result<LogIndex> index = consensus_->propose(ready_.front().payload, ready_.front().room);
     if (!index.ok() && index.error().code() == ErrorCode::kOverloaded) {
       return;  // disk space for it is being taken; the next turn tries again
     }
     ReadyEntry entry = std::move(ready_.front());
     ready_.pop_front();
     if (index.ok()) {
+      short_of_space_ = short_of_space_ && entry.room == log::Room::kReserved;
       pending_.push_back({*index, std::move(entry.records)});
       continue;
     }
     const bool full = index.error().code() == ErrorCode::kDiskFull;
+    short_of_space_ = short_of_space_ || full;
     for (PendingRecord& pending : entry.records) {
       fail(pending, index.error(), full ? kDiskFullRetryMs : limits::kRetryAfterMsDefault);
     }
@@ -167,6 +190,7 @@ void Shard::take_time(const Now& now) {
 void Shard::flush(const Now& now) {
   take_time(now);
   drive_delays(now);
+  consensus_->reserve(views_.txns().size() * limits::kTxnEndBytesReserved);
   if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
                             records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();
@@ -182,12 +206,14 @@ void Shard::apply(const replica::CommittedEntry& entry) {
   views_.apply(entry.index, entry.term, payload, entry.payload.view(), outcomes_);
   records_applied_ += outcomes_.size();
   take_fired();
+  changed_.insert(changed_.end(), views_.exposed().begin(), views_.exposed().end());
   for (const RecordOutcome& outcome : outcomes_) {
     if (outcome.kind == format::RecordKind::kProduce && outcome.error == ErrorCode::kOk &&
         !outcome.append.duplicate) {
       changed_.push_back(outcome.partition);
     }
   }
+  tell_ended();
   if (pending_.empty() || pending_.front().index != entry.index) {
     return;  // replayed at start, or proposed by another leader
   }
@@ -261,6 +287,8 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
     case Kind::kRelocated:
       relocation_.reset();
       return;
+    case Kind::kTxn:
+      return settle_txn(*pending.txn, outcome);
   }
 }
 
@@ -315,6 +343,8 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kRelocated:
       relocation_.reset();
       return;
+    case Kind::kTxn:
+      return fail_txn(*pending.txn, status, retry_after_ms);
   }
 }
 
@@ -346,6 +376,7 @@ void Shard::tick(const Now& now) {
     check_retention(now);
     check_relocation();
   }
+  drive_txns(now);
 }
 
 void Shard::begin_stop() {
@@ -359,6 +390,10 @@ void Shard::begin_stop() {
     }
     finish_fetch(*op);
   }
+  while (!polls_.empty()) {
+    answer_poll(polls_.begin()->first, {});
+  }
+  check_fence_waiters();
   for (const auto& op : std::exchange(topic_waiters_, {})) {
     reply_topic(*op,
                 Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));
@@ -383,6 +418,7 @@ void Shard::add_stats(ShardStats& stats) const {
   stats.fetch_waiters = parked_.size();
   stats.cold_reads = counters_.cold_reads;
   add_delay_stats(stats);
+  add_txn_stats(stats);
   stats.applied_index = views_.applied().index.value();
 }
 

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -58,6 +59,61 @@ struct DelayChangeOp {
   std::vector<Part> parts;
   size_t unanswered = 0;
   bool reschedule = false;
+};
+
+// A request about transactions, one by one.
+struct TxnOp {
+  struct Part {
+    Status status;
+    txn::TxnState state = txn::TxnState::kNone;
+  };
+
+  ReplyTo to;
+  std::vector<Part> parts;
+  size_t unanswered = 0;
+};
+
+// A record about transactions or their producers that is under way.
+struct TxnPending {
+  enum class Kind : uint8_t {
+    kEnd,
+    kRecheck,
+    kSettle,
+    kJoin,
+    kConfirm,
+    kChecked,
+    kParked,
+    kForget,
+    kName,
+    kFence,
+    kFenced,
+    kRelocate
+  };
+
+  Kind kind = Kind::kEnd;
+  std::shared_ptr<TxnOp> op;  // kEnd, kRecheck
+  size_t part = 0;
+  bool commit = false;                 // kEnd
+  txn::TxnKey key = {};                // of one transaction; of a producer and its epoch
+  ShardId shard = {};                  // who is concerned
+  std::vector<txn::TxnKey> keys = {};  // kChecked
+  ReplyTo to = {};                     // kName
+};
+
+// A producer that asks to be given work: check-backs of its group.
+struct TxnPoll {
+  ReplyTo to;
+  std::string group;
+  MonotonicTime deadline;
+  size_t checks_max = 0;
+};
+
+// A named producer whose older epochs are being fenced.
+struct FenceWaiter {
+  ReplyTo to;
+  uint64_t producer = 0;
+  uint16_t epoch = 0;
+  MonotonicTime deadline;
 };
 
 // A topic request that waits until all shards have followed.
@@ -131,7 +187,8 @@ class Shard final : public replica::StateMachine {
       kDelayChange,
       kDelayNext,
       kRelocate,
-      kRelocated
+      kRelocated,
+      kTxn
     };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
@@ -144,6 +201,8 @@ class Shard final : public replica::StateMachine {
     ShardId shard;          // kProgress
     PartitionId partition;  // kTrim, kProduce of a schedule set
     uint32_t items = 0;     // kProduce of a schedule set
+    bool half = false;      // kProduce of a part of a transaction
+    std::unique_ptr<TxnPending> txn;
     std::shared_ptr<DelayChangeOp> change;
     uint64_t delay_id = 0;  // kDelayNext
   };
@@ -152,6 +211,7 @@ class Shard final : public replica::StateMachine {
   struct ReadyEntry {
     SharedBytes payload;
     std::vector<PendingRecord> records;
+    log::Room room = log::Room::kOrdinary;
   };
 
   struct PendingEntry {
@@ -163,8 +223,8 @@ class Shard final : public replica::StateMachine {
   void refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms = 0);
   [[nodiscard]] Status may_write() const;
   void gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body,
-              PendingRecord pending);
-  void make_room_for(size_t body_bytes);
+              PendingRecord pending, log::Room room = log::Room::kOrdinary);
+  void make_room_for(size_t body_bytes, log::Room room = log::Room::kOrdinary);
   void propose_gathered();
   void propose_ready();
   void settle(PendingRecord& pending, const RecordOutcome& outcome);
@@ -175,6 +235,8 @@ class Shard final : public replica::StateMachine {
 
   // produce.cc
   void on_produce(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
+                 const protocol::fbs::ProducePart& part, ByteView payload, const Now& now);
   bool answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& part);
   Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
                       uint32_t& retry_after_ms);
@@ -182,7 +244,6 @@ class Shard final : public replica::StateMachine {
   void release_produce(const PendingRecord& pending);
   void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
   void finish_produce(ProduceOp& op);
-  void on_init_producer(const ReplyTo& from);
 
   // delays.cc
   Status accept_schedule(PartitionId partition, ByteView set, const Now& now, PendingRecord pending,
@@ -201,7 +262,74 @@ class Shard final : public replica::StateMachine {
   void show_lateness(int64_t due_ms);
   void add_delay_stats(ShardStats& stats) const;
   [[nodiscard]] Offset visible_end(const partition::Partition& partition) const;
+  // halves.cc
+  Status accept_half(const protocol::fbs::ProducePart& part, ByteView payload, const Now& now,
+                     PendingRecord pending, uint32_t& retry_after_ms);
+  bool answer_repeated_half(const protocol::fbs::ProducePart& part, ProduceOp::Part& result) const;
+  Status check_half(const protocol::fbs::HalfInfo& half) const;
+  Status check_half_room(const txn::TxnKey& key, std::string_view group, uint32_t& retry_after_ms);
+  Status check_half_batch(ByteView batch) const;
+  Status check_half_set(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
+  void settle_half(PendingRecord& pending, const RecordOutcome& outcome);
+  // txn_requests.cc
+  void on_txn_end(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void take_end(const std::shared_ptr<TxnOp>& op, size_t part,
+                const protocol::fbs::TxnEndItem& item, protocol::fbs::TxnEndBy by, const Now& now);
+
+  struct EndRecord {
+    txn::TxnKey key = {};
+    bool commit = false;
+    uint8_t by = 0;
+    uint32_t halves = UINT32_MAX;
+    std::vector<uint16_t> shards = {};
+  };
+
+  void gather_end(format::RecordKind kind, const EndRecord& end, TxnPending pending,
+                  const Now& now);
+  void on_txn_recheck(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void answer_txn(TxnOp& op, size_t part, const Status& status, txn::TxnState state);
+  void finish_txn_op(TxnOp& op);
+  void on_txn_list(const ReplyTo& from, const protocol::Frame& frame);
+  void on_txn_show(const ReplyTo& from, const protocol::Frame& frame);
+  void on_txn_stats(const ReplyTo& from, const protocol::Frame& frame);
+  flatbuffers::Offset<protocol::fbs::TxnInfo> build_txn(const txn::Transaction& txn);
+  // txns.cc
+  void on_txn_poll(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void answer_poll(uint64_t id, const std::vector<txn::TxnKey>& checks);
+  TxnPoll take_poll(uint64_t id);
+  void drive_txns(const Now& now);
+  void check_back(const Now& now);
+  void expire_polls(const Now& now);
+  void park_old(const Now& now);
+  void forget_outcomes(const Now& now);
+  void forget_polls(uint32_t loop, uint64_t connection);
+  void tell_ended();
+  void tell_outcomes();
+  void ask_outcomes(const Now& now);
+  void mail_outcome(const txn::TxnKey& key, ShardId to, bool commit);
+  void on_txn_outcome_mail(const ShardMail& mail, const Now& now);
+  void on_txn_ask_mail(const ShardMail& mail, const Now& now);
+  void on_txn_followed_mail(const ShardMail& mail);
+  void no_longer_in_flight(const TxnPending& pending);
+  void settle_txn(TxnPending& pending, const RecordOutcome& outcome);
+  void settle_txn_op(TxnPending& pending, const RecordOutcome& outcome);
+  void fail_txn(TxnPending& pending, const Status& status, uint32_t retry_after_ms);
+  void gather_names(format::RecordKind kind, std::span<const txn::TxnKey> keys, TxnPending pending,
+                    const Now& now);
+  static PendingRecord txn_record(TxnPending pending);
+  void add_txn_stats(ShardStats& stats) const;
+  // producers.cc
+  void on_init_producer(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void settle_producer_name(const TxnPending& pending, const RecordOutcome& outcome);
+  void mail_fences(const meta::NamedProducer& named);
+  void mail_unsettled_fences();
+  void check_fence_waiters();
+  void on_fence_mail(const ShardMail& mail, const Now& now);
+  void on_fenced_mail(const ShardMail& mail);
+  void reply_producer(const ReplyTo& to, uint64_t producer, uint16_t epoch);
   // relocation.cc
+  bool relocate_halves(LogPosition end);
+  void append_relocated_half(const txn::TxnTable::Place& place, const Result<SharedBytes>& payload);
   void check_relocation();
   [[nodiscard]] LogPosition others_low_position() const;
   void read_relocated();
@@ -304,6 +432,9 @@ class Shard final : public replica::StateMachine {
   int64_t proposed_time_ms_ = 0;
 
   format::RecordListBuilder records_;
+  log::Room gathering_room_ = log::Room::kOrdinary;  // of what is gathered
+  // The last entry found the disk full: what has room kept for it goes apart from what has not.
+  bool short_of_space_ = false;
   std::vector<PendingRecord> gathering_;
   std::deque<ReadyEntry> ready_;  // bounded by the write buffer
   std::deque<PendingEntry> pending_;
@@ -363,6 +494,34 @@ class Shard final : public replica::StateMachine {
   std::unordered_map<PartitionId, std::deque<Offset>> hidden_offsets_;
   std::unordered_map<PartitionId, uint64_t> scheduling_;  // accepted items not yet applied
   std::set<uint64_t> occurrences_in_flight_;
+
+  // Transactions.
+  struct OfShard {
+    txn::TxnKey key;
+    ShardId shard;
+
+    friend auto operator<=>(const OfShard&, const OfShard&) = default;
+  };
+
+  std::map<uint64_t, TxnPoll> polls_;
+  uint64_t next_poll_ = 1;
+  std::multimap<int64_t, uint64_t> poll_deadlines_;                    // monotonic ns -> poll
+  std::map<std::string, std::deque<uint64_t>, std::less<>> polls_of_;  // group -> polls, in turn
+  std::set<txn::TxnKey> checks_in_flight_;
+  std::set<txn::TxnKey> settles_in_flight_;
+  std::set<OfShard> joins_in_flight_;
+  std::set<OfShard> confirms_in_flight_;
+  bool parking_ = false;
+  bool forgetting_ = false;
+  size_t relocating_halves_ = 0;
+  MonotonicTime next_check_;
+  MonotonicTime next_ask_;
+  txn::TxnKey told_to_;   // where the last round of telling ended
+  txn::TxnKey asked_to_;  // where the last round of asking ended
+  std::vector<FenceWaiter> fence_waiters_;
+  std::set<OfShard> fences_in_flight_;  // of a producer and its epoch, to be fenced here
+  std::set<OfShard> fenced_in_flight_;  // that a shard has fenced
+  MonotonicTime next_fence_mail_;
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

@@ -52,6 +52,8 @@ struct ShardOptions {
   uint64_t checkpoint_log_bytes = limits::kCheckpointLogBytes;
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
   int64_t retention_interval_ms = limits::kRetentionIntervalMs;
+  int64_t txn_pending_age_ms = limits::kTxnPendingAgeMsDefault;
+  int64_t txn_outcome_age_ms = limits::kTxnOutcomeAgeMsDefault;
   uint64_t random_seed = 0;
   timerwheel::TieredOptions wheel = {.memory_entries_max = limits::kWheelEntriesPerShardDefault};
 };
@@ -120,6 +122,20 @@ struct ShardStats {
   uint64_t wheel_entries = 0;
   uint64_t wheel_memory_bytes = 0;
   LatenessCounts lateness;
+  // Transactions that this shard coordinates; halves: of any, as stored here.
+  uint64_t txn_open = 0;
+  uint64_t txn_parked = 0;
+  uint64_t txn_halves = 0;
+  uint64_t txn_half_bytes = 0;
+  uint64_t txn_unconfirmed = 0;   // ended ones that some shard has not followed yet
+  uint64_t txn_producers = 0;     // that can be asked: their polls wait here
+  int64_t txn_oldest_age_ms = 0;  // of the open and parked ones; 0: none
+  uint64_t txn_begun = 0;         // since start, like all below
+  uint64_t txn_committed = 0;
+  uint64_t txn_rolled_back = 0;
+  uint64_t txn_checks = 0;
+  uint64_t txn_parkings = 0;
+  uint64_t txn_refused = 0;
 };
 
 class ShardRuntime {

@@ -126,18 +126,26 @@ Status find_delays(ByteView payload, LogPosition payload_position, std::vector<S
         {id, due_ms, partition, payload_position + batch_offset, Buffer::copy_of(batch)});
     bytes += batch.size();
   };
+  // Ids count on from that of the set, by `step`.
+  const auto add_set = [&](ByteView bytes_of_set, uint32_t offset, uint64_t step) -> Status {
+    ASSIGN_OR_RETURN(format::ScheduleReader set, format::ScheduleReader::open(bytes_of_set));
+    format::ScheduleItem item;
+    for (uint64_t id = step == 0 ? 0 : set.header().first_id; set.next(item); id += step) {
+      add(id, item.due_ms, set.header().partition, offset + item.batch_offset, item.batch);
+    }
+    return set.status();
+  };
   while (list.next(record)) {
-    if (record.kind == format::RecordKind::kRelocate) {
+    if (record.kind == format::RecordKind::kHalf ||
+        record.kind == format::RecordKind::kRelocateHalf) {
+      // Its delayed messages got their ids from the commit: their positions tell who they are.
+      ASSIGN_OR_RETURN(const format::HalfRecord half, format::decode_half(record));
+      RETURN_IF_ERROR(half.schedule ? add_set(half.payload, half.payload_offset, 0) : Status());
+    } else if (record.kind == format::RecordKind::kRelocate) {
       ASSIGN_OR_RETURN(const format::RelocateRecord moved, format::decode_relocate(record));
       add(moved.id, moved.due_ms, moved.partition, moved.batch_offset, moved.batch);
     } else if (record.kind == format::RecordKind::kSchedule) {
-      ASSIGN_OR_RETURN(format::ScheduleReader set, format::ScheduleReader::open(record.body));
-      format::ScheduleItem item;
-      for (uint64_t id = set.header().first_id; set.next(item); ++id) {
-        add(id, item.due_ms, set.header().partition, record.body_offset + item.batch_offset,
-            item.batch);
-      }
-      RETURN_IF_ERROR(set.status());
+      RETURN_IF_ERROR(add_set(record.body, record.body_offset, 1));
     }
   }
   return list.status();

@@ -42,6 +42,8 @@ void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteV
   format::LogRecord record;
   receipts_.clear();
   fired_.clear();
+  exposed_.clear();
+  to_tell_.clear();
   while (reader.next(record)) {
     RecordOutcome outcome;
     outcome.kind = record.kind;
@@ -92,8 +94,6 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_relocated(record.body);
     case RecordKind::kHalf:
     case RecordKind::kRelocateHalf:
-    case RecordKind::kProducerName:
-    case RecordKind::kProducerFenced:
     case RecordKind::kTxnEnd:
     case RecordKind::kTxnSettle:
     case RecordKind::kTxnJoin:
@@ -102,8 +102,10 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
     case RecordKind::kTxnParked:
     case RecordKind::kTxnRecheck:
     case RecordKind::kTxnForget:
+    case RecordKind::kProducerName:
+    case RecordKind::kProducerFenced:
     case RecordKind::kProducerFence:
-      break;
+      return apply_txn_record(record, payload_position, outcome);
   }
   TIDEMARK_CHECK(false, "record kind " + std::to_string(static_cast<int>(record.kind)));
 }
@@ -117,6 +119,12 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
   outcome.partition = produce->partition;
   advance_time(produce->received_ms);
   const auto it = partitions_.find(produce->partition);
+  if (header->producer_id >= 0 &&
+      fences_.is_fenced(static_cast<uint64_t>(header->producer_id),
+                        static_cast<uint16_t>(header->producer_epoch))) {
+    outcome.error = outcome.append.error = ErrorCode::kFenced;
+    return;
+  }
   if (it == partitions_.end()) {
     // Dropped between acceptance and apply.
     outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
@@ -238,7 +246,8 @@ const partition::Partition* Views::find(PartitionId id) const {
 }
 
 LogPosition Views::low_position() const {
-  LogPosition low = std::min(applied_.next_position, delays_.low_position());
+  LogPosition low =
+      std::min({applied_.next_position, delays_.low_position(), txns_.low_position()});
   for (const auto& [id, partition] : partitions_) {
     low = std::min(low, partition.low_position());
   }
@@ -272,7 +281,9 @@ uint64_t Views::hash() const {
   for (const auto& [id, partition] : partitions_) {
     hash = hash * 31 + partition.hash();
   }
-  return hash * 31 + delays_.hash();
+  hash = hash * 31 + delays_.hash();
+  hash = hash * 31 + txns_.hash();
+  return (hash * 31 + fences_.hash()) * 31 + names_.hash();
 }
 
 Views::Delta Views::freeze() {
@@ -298,6 +309,9 @@ Views::Delta Views::freeze() {
   }
   catalog_.freeze(delta.batch);
   delays_.freeze(delta.batch);
+  txns_.freeze(delta.batch);
+  fences_.freeze(delta.batch);
+  names_.freeze(delta.batch);
   delta.spill = delays_.wheel().freeze();
   delta.batch.put(keys::meta(), encode_meta());
   return delta;
@@ -305,6 +319,9 @@ Views::Delta Views::freeze() {
 
 void Views::commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key until) {
   delays_.commit_done();
+  txns_.commit_done();
+  fences_.commit_done();
+  names_.commit_done();
   delays_.wheel().spill_done(delta.spill, until);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -322,6 +339,9 @@ void Views::commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key unt
 
 void Views::commit_failed(Delta& delta) {
   delays_.commit_failed();
+  txns_.commit_failed();
+  fences_.commit_failed();
+  names_.commit_failed();
   delays_.wheel().spill_failed(delta.spill);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -413,7 +433,10 @@ Status Views::load_partitions(kv::ReadView& view) {
       partition.load_last_chunk(std::move(refs));
     }
   }
-  return delays_.load(view);
+  RETURN_IF_ERROR(delays_.load(view));
+  RETURN_IF_ERROR(txns_.load(view));
+  RETURN_IF_ERROR(fences_.load(view));
+  return names_.load(view);
 }
 
 }  // namespace tidemark::shard

@@ -1,6 +1,7 @@
 // Views: the whole state of a shard, built by applying log entries and by nothing else.
 //
-//   entry -> records -> topic catalog (metadata shard), partitions, producer state, log time
+//   entry -> records -> topic catalog (metadata shard), partitions, producer state, pending delays,
+//   transactions, log time
 //
 // Deterministic: after the same entries two Views are equal, hash for hash, on any replica and
 // across any checkpoint or restart. No clock, no I/O, no randomness; a checkpoint is a delta
@@ -16,13 +17,20 @@
 
 #include "broker/delay/pending_delays.h"
 #include "broker/kv/key_value_store.h"
+#include "broker/meta/producer_names.h"
 #include "broker/meta/topic_catalog.h"
 #include "broker/partition/partition.h"
+#include "broker/txn/producer_fences.h"
+#include "broker/txn/txn_table.h"
 #include "log/base/bytes.h"
 #include "log/base/ids.h"
 #include "log/base/result.h"
 #include "log/format/log_record.h"
 #include "log/format/schedule_set.h"
+
+namespace tidemark::format::fbs {
+struct TxnEnd;
+}
 
 namespace tidemark::shard {
 
@@ -34,11 +42,20 @@ struct RecordOutcome {
   partition::AppendOutcome append;  // kProduce
   TopicId topic;                    // topic and partition records
   uint64_t version = 0;
-  uint64_t first_producer_id = 0;                                 // kProducerIds
+  // kProducerIds, kProducerName, kProducerFenced, kProducerFence
+  uint64_t first_producer_id = 0;
+  uint16_t producer_epoch = 0;
   delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;  // kDelayCancel, kDelayReschedule
   // kSchedule, kDelayReschedule: which of Views::receipts().
   uint32_t first_receipt = 0;
   uint32_t receipts = 0;
+  // Records of transactions.
+  txn::TxnKey txn;
+  txn::TxnState txn_state = txn::TxnState::kNone;  // as recorded then
+  bool txn_first = false;                          // kHalf: it begins here
+  bool txn_done = false;                           // it ended by this record
+  uint32_t halves_stored = 0;                      // kTxnEnd
+  uint32_t parked = 0;                             // kTxnParked
 };
 
 // A delayed message that an applied record took in.
@@ -67,7 +84,7 @@ struct Covered {
 class Views {
  public:
   explicit Views(ShardId shard, timerwheel::TieredOptions wheel = {})
-      : shard_(shard), delays_(wheel) {}
+      : shard_(shard), delays_(wheel), txns_(shard) {}
 
   Views(const Views&) = delete;
   Views& operator=(const Views&) = delete;
@@ -85,6 +102,18 @@ class Views {
 
   // Of the last entry applied, in order of due time.
   [[nodiscard]] const std::vector<Fired>& fired() const { return fired_; }
+
+  // Partitions that got messages by commits in the last entry.
+  [[nodiscard]] const std::vector<PartitionId>& exposed() const { return exposed_; }
+
+  // Transactions that ended in the last entry and of which other shards have to be told.
+  [[nodiscard]] const std::vector<txn::TxnKey>& to_tell() const { return to_tell_; }
+
+  [[nodiscard]] const txn::TxnTable& txns() const { return txns_; }
+
+  [[nodiscard]] const txn::ProducerFences& fences() const { return fences_; }
+
+  [[nodiscard]] const meta::ProducerNames& producer_names() const { return names_; }
 
   [[nodiscard]] delay::PendingDelays& delays() { return delays_; }
 
@@ -177,6 +206,20 @@ class Views {
   void apply_delay_next(ByteView body);
   void apply_relocate(const format::LogRecord& record, LogPosition payload_position);
   void apply_relocated(ByteView body);
+  // txn_views.cc
+  void apply_txn_record(const format::LogRecord& record, LogPosition payload_position,
+                        RecordOutcome& outcome);
+  void apply_half(const format::LogRecord& record, LogPosition payload_position,
+                  RecordOutcome& outcome);
+  void apply_txn_end(const format::LogRecord& record, RecordOutcome& outcome);
+  void make_visible(std::vector<txn::Half>& halves, const format::fbs::TxnEnd& end);
+  void apply_txn_join(ByteView body, RecordOutcome& outcome);
+  void apply_txn_confirm(ByteView body);
+  void apply_txn_names(const format::LogRecord& record, RecordOutcome& outcome);
+  void apply_txn_forget(ByteView body);
+  void apply_producer_name(ByteView body, RecordOutcome& outcome);
+  void apply_producer_fenced(ByteView body, RecordOutcome& outcome);
+  void apply_producer_fence(ByteView body, RecordOutcome& outcome);
 
   void advance_time(int64_t time_ms) { log_time_ms_ = std::max(log_time_ms_, time_ms); }
 
@@ -192,8 +235,13 @@ class Views {
   meta::TopicCatalog catalog_;
   std::map<PartitionId, partition::Partition> partitions_;
   delay::PendingDelays delays_;
+  txn::TxnTable txns_;
+  txn::ProducerFences fences_;
+  meta::ProducerNames names_;
   std::vector<DelayReceipt> receipts_;
   std::vector<Fired> fired_;
+  std::vector<PartitionId> exposed_;
+  std::vector<txn::TxnKey> to_tell_;
   std::vector<delay::DueDelay> due_;
   LateCounts late_;
   SlotLoader slot_loader_;

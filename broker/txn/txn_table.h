@@ -34,11 +34,23 @@
 #include "broker/kv/key_value_store.h"
 #include "broker/txn/outcome_table.h"
 #include "broker/txn/txn_key.h"
+#include "log/base/coding.h"
 #include "log/base/ids.h"
 #include "log/base/limits.h"
 #include "log/base/result.h"
 
 namespace tidemark::txn {
+
+// A delayed message of a stored part. Its delay counts from the commit.
+struct HalfItem {
+  bool at = false;  // `due_ms` is wall time, not a delay
+  int64_t due_ms = 0;
+  uint32_t offset = 0;  // of its batch within the set
+  uint32_t bytes = 0;   // of its batch
+  std::string key = {};
+
+  friend bool operator==(const HalfItem&, const HalfItem&) = default;
+};
 
 // A stored part of a transaction.
 struct Half {
@@ -47,7 +59,7 @@ struct Half {
   LogPosition position;  // of the batch or the schedule set
   uint32_t bytes = 0;
   uint32_t messages = 0;
-  bool schedule = false;
+  std::vector<HalfItem> items = {};  // of a schedule set
 
   friend bool operator==(const Half&, const Half&) = default;
 };
@@ -55,6 +67,7 @@ struct Half {
 // Transactions of one producer group that may be checked, in order of their time.
 struct Group {
   std::string name;
+  size_t users = 0;   // transactions, those that another shard coordinates included
   uint64_t open = 0;  // that this shard coordinates
   uint64_t parked = 0;
   // Open ones by (next check, key): equal times have an order, too.
@@ -69,11 +82,15 @@ struct Transaction {
   Group* group = nullptr;
   std::string reference;
   int64_t born_ms = 0;
+  int64_t pending_since_ms = 0;  // born, or rechecked by an operator: what parking goes by
   uint32_t timeout_ms = 0;
   uint32_t checks = 0;
   int64_t next_check_ms = 0;
   std::vector<Half> halves;           // by index
   std::vector<ShardId> participants;  // others, by number; on the coordinator
+
+  // nullptr: none of this index.
+  [[nodiscard]] const Half* find_half(uint32_t index) const;
 };
 
 // How transactions are named when they begin on a shard.
@@ -95,8 +112,8 @@ struct HalfOutcome {
 };
 
 struct EndOutcome {
-  // kConflict: ended the other way before, or `halves` is wrong; kNotFound: commit of what is not
-  // known.
+  // kConflict: ended the other way before, or the parts are not those that were named; kNotFound:
+  // commit of what is not known.
   ErrorCode error = ErrorCode::kOk;
   bool done = false;  // it ended now; else it had ended in this way before
   TxnState state = TxnState::kNone;
@@ -113,7 +130,7 @@ class TxnTable {
   TxnTable& operator=(const TxnTable&) = delete;
 
   // --- applying
-  HalfOutcome add_half(const Birth& birth, const Half& half);
+  HalfOutcome add_half(const Birth& birth, Half half);
   // Another shard has parts. kConflict: ended, see `state`.
   HalfOutcome join(const Birth& birth, ShardId participant);
 
@@ -122,6 +139,7 @@ class TxnTable {
     bool commit = false;
     bool coordinator = false;  // this shard's word decides
     uint32_t halves = UINT32_MAX;
+    uint32_t delayed = UINT32_MAX;           // delayed messages that ids are at hand for
     std::vector<ShardId> participants = {};  // besides those that joined
     int64_t now_ms = 0;
   };
@@ -130,7 +148,8 @@ class TxnTable {
   void confirm(const TxnKey& key, ShardId participant);
   // A producer was asked at this time: the next check is further away.
   void checked(const TxnKey& key, int64_t now_ms);
-  void park(const TxnKey& key);
+  // False: it is not open (any more).
+  bool park(const TxnKey& key);
   // Open, and due for a check at once. kConflict: ended; kNotFound.
   ErrorCode recheck(const TxnKey& key, int64_t now_ms);
   void relocate(const TxnKey& key, uint32_t index, LogPosition position);
@@ -152,8 +171,8 @@ class TxnTable {
 
   [[nodiscard]] const OutcomeTable& outcomes() const { return outcomes_; }
 
-  // Open ones that this shard coordinates, oldest first.
-  [[nodiscard]] const std::set<std::pair<int64_t, TxnKey>>& by_birth() const { return by_birth_; }
+  // Open ones that this shard coordinates, pending longest first.
+  [[nodiscard]] const std::set<std::pair<int64_t, TxnKey>>& by_age() const { return by_age_; }
 
   // Ended ones with shards that have not followed.
   struct Unconfirmed {
@@ -174,9 +193,15 @@ class TxnTable {
   // Where parts lie.
   [[nodiscard]] const std::map<LogPosition, Place>& by_position() const { return by_position_; }
 
+  // Open and parked ones, whoever coordinates them.
   [[nodiscard]] size_t size() const { return open_.size(); }
 
+  [[nodiscard]] uint64_t parked() const { return parked_; }
+
   [[nodiscard]] uint64_t half_bytes() const { return half_bytes_; }
+
+  // Delayed messages in all parts.
+  [[nodiscard]] uint64_t delayed() const { return delayed_; }
 
   // First position that a part lies at; the largest one if there is none.
   [[nodiscard]] LogPosition low_position() const;
@@ -196,23 +221,28 @@ class TxnTable {
 
  private:
   Transaction& begin(const Birth& birth);
+  Group& use_group(std::string_view name);
   void enlist(Transaction& txn);
   void delist(Transaction& txn);
 
   void touch(const TxnKey& key) { dirty_.insert(key); }
 
   void remove(std::map<TxnKey, Transaction>::iterator it);
-  void set_unconfirmed(const TxnKey& key, bool commit, std::vector<ShardId> shards);
-  static std::string encode(const Transaction& txn);
-  Status load_transaction(const TxnKey& key, std::string_view value);
+  // One that this shard coordinates; nullptr: none.
+  Transaction* find_own(const TxnKey& key);
+  [[nodiscard]] TxnState ended_state(const TxnKey& key) const;
+  static std::vector<uint8_t> encode(const Transaction& txn);
+  void load_transaction(const TxnKey& key, ByteReader& reader);
 
   ShardId shard_;
   std::map<TxnKey, Transaction> open_;
   std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;
-  std::set<std::pair<int64_t, TxnKey>> by_birth_;
+  std::set<std::pair<int64_t, TxnKey>> by_age_;
   std::set<TxnKey> foreign_;
   std::map<LogPosition, Place> by_position_;
   uint64_t half_bytes_ = 0;
+  uint64_t delayed_ = 0;
+  uint64_t parked_ = 0;
   OutcomeTable outcomes_;
   std::map<TxnKey, Unconfirmed> unconfirmed_;
   // What changed since the last checkpoint, and what the store has.

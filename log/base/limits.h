@@ -105,6 +105,8 @@ inline constexpr size_t kTxnOpenPerShardMax = 262'144;
 inline constexpr uint64_t kTxnEndBytesReserved = 256;
 // Parts (batches and schedule sets) of one transaction.
 inline constexpr uint32_t kTxnHalvesMax = 1024;
+// Delayed messages in the parts of all open transactions: about 50 bytes of memory each.
+inline constexpr uint64_t kTxnDelayedPerShardMax = 1'000'000;
 inline constexpr size_t kTxnTextBytesMax = 255;  // producer group, instance, reference
 inline constexpr uint32_t kTxnTimeoutMsDefault = 6'000;
 inline constexpr uint32_t kTxnTimeoutMsMin = 100;

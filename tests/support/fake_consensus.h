@@ -24,11 +24,11 @@ class FakeConsensus final : public replica::Consensus {
     machine.on_role(role_, term_);
   }
 
-  Result<LogIndex> propose(SharedBytes payload) override {
+  Result<LogIndex> propose(SharedBytes payload, log::Room room = log::Room::kOrdinary) override {
     if (!failure_.ok()) {
       return failure_;
     }
-    if (!refusal_.ok()) {
+    if (!refusal_.ok() && !(room == log::Room::kReserved && reserve_kept_)) {
       return refusal_;
     }
     if (role_ != replica::Role::kLeader) {
@@ -86,8 +86,17 @@ class FakeConsensus final : public replica::Consensus {
     machine_->on_role(role_, term_);
   }
 
-  // From now on propose() gives this; ok ends it.
+  // From now on propose() gives this to ordinary proposals, and to reserved ones if the reserve is
+  // not kept; ok ends it.
   void refuse_with(Status status) { refusal_ = std::move(status); }
+
+  void reserve(uint64_t bytes) override { reserve_ = bytes; }
+
+  [[nodiscard]] uint64_t reserve() const { return reserve_; }
+
+  void keep_reserve(bool kept) { reserve_kept_ = kept; }
+
+  [[nodiscard]] bool reserve_kept() const override { return reserve_kept_; }
 
   void fail_with(Status status) { failure_ = std::move(status); }
 
@@ -130,6 +139,8 @@ class FakeConsensus final : public replica::Consensus {
   LogPosition next_position_;
   std::deque<replica::CommittedEntry> proposed_;
   Status refusal_;
+  uint64_t reserve_ = 0;
+  bool reserve_kept_ = true;
   Status failure_;
 };
 

@@ -118,8 +118,8 @@ TEST_CASE("hash and behaviour are the same after a checkpoint and reload at any 
       REQUIRE(outcome.base == expected.base);
       if (random.chance(1, 5)) {
         const LogPosition earlier{8 * random.between(1, position.value() / 8)};
-        REQUIRE(straight.append_reference(earlier, 100, received) ==
-                restarted.append_reference(earlier, 100, received));
+        REQUIRE(straight.append_reference(earlier, 1, 100, received) ==
+                restarted.append_reference(earlier, 1, 100, received));
       }
       if (random.chance(1, 100) && straight.batches() > 3) {
         const auto& refs = straight.index().refs();
@@ -148,9 +148,9 @@ TEST_CASE("a message delivered by reference is the next one, wherever in the log
   Partition partition(kId, {});
   partition.append(plain_batch(3), LogPosition{8000}, 1000, 1);
   const uint64_t hash = partition.hash();
-  CHECK(partition.append_reference(LogPosition{400}, 120, 1100) == Offset{3});
+  CHECK(partition.append_reference(LogPosition{400}, 1, 120, 1100) == Offset{3});
   CHECK(partition.hash() != hash);
-  CHECK(partition.append_reference(LogPosition{9000}, 130, 900) == Offset{4});
+  CHECK(partition.append_reference(LogPosition{9000}, 1, 130, 900) == Offset{4});
   CHECK(partition.last_received_ms() == 1100);
   partition.append(plain_batch(1), LogPosition{9600}, 1200, 2);
   CHECK(partition.end() == Offset{6});
@@ -174,9 +174,9 @@ TEST_CASE("the low position follows references until the offsets around them are
     }
   };
   fill(5000);
-  partition.append_reference(LogPosition{600}, 100, 1000);  // offset 5000
+  partition.append_reference(LogPosition{600}, 1, 100, 1000);  // offset 5000
   fill(5001);
-  partition.append_reference(LogPosition{500}, 100, 1000);
+  partition.append_reference(LogPosition{500}, 1, 100, 1000);
   fill(10'000);
   CHECK(partition.low_position() == LogPosition{500});
   const auto trim_to = [&](uint64_t start) {
@@ -223,7 +223,7 @@ PartitionConfig delay_config() {
 TEST_CASE("what a topic asks of delayed messages and references survive a checkpoint") {
   Partition partition(kId, delay_config());
   partition.append(plain_batch(1), LogPosition{8000}, 1000, 1);
-  partition.append_reference(LogPosition{400}, 100, 1100);
+  partition.append_reference(LogPosition{400}, 1, 100, 1100);
   kv::MemoryStore store;
   checkpoint(partition, store, LogPosition{0});
   const Partition loaded = reload(store);

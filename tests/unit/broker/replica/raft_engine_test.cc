@@ -240,6 +240,36 @@ TEST_CASE("without space proposals are refused, with space they go on") {
   replica.stop();
 }
 
+TEST_CASE("without space a reserved proposal has the space that was kept for it") {
+  auto file_system = new_file_system();
+  Replica replica(*file_system, kDirectory);
+  REQUIRE(replica.start().ok());
+  constexpr uint64_t kEnds = 100;
+  const std::string end(200, 'e');
+  replica.engine->reserve(kEnds * log::entry_bytes(end.size()));
+  replica.settle();
+  CHECK(replica.engine->reserve_kept());
+  file_system->set_capacity(file_system->used_bytes());
+  for (const size_t size : {100'000u, 1u}) {  // and then the rest
+    while (replica.engine->propose(bytes_of(std::string(size, 'x'))).ok()) {
+      replica.settle();
+    }
+  }
+  CHECK(replica.engine->reserve_kept());
+  const size_t before = replica.machine.applied.size();
+  for (uint64_t i = 0; i < kEnds; ++i) {
+    REQUIRE(replica.engine->propose(bytes_of(end), log::Room::kReserved).ok());
+    replica.settle();
+  }
+  CHECK(replica.machine.applied.size() == before + kEnds);
+  CHECK(!replica.engine->reserve_kept());
+  CHECK(replica.engine->propose(bytes_of(end), log::Room::kReserved).status().code() ==
+        ErrorCode::kDiskFull);
+  replica.engine->reserve(0);
+  CHECK(replica.engine->reserve_kept());
+  replica.stop();
+}
+
 TEST_CASE("ticks keep a lone leader leading") {
   auto file_system = new_file_system();
   Replica replica(*file_system, kDirectory);

@@ -29,6 +29,8 @@ TEST_CASE("a document sets what it names and leaves the rest") {
     write-buffer-bytes = 33554432
     checkpoint-interval = "5m"
     retention-interval = "2s"
+    txn-max-pending-age = "90m"
+    txn-outcome-age = "1s"
     fsync = "interval:100"
     log-level = "debug"
     http-listen = ""
@@ -41,6 +43,8 @@ TEST_CASE("a document sets what it names and leaves the rest") {
   CHECK(config.write_buffer_bytes == 32 * limits::kMiB);
   CHECK(config.checkpoint_interval_ms == 300'000);
   CHECK(config.retention_interval_ms == 2'000);
+  CHECK(config.txn_pending_age_ms == 5'400'000);
+  CHECK(config.txn_outcome_age_ms == 1'000);
   CHECK(config.fsync.to_string() == "interval:100");
   CHECK(config.log_level == LogLevel::kDebug);
   CHECK(config.http_listen.empty());
@@ -93,6 +97,8 @@ TEST_CASE("errors name file, line, key, value and what is allowed") {
       {"log-level = \"loud\"", {"log-level", "debug, info, warning, error"}},
       {"checkpoint-interval = \"10ms\"", {"checkpoint-interval", "1s to 24h"}},
       {"retention-interval = \"10ms\"", {"retention-interval", "100ms to 1h"}},
+      {"txn-max-pending-age = \"10ms\"", {"txn-max-pending-age", "1s to 2160h"}},
+      {"txn-outcome-age = \"1000000h\"", {"txn-outcome-age", "1s to 2160h"}},
       {"data-dir = \"\"", {"data-dir"}},
       {"listen = ", {"test.toml:1"}},
       {"[::1]:9470", {"test.toml", "no TOML document"}},

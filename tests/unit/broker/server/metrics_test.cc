@@ -29,6 +29,14 @@ BrokerReport two_loops() {
       entry.stats.shard = shard;
       entry.stats.messages_in = 1000u * shard;
       entry.stats.sync_ns_total = 1'500'000'000;
+      entry.stats.txn_open = 10u + shard;
+      entry.stats.txn_parked = 2;
+      entry.stats.txn_oldest_age_ms = 61'500;
+      entry.stats.txn_half_bytes = 4096;
+      entry.stats.txn_begun = 30;
+      entry.stats.txn_committed = 12;
+      entry.stats.txn_rolled_back = 4;
+      entry.stats.txn_checks = 7;
     }
   }
   return report;
@@ -45,6 +53,22 @@ TEST_CASE("numbers carry shard and loop") {
            "tidemark_frames_in_total{loop=\"1\"} 101\n",
            "tidemark_uptime_seconds 12.5\n",
            "tidemark_resident_memory_bytes 4096\n",
+       }) {
+    CHECK_MESSAGE(text.find(line) != std::string::npos, line);
+  }
+}
+
+TEST_CASE("transactions are shown by shard, ended ones by outcome") {
+  const std::string text = to_prometheus(two_loops());
+  for (const std::string line : {
+           "tidemark_txn_open{shard=\"3\"} 13\n",
+           "tidemark_txn_parked{shard=\"0\"} 2\n",
+           "tidemark_txn_oldest_age_seconds{shard=\"1\"} 61.5\n",
+           "tidemark_txn_half_bytes{shard=\"2\"} 4096\n",
+           "tidemark_txn_begun_total{shard=\"0\"} 30\n",
+           "tidemark_txn_ended_total{shard=\"3\",outcome=\"committed\"} 12\n",
+           "tidemark_txn_ended_total{shard=\"3\",outcome=\"rolled_back\"} 4\n",
+           "tidemark_txn_checks_total{shard=\"2\"} 7\n",
        }) {
     CHECK_MESSAGE(text.find(line) != std::string::npos, line);
   }
