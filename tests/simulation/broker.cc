@@ -70,6 +70,8 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
                      .chunk_entries_max = wanted.wheel_chunk_entries,
                      .lookahead = wanted.wheel_lookahead,
                      .split_entries_max = wanted.wheel_split_entries};
+    options.txn_pending_age_ms = wanted.txn_pending_age_ms;
+    options.txn_outcome_age_ms = wanted.txn_outcome_age_ms;
     options.random_seed = broker_.random_.next();
     shard::Environment environment{
         broker_.disk_, broker_.scheduler_.clock(),

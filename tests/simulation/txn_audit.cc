@@ -159,8 +159,7 @@ void TxnAuditor::check_nothing_counted() const {
     require(it != sight_.items.end(), "I18: ended by nobody: " + text_of(name));
     require(it->second.checks == item.checks,
             "I18: counted without a producer: " + text_of(name) + ", " +
-                std::to_string(item.checks) + " checks, then " +
-                std::to_string(it->second.checks));
+                std::to_string(item.checks) + " checks, then " + std::to_string(it->second.checks));
   }
 }
 
@@ -206,12 +205,11 @@ void TxnAuditor::check_conserved() const {
   for (size_t i = 0; i < sight_.shards.size(); ++i) {
     const Numbers& now = sight_.shards[i];
     const Numbers& before = before_.shards[i];
-    const std::string what = " on shard " + std::to_string(i) + ": " +
-                             std::to_string(now.begun - before.begun) + " begun and " +
-                             std::to_string(before.open + before.parked) + " there before, " +
-                             std::to_string(now.ended - before.ended) + " ended, " +
-                             std::to_string(now.open) + " open, " + std::to_string(now.parked) +
-                             " parked";
+    const std::string what =
+        " on shard " + std::to_string(i) + ": " + std::to_string(now.begun - before.begun) +
+        " begun and " + std::to_string(before.open + before.parked) + " there before, " +
+        std::to_string(now.ended - before.ended) + " ended, " + std::to_string(now.open) +
+        " open, " + std::to_string(now.parked) + " parked";
     require(before.open + before.parked + now.begun - before.begun ==
                 now.ended - before.ended + now.open + now.parked,
             "I18: not conserved" + what);

@@ -1,8 +1,11 @@
 #include "tests/simulation/txn_client.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <utility>
+
+#include "log/format/schedule_set.h"
 
 namespace tidemark::sim {
 
@@ -20,30 +23,27 @@ constexpr int64_t kDelayMsMax = 3'000;
 
 }  // namespace
 
-fbs::TxnId to_wire(const TxnName& name) {
-  return {name.producer, name.number, name.shard.value()};
-}
+fbs::TxnId to_wire(const TxnName& name) { return {name.producer, name.number, name.shard.value()}; }
 
 TxnName from_wire(const fbs::TxnId& id) {
   return {id.producer(), id.number(), ShardId{id.shard()}};
 }
 
 Answer to_answer(const Status& status, const std::string& what) {
-  switch (status.code()) {  // NOLINT(clang-diagnostic-switch-enum): all others are one case
-    case ErrorCode::kOk:
-      return Answer::kOk;
-    case ErrorCode::kConflict:
-      return Answer::kConflict;
-    case ErrorCode::kNotFound:
-      return Answer::kNotFound;
-    case ErrorCode::kFenced:
-      return Answer::kFenced;
-    case ErrorCode::kUnknownPartition:
-      return Answer::kUnknownPartition;
-    default:
-      require(is_transient(status.code()), what + " was refused: " + status.to_string());
-      return Answer::kUnsure;
+  static constexpr std::array<std::pair<ErrorCode, Answer>, 5> kAnswers = {{
+      {ErrorCode::kOk, Answer::kOk},
+      {ErrorCode::kConflict, Answer::kConflict},
+      {ErrorCode::kNotFound, Answer::kNotFound},
+      {ErrorCode::kFenced, Answer::kFenced},
+      {ErrorCode::kUnknownPartition, Answer::kUnknownPartition},
+  }};
+  for (const auto& [code, answer] : kAnswers) {
+    if (code == status.code()) {
+      return answer;
+    }
   }
+  require(is_transient(status.code()), what + " was refused: " + status.to_string());
+  return Answer::kUnsure;
 }
 
 // --- TxnEnder
@@ -102,8 +102,8 @@ bool TxnEnder::take_end_reply(const protocol::Frame& frame) {
         results == nullptr ? nullptr : results->Get(static_cast<uint32_t>(i));
     const Status status = result == nullptr ? error : protocol::to_status(result->error());
     const Answer answer = to_answer(status, "an end");
-    const auto state = result == nullptr ? TxnModel::State::kNone
-                                         : static_cast<TxnModel::State>(result->state());
+    const auto state =
+        result == nullptr ? TxnModel::State::kNone : static_cast<TxnModel::State>(result->state());
     model_.txns().end_answered(request.ends[i], answer, state, network_.reply_left_ns());
     on_end(request.work, answer);
   }
@@ -148,9 +148,9 @@ void TxnClient::schedule(int64_t us) {
   scheduler_.after_us(us, [this] {
     if (!dead_) {
       work();
-      schedule(static_cast<int64_t>(
-                   random_.below(static_cast<uint64_t>(options_.txn_interval_us_max))) +
-               1);
+      schedule(
+          static_cast<int64_t>(random_.below(static_cast<uint64_t>(options_.txn_interval_us_max))) +
+          1);
     }
   });
 }
@@ -259,9 +259,8 @@ void TxnClient::add_part(uint64_t txn, Work& work, PartitionId partition) {
       require(schedule.append(item, record).ok(), "a schedule set could not be built");
     }
   }
-  piece.bytes = piece.schedule
-                    ? SharedBytes(schedule.finish(partition, {}))
-                    : testing::build_batch(values, {}, scheduler_.clock().wall().ms);
+  piece.bytes = piece.schedule ? SharedBytes(schedule.finish(partition, {}))
+                               : testing::build_batch(values, {}, scheduler_.clock().wall().ms);
   model_.txns().add_part(txn, std::move(part));
   work.pieces.push_back(std::move(piece));
 }
@@ -272,9 +271,8 @@ bool TxnClient::progress(uint64_t txn, Work& work) {
   }
   switch (work.stage) {
     case Stage::kSending: {
-      const bool stored = std::all_of(work.pieces.begin(), work.pieces.end(), [](const Piece& one) {
-        return one.step == Step::kStored;
-      });
+      const bool stored = std::all_of(work.pieces.begin(), work.pieces.end(),
+                                      [](const Piece& one) { return one.step == Step::kStored; });
       if (stored) {
         work.stage = Stage::kPrepared;
       } else if (random_.chance(1, 60)) {
@@ -400,10 +398,9 @@ void TxnClient::poll() {
     }
     const uint64_t correlation = next_correlation();
     poll_requests_[correlation] = {connection, shard, scheduler_.now_ns()};
-    network_.send(connection,
-                  txn_poll_request(identity_.group,
-                                   static_cast<uint32_t>(random_.below(kPollMsMax)),
-                                   static_cast<uint32_t>(random_.between(1, 8)), correlation));
+    network_.send(connection, txn_poll_request(
+                                  identity_.group, static_cast<uint32_t>(random_.below(kPollMsMax)),
+                                  static_cast<uint32_t>(random_.between(1, 8)), correlation));
   }
 }
 

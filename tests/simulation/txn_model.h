@@ -8,8 +8,8 @@
 //        none is lost: it ends, or is parked when it is old enough
 //   I19  see txn_fence_model.h
 //
-// Invoked is what has reached the broker. An end whose answer is lost may have been done or not; the
-// outcome is known once any answer tells it.
+// Invoked is what has reached the broker. An end whose answer is lost may have been done or not;
+// the outcome is known once any answer tells it.
 //
 // The broker forgets how transactions ended once that is old enough. Whatever reaches it about one
 // of them later may find a transaction that never was: such a transaction is `forgotten`, and only
@@ -54,14 +54,7 @@ class TxnModel {
   enum class State : uint8_t { kNone, kOpen, kParked, kCommitted, kRolledBack };
   enum class By : uint8_t { kProducer, kCheck, kOperator };
   // What an answer says; kUnsure: it may have been done or not.
-  enum class Answer : uint8_t {
-    kOk,
-    kConflict,
-    kNotFound,
-    kFenced,
-    kUnknownPartition,
-    kUnsure
-  };
+  enum class Answer : uint8_t { kOk, kConflict, kNotFound, kFenced, kUnknownPartition, kUnsure };
   // The local database.
   enum class Local : uint8_t { kUndecided, kCommitted, kRolledBack };
 
@@ -73,8 +66,8 @@ class TxnModel {
 
     uint64_t arrivals = 0;
     int64_t stored_ns = INT64_MAX;  // acknowledged since then
-    bool gone = false;    // its topic was deleted
-    bool partly = false;  // retention may have taken some of it
+    bool gone = false;              // its topic was deleted
+    bool partly = false;            // retention may have taken some of it
     std::set<uint64_t> drained = {};
 
     [[nodiscard]] bool stored(int64_t ns = INT64_MAX - 1) const { return stored_ns <= ns; }
@@ -88,9 +81,9 @@ class TxnModel {
     std::vector<Part> parts;
 
     Local local = Local::kUndecided;
-    bool in_hands = true;           // a process works on it
-    int64_t born_low_ms = INT64_MAX;  // log time of the first arrival of a part
-    int64_t commit_ns = INT64_MAX;  // first arrivals
+    bool in_hands = true;             // a process works on it
+    int64_t born_low_ms = INT64_MAX;  // least log time at which a part arrived
+    int64_t commit_ns = INT64_MAX;    // first arrivals
     int64_t rollback_ns = INT64_MAX;
     uint32_t commits = 0;  // arrivals
     // Log time of its shards when the first end arrived.
@@ -99,7 +92,6 @@ class TxnModel {
     int64_t outcome_ns = INT64_MAX;  // since when
     bool forgotten = false;
     bool rechecked = false;
-    std::set<uint32_t> checks;  // numbers of those that came
 
     [[nodiscard]] bool ended() const { return outcome != State::kNone; }
 
@@ -112,6 +104,8 @@ class TxnModel {
     [[nodiscard]] uint32_t stored_here(int64_t ns = INT64_MAX - 1) const;
     [[nodiscard]] uint32_t arrived_here() const;
     [[nodiscard]] bool any_stored() const;
+    // All of it on its coordinating shard.
+    [[nodiscard]] bool one_shard() const;
   };
 
   TxnModel(DelayModel& delays, Ages ages) : delays_(delays), ages_(ages) {}
@@ -132,6 +126,7 @@ class TxnModel {
 
   // The local database: the first decision holds; gives it.
   bool decide(uint64_t txn, bool commit);
+
   // Nobody works on it any more.
   void let_go(uint64_t txn) { txns_.at(txn - 1).in_hands = false; }
 
@@ -166,8 +161,7 @@ class TxnModel {
   uint64_t asked(const std::string& group, ShardId shard, const Check& check, int64_t sent_ns,
                  int64_t left_ns);
   void recheck_arrived(uint64_t txn, int64_t ns);
-  void recheck_answered(uint64_t txn, Answer answer, State state, int64_t sent_ns,
-                        int64_t left_ns);
+  void recheck_answered(uint64_t txn, Answer answer, State state, int64_t sent_ns, int64_t left_ns);
 
   // --- what the broker shows
   struct ShownHalf {
@@ -256,8 +250,7 @@ class TxnModel {
   // An answer tells how it ended.
   void learn(Txn& txn, State state, int64_t left_ns, const std::string& what);
   void end_done(const End& end, Txn& txn, State state, int64_t left_ns, const std::string& what);
-  void end_refused(const End& end, Txn& txn, State state, int64_t left_ns,
-                   const std::string& what);
+  void end_refused(const End& end, Txn& txn, State state, int64_t left_ns, const std::string& what);
   static void check_halves(ShardId shard, const Txn& txn, const Shown& shown, int64_t sent_ns,
                            const std::string& what);
   void check_agrees(const Txn& txn, bool parked) const;

@@ -10,9 +10,9 @@ namespace tidemark::sim {
 
 void TxnModel::shown(ShardId shard, const Shown& shown, int64_t sent_ns, int64_t left_ns) {
   const uint64_t number = find(shown.name);
-  require(number != 0, "I18: shows a transaction that nobody began: " +
-                           std::to_string(shown.name.producer) + "-" +
-                           std::to_string(shown.name.number));
+  require(number != 0,
+          "I18: shows a transaction that nobody began: " + std::to_string(shown.name.producer) +
+              "-" + std::to_string(shown.name.number));
   Txn& txn = txns_.at(number - 1);
   const int64_t log_ms = delays_.log_ms(shard, left_ns);
   const std::string what = "shard " + std::to_string(shard.value()) + " shows at log time " +
@@ -26,7 +26,8 @@ void TxnModel::shown(ShardId shard, const Shown& shown, int64_t sent_ns, int64_t
   require(shown.group == txn.group && shown.reference == txn.reference &&
               shown.timeout_ms == txn.timeout_ms,
           "I18: not as it was begun: " + what);
-  require(txn.born_low_ms <= shown.born_ms && shown.born_ms <= log_ms + DelayModel::kLeadMs,
+  require((txn.born_low_ms <= shown.born_ms || !txn.one_shard()) &&
+              shown.born_ms <= log_ms + DelayModel::kLeadMs,
           "I18: born at " + std::to_string(shown.born_ms) + ", not from " +
               std::to_string(txn.born_low_ms) + " on: " + what);
   if (shown.state == State::kParked) {
@@ -66,8 +67,8 @@ void TxnModel::not_known(ShardId shard, uint64_t number, int64_t sent_ns, int64_
   if (txn.forgotten || is_old(txn, left_ns) || txn.any_gone()) {
     return;
   }
-  const std::string what = "shard " + std::to_string(shard.value()) + " does not know " +
-                           text_of(txn);
+  const std::string what =
+      "shard " + std::to_string(shard.value()) + " does not know " + text_of(txn);
   require(shard != txn.name.shard || !txn.ended() || txn.outcome_ns > sent_ns,
           "I17: its end is not known: " + what);
   const bool stored = std::any_of(txn.parts.begin(), txn.parts.end(), [&](const Part& part) {
@@ -162,21 +163,21 @@ void TxnModel::check_end(const std::set<TxnName>& parked) const {
 // All or none.
 void TxnModel::check_agrees(const Txn& txn, bool parked) const {
   const bool hidden = parked || txn.outcome == State::kRolledBack;
-  const bool shows = !hidden && (txn.outcome == State::kCommitted ||
-                                 std::any_of(txn.parts.begin(), txn.parts.end(),
-                                             [](const Part& part) { return !part.drained.empty(); }));
+  const bool shows =
+      !hidden && (txn.outcome == State::kCommitted ||
+                  std::any_of(txn.parts.begin(), txn.parts.end(),
+                              [](const Part& part) { return !part.drained.empty(); }));
   for (size_t i = 0; i < txn.parts.size(); ++i) {
     const Part& part = txn.parts[i];
     if (part.gone) {
       continue;
     }
-    const std::string what = "part " + std::to_string(i) + " in topic " +
-                             std::to_string(part.partition.topic.value()) + " partition " +
-                             std::to_string(part.partition.index.value()) + " shard " +
-                             std::to_string(part.shard.value()) + ", " +
-                             std::to_string(part.drained.size()) + " of " +
-                             std::to_string(part.uids.size()) + " messages there" +
-                             (part.stored() ? "" : ", not acknowledged") + ", of " + text_of(txn);
+    const std::string what =
+        "part " + std::to_string(i) + " in topic " + std::to_string(part.partition.topic.value()) +
+        " partition " + std::to_string(part.partition.index.value()) + " shard " +
+        std::to_string(part.shard.value()) + ", " + std::to_string(part.drained.size()) + " of " +
+        std::to_string(part.uids.size()) + " messages there" +
+        (part.stored() ? "" : ", not acknowledged") + ", of " + text_of(txn);
     const bool all = part.drained.size() == part.uids.size();
     require(shows || part.drained.empty(), "I17: there, but it was not committed: " + what);
     require(all || part.drained.empty() || part.partly, "I17: a part in parts: " + what);

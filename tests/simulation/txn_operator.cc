@@ -86,7 +86,12 @@ void TxnReader::on_reply(uint64_t connection, const protocol::Frame& frame) {
     return;
   }
   connection_ = 0;
-  if (const Status error = testing::error_of(frame); !error.ok()) {
+  const Status error = testing::error_of(frame);
+  if (error.code() == ErrorCode::kNotFound && kind_ == Kind::kShow) {
+    model_.txns().not_known(shard_, txn_, sent_ns_, network_.reply_left_ns());
+    return on_answered();
+  }
+  if (!error.ok()) {
     require(is_transient(error.code()), "a question was refused: " + error.to_string());
     return on_failed();
   }
@@ -131,12 +136,7 @@ void TxnReader::read_list(const protocol::Frame& frame) {
 
 void TxnReader::read_show(const protocol::Frame& frame) {
   const auto& reply = testing::read_reply<fbs::TxnShowReply>(frame);
-  const Status status = protocol::to_status(reply.error());
-  if (status.code() == ErrorCode::kNotFound) {
-    return model_.txns().not_known(shard_, txn_, sent_ns_, network_.reply_left_ns());
-  }
-  require(status.ok() && reply.info() != nullptr,
-          "a transaction is not shown: " + status.to_string());
+  require(reply.info() != nullptr, "a transaction is not shown");
   const TxnModel::Shown shown = read_shown(*reply.info());
   require(shown.name == model_.txns().at(txn_).name, "another transaction is shown");
   model_.txns().shown(shard_, shown, sent_ns_, network_.reply_left_ns());
@@ -154,10 +154,9 @@ void TxnReader::read_recheck(const protocol::Frame& frame) {
 void TxnReader::read_stats(const protocol::Frame& frame) {
   const auto& stats = testing::read_reply<fbs::TxnStatsReply>(frame);
   const int64_t log_ms = model_.delays().log_ms(shard_, network_.reply_left_ns());
-  const std::string where = " on shard " + std::to_string(shard_.value()) + " at log time " +
-                            std::to_string(log_ms);
-  require(stats.now_ms() == log_ms,
-          "I12: log time is " + std::to_string(stats.now_ms()) + where);
+  const std::string where =
+      " on shard " + std::to_string(shard_.value()) + " at log time " + std::to_string(log_ms);
+  require(stats.now_ms() == log_ms, "I12: log time is " + std::to_string(stats.now_ms()) + where);
   uint64_t open = 0;
   uint64_t parked = 0;
   for (uint32_t i = 0; stats.groups() != nullptr && i < stats.groups()->size(); ++i) {
