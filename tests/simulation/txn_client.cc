@@ -163,7 +163,7 @@ void TxnClient::work() {
     return ask_for_id();
   }
   if (!finishing_) {
-    if (works_.size() < kWorksMax && random_.chance(1, 2)) {
+    if (works_.size() < kWorksMax && random_.chance(1, fenced_ ? 20 : 2)) {
       begin();
     }
     if (random_.chance(1, 10)) {
@@ -522,6 +522,7 @@ void TxnClient::on_part(uint64_t txn, uint32_t index, Answer answer) {
       piece.step = Step::kStored;
       return;
     case Answer::kFenced:
+      fenced_ = true;
       return give_up(txn);
     case Answer::kConflict:
       return sending ? decide(txn, work, false) : void();
@@ -551,6 +552,7 @@ void TxnClient::on_end(uint64_t txn, Answer answer) {
     it->second.not_before_ns = scheduler_.now_ns() + kRetryNs;
     return;
   }
+  fenced_ = fenced_ || answer == Answer::kFenced;
   if (answer != Answer::kFenced) {
     over_.push_back(txn);
     if (over_.size() > kOverMax) {

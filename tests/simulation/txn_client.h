@@ -158,6 +158,7 @@ class TxnClient final : public TxnEnder {
   uint64_t producer_ = 0;  // 0: not known
   uint16_t epoch_ = 0;
   uint64_t begun_ = 0;
+  bool fenced_ = false;  // it was told so
   bool asking_ = false;
   uint64_t asking_on_ = 0;
   uint64_t asking_correlation_ = 0;

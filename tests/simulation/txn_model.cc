@@ -189,14 +189,28 @@ std::vector<uint64_t> TxnModel::end_arrived(uint64_t number, int64_t ns) {
   ++txn.commits;
   std::vector<uint64_t> uids;
   for (const Part& part : txn.parts) {
-    for (size_t i = 0; i < part.delays_ms.size() && !part.gone; ++i) {
-      delays_.arrived(part.uids[i], delays_.due_after(part.shard, ns, part.delays_ms[i]));
-    }
+    count_delays(part, ns);
     if (first && !part.gone) {
       uids.insert(uids.end(), part.uids.begin(), part.uids.end());
     }
   }
   return uids;
+}
+
+void TxnModel::count_delays(const Part& part, int64_t ns) {
+  for (size_t i = 0; i < part.delays_ms.size() && !part.gone; ++i) {
+    delays_.arrived(part.uids[i], delays_.due_after(part.shard, ns, part.delays_ms[i]));
+  }
+}
+
+void TxnModel::broker_started(ShardId shard, int64_t ns) {
+  for (const Txn& txn : txns_) {
+    for (const Part& part : txn.parts) {
+      if (txn.commit_ns != INT64_MAX && part.shard == shard) {
+        count_delays(part, ns);
+      }
+    }
+  }
 }
 
 void TxnModel::end_answered(uint64_t number, Answer answer, State state, int64_t left_ns) {

@@ -18,6 +18,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -189,6 +190,18 @@ class TxnModel {
   // It said that it knows nothing of it.
   void not_known(ShardId shard, uint64_t txn, int64_t sent_ns, int64_t left_ns);
 
+  // A process began: log time may be less than when the last one ended, and a commit that came then
+  // may be taken only now.
+  void broker_started(ShardId shard, int64_t ns);
+
+  // Of the broker's state right after recovery.
+  struct Recovered {
+    std::function<State(const TxnName&)> state;
+    std::function<bool(const TxnName&, uint32_t index)> has_part;
+  };
+
+  void check_states(ShardId shard, int64_t ns, const Recovered& recovered) const;
+
   struct Range {
     uint64_t low = 0;
     uint64_t high = 0;
@@ -247,12 +260,15 @@ class TxnModel {
   // How it ended may be forgotten by now.
   [[nodiscard]] bool is_old(const Txn& txn, int64_t ns) const;
   void note_arrival(Txn& txn, int64_t ns);
+  // Delayed messages may count from now on.
+  void count_delays(const Part& part, int64_t ns);
   // An answer tells how it ended.
   void learn(Txn& txn, State state, int64_t left_ns, const std::string& what);
   void end_done(const End& end, Txn& txn, State state, int64_t left_ns, const std::string& what);
   void end_refused(const End& end, Txn& txn, State state, int64_t left_ns, const std::string& what);
   static void check_halves(ShardId shard, const Txn& txn, const Shown& shown, int64_t sent_ns,
                            const std::string& what);
+  void check_state(ShardId shard, const Txn& txn, int64_t ns, const Recovered& recovered) const;
   void check_agrees(const Txn& txn, bool parked) const;
 
   DelayModel& delays_;

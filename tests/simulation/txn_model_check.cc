@@ -77,6 +77,35 @@ void TxnModel::not_known(ShardId shard, uint64_t number, int64_t sent_ns, int64_
   require(!stored, "I18: it is lost: " + what);
 }
 
+void TxnModel::check_states(ShardId shard, int64_t ns, const Recovered& recovered) const {
+  for (const Txn& txn : txns_) {
+    if (!txn.forgotten && !txn.any_gone()) {
+      check_state(shard, txn, ns, recovered);
+    }
+  }
+}
+
+void TxnModel::check_state(ShardId shard, const Txn& txn, int64_t ns,
+                           const Recovered& recovered) const {
+  const State state = recovered.state(txn.name);
+  const std::string what = "shard " + std::to_string(shard.value()) + " recovered state " +
+                           std::to_string(static_cast<int>(state)) + " of " + text_of(txn);
+  require(state != State::kCommitted || txn.commit_ns != INT64_MAX,
+          "I16, I17: committed, but nobody asked for that: " + what);
+  require(state != State::kRolledBack || txn.rollback_ns != INT64_MAX,
+          "I17: rolled back, but nobody asked for that: " + what);
+  const bool ended = state == State::kCommitted || state == State::kRolledBack;
+  if (txn.ended() && !is_old(txn, ns)) {
+    require(ended || shard != txn.name.shard, "I17: its end is lost: " + what);
+    require(!ended || state == txn.outcome, "I17: it ended the other way: " + what);
+  }
+  for (uint32_t i = 0; i < txn.parts.size() && !txn.end_arrived(); ++i) {
+    const Part& part = txn.parts[i];
+    require(!part.stored() || part.shard != shard || recovered.has_part(txn.name, i),
+            "I17: part " + std::to_string(i) + " is lost: " + what);
+  }
+}
+
 TxnModel::Range TxnModel::open(ShardId shard, int64_t sent_ns, int64_t left_ns) const {
   Range range;
   for (const Txn& txn : txns_) {
