@@ -74,22 +74,28 @@ Status Shard::check_half_room(const txn::TxnKey& key, std::string_view group,
     return Status();
   }
   retry_after_ms = limits::kRetryAfterMsDefault;
-  if (txns.size() >= limits::kTxnOpenPerShardMax) {
+  const uint64_t open_max =
+      std::min<uint64_t>(limits::kTxnOpenPerShardMax,
+                         options_.segment_bytes / limits::kTxnReserveSegmentPart /
+                             limits::kTxnEndBytesReserved);
+  if (txns.size() + halves_under_way_ >= open_max) {
     ++counters_.refused_overloaded;
-    return Status(ErrorCode::kOverloaded, "shard " + std::to_string(options_.shard.value()) +
-                                              " has " + std::to_string(txns.size()) +
-                                              " open transactions; the limit is " +
-                                              std::to_string(limits::kTxnOpenPerShardMax));
+    return Status(ErrorCode::kOverloaded,
+                  "shard " + std::to_string(options_.shard.value()) + " has " +
+                      std::to_string(txns.size()) + " open transactions; the limit is " +
+                      std::to_string(open_max));
   }
   if (txns.find_group(group) == nullptr && txns.groups().size() >= limits::kTxnGroupsPerShardMax) {
     return Status(ErrorCode::kOverloaded, "too many producer groups; the limit is " +
                                               std::to_string(limits::kTxnGroupsPerShardMax));
   }
-  if (!consensus_->reserve_kept()) {
-    ++counters_.refused_disk_full;
-    return Status(ErrorCode::kDiskFull, "there is no room for the ends of more transactions");
-  }
   return Status();
+}
+
+// The log keeps room for the end of every transaction that is open or about to be: an entry that
+// begins one is refused when the disk has no room for both.
+void Shard::keep_room_for_ends() {
+  consensus_->reserve((views_.txns().size() + halves_under_way_) * limits::kTxnEndBytesReserved);
 }
 
 Status Shard::check_half_batch(ByteView batch) const {
@@ -165,6 +171,8 @@ Status Shard::accept_half(const fbs::ProducePart& part, ByteView payload, const 
   make_room_for(
       format::half_body_bytes(record.group.size(), record.reference.size(), payload.size()));
   accepted_bytes_ += payload.size();
+  ++halves_under_way_;
+  keep_room_for_ends();
   records_.add_half(format::RecordKind::kHalf, record);
   gathering_.push_back(std::move(pending));
   counters_.bytes_in += payload.size();

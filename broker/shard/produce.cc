@@ -151,6 +151,7 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
 
 void Shard::release_produce(const PendingRecord& pending) {
   accepted_bytes_ -= pending.bytes;
+  halves_under_way_ -= pending.half ? 1 : 0;
   if (pending.items > 0) {
     const auto it = scheduling_.find(pending.partition);
     it->second -= pending.items;

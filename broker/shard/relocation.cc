@@ -59,6 +59,14 @@ bool Shard::relocate_halves(LogPosition end) {
   if (relocating_halves_ > 0 || txns.low_position() >= end) {
     return relocating_halves_ > 0;
   }
+  uint64_t alive = 0;
+  for (auto it = txns.by_position().begin(); it != txns.by_position().end() && it->first < end;
+       ++it) {
+    alive += txns.find(it->second.key)->find_half(it->second.index)->bytes;
+  }
+  if (alive > options_.segment_bytes / 2) {
+    return true;
+  }
   size_t bytes = 0;
   for (auto it = txns.by_position().begin();
        it != txns.by_position().end() && it->first < end && bytes < kRelocatedBytesAtATime; ++it) {

@@ -190,7 +190,7 @@ void Shard::take_time(const Now& now) {
 void Shard::flush(const Now& now) {
   take_time(now);
   drive_delays(now);
-  consensus_->reserve(views_.txns().size() * limits::kTxnEndBytesReserved);
+  keep_room_for_ends();
   if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
                             records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();

@@ -268,6 +268,7 @@ class Shard final : public replica::StateMachine {
   bool answer_repeated_half(const protocol::fbs::ProducePart& part, ProduceOp::Part& result) const;
   Status check_half(const protocol::fbs::HalfInfo& half) const;
   Status check_half_room(const txn::TxnKey& key, std::string_view group, uint32_t& retry_after_ms);
+  void keep_room_for_ends();
   Status check_half_batch(ByteView batch) const;
   Status check_half_set(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
   void settle_half(PendingRecord& pending, const RecordOutcome& outcome);
@@ -514,6 +515,7 @@ class Shard final : public replica::StateMachine {
   bool parking_ = false;
   bool forgetting_ = false;
   size_t relocating_halves_ = 0;
+  uint64_t halves_under_way_ = 0;  // accepted, not applied
   MonotonicTime next_check_;
   MonotonicTime next_ask_;
   txn::TxnKey told_to_;   // where the last round of telling ended

@@ -112,6 +112,10 @@ HalfOutcome TxnTable::join(const Birth& birth, ShardId participant) {
   outcome.first = it == open_.end();
   Transaction& txn = outcome.first ? begin(birth) : it->second;
   outcome.state = txn.state;
+  if (txn.coordinator != shard_) {
+    outcome.error = ErrorCode::kConflict;
+    return outcome;
+  }
   const auto at = std::lower_bound(txn.participants.begin(), txn.participants.end(), participant);
   if (at == txn.participants.end() || *at != participant) {
     txn.participants.insert(at, participant);
@@ -141,7 +145,8 @@ EndOutcome TxnTable::end(const End& end) {
       delayed += half.items.size();
     }
     const bool as_named = end.halves == UINT32_MAX || end.halves == txn.halves.size();
-    if (end.commit && (!as_named || delayed > end.delayed)) {
+    const bool own = txn.coordinator == shard_;
+    if (own != end.coordinator || (end.commit && (!as_named || delayed > end.delayed))) {
       outcome.error = ErrorCode::kConflict;
       outcome.state = txn.state;
       return outcome;

@@ -101,8 +101,10 @@ inline constexpr int64_t kCronYearsAheadMax = 28;
 
 // Transactions. Those that have not ended are in memory whole, 200 to 400 bytes each, and for each
 // the log keeps room for its end.
-inline constexpr size_t kTxnOpenPerShardMax = 262'144;
+inline constexpr size_t kTxnOpenPerShardMax = 131'072;
 inline constexpr uint64_t kTxnEndBytesReserved = 256;
+// What is kept for ends takes at most this part of a segment: 1 / 8.
+inline constexpr uint64_t kTxnReserveSegmentPart = 8;
 // Parts (batches and schedule sets) of one transaction.
 inline constexpr uint32_t kTxnHalvesMax = 1024;
 // Delayed messages in the parts of all open transactions: about 50 bytes of memory each.
