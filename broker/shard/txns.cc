@@ -435,6 +435,9 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
     case Kind::kRecheck:
       return settle_txn_op(pending, outcome);
     case Kind::kSettle:
+      if (outcome.error == ErrorCode::kUnavailable) {
+        return;  // parts came meanwhile; the coordinating shard repeats it
+      }
       mail.kind = ShardMail::Kind::kTxnFollowed;
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:

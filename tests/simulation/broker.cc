@@ -360,7 +360,8 @@ void SimBroker::check_replay(size_t shard) {
     ASSIGN_OR_RETURN(const auto view, stores_[shard]->read());
     delay::KvSlotStore slots(*view, nullptr);
     const timerwheel::Failure failure = plan.run(slots);
-    return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+    return failure ? Status(ErrorCode::kCorrupted, *failure)
+                   : delay::PendingDelays::patch(*view, plan.loaded());
   });
   const shard::ShardStats stats = runtime.stats();
   if (stats.log_first_position > 0) {

@@ -86,7 +86,7 @@ class TxnAuditor final : public TxnReader {
   Sight sight_;
   Sight before_;
   std::deque<Task> tasks_;  // the first is asked
-  TxnListInput page_;
+  testing::TxnListInput page_;
   bool more_ = false;  // pages of the list
   std::set<TxnName> treated_;
   std::map<TxnName, Deadline> deadlines_;

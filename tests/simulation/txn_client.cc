@@ -55,7 +55,7 @@ bool TxnEnder::send_ends(const std::vector<Wanted>& wanted, By by, uint64_t work
   }
   const int times = random_.chance(1, 20) ? 2 : 1;  // the network repeats it
   for (int i = 0; i < times; ++i) {
-    std::vector<TxnEndInput> items;
+    std::vector<testing::TxnEndInput> items;
     TxnEndRequest request;
     request.connection = connection;
     request.work = work;
@@ -66,7 +66,8 @@ bool TxnEnder::send_ends(const std::vector<Wanted>& wanted, By by, uint64_t work
     }
     const uint64_t correlation = next_correlation();
     end_requests_[correlation] = std::move(request);
-    network_.send(connection, txn_end_request(items, static_cast<fbs::TxnEndBy>(by), correlation));
+    network_.send(connection,
+                  testing::txn_end_request(items, static_cast<fbs::TxnEndBy>(by), correlation));
   }
   return true;
 }
@@ -189,8 +190,8 @@ void TxnClient::ask_for_id() {
   if (asking_on_ != 0) {
     asking_ = true;
     asking_correlation_ = next_correlation();
-    network_.send(asking_on_, init_named_producer_request(identity_.group, identity_.instance,
-                                                          asking_correlation_));
+    network_.send(asking_on_, testing::init_named_producer_request(
+                                  identity_.group, identity_.instance, asking_correlation_));
   }
 }
 
@@ -327,18 +328,19 @@ void TxnClient::send_some(uint64_t txn, Work& work, ShardId shard,
     return;
   }
   const TxnModel::Txn& known = model_.txns().at(txn);
-  std::vector<HalfInput> parts;
+  std::vector<testing::HalfInput> parts;
   for (const uint32_t index : indexes) {
     Piece& piece = work.pieces[index];
     piece.step = Step::kInFlight;
     parts.push_back({known.parts[index].partition, index, piece.schedule, piece.bytes});
   }
-  const TxnBirth birth{to_wire(known.name), known.group, known.reference, known.timeout_ms};
+  const testing::TxnBirth birth{to_wire(known.name), known.group, known.reference,
+                                known.timeout_ms};
   const int times = random_.chance(1, 20) ? 2 : 1;  // the network repeats it
   for (int i = 0; i < times; ++i) {
     const uint64_t correlation = next_correlation();
     part_requests_[correlation] = {connection, txn, indexes, INT64_MAX};
-    network_.send(connection, half_request(birth, parts, correlation));
+    network_.send(connection, testing::half_request(birth, parts, correlation));
   }
 }
 
@@ -398,7 +400,7 @@ void TxnClient::poll() {
     }
     const uint64_t correlation = next_correlation();
     poll_requests_[correlation] = {connection, shard, scheduler_.now_ns()};
-    network_.send(connection, txn_poll_request(
+    network_.send(connection, testing::txn_poll_request(
                                   identity_.group, static_cast<uint32_t>(random_.below(kPollMsMax)),
                                   static_cast<uint32_t>(random_.between(1, 8)), correlation));
   }

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "tests/simulation/client.h"
-#include "tests/simulation/txn_frames.h"
+#include "tests/support/txn_requests.h"
 
 namespace tidemark::sim {
 

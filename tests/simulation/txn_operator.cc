@@ -49,26 +49,26 @@ bool TxnReader::send(ShardId shard, Kind kind, const protocol::Frame& frame) {
   return true;
 }
 
-bool TxnReader::ask_list(ShardId shard, const TxnListInput& wanted) {
+bool TxnReader::ask_list(ShardId shard, const testing::TxnListInput& wanted) {
   wanted_ = wanted;
-  return send(shard, Kind::kList, txn_list_request(wanted, next_correlation()));
+  return send(shard, Kind::kList, testing::txn_list_request(wanted, next_correlation()));
 }
 
 bool TxnReader::ask_show(ShardId shard, uint64_t txn) {
   txn_ = txn;
   return send(shard, Kind::kShow,
-              txn_show_request(to_wire(model_.txns().at(txn).name), next_correlation()));
+              testing::txn_show_request(to_wire(model_.txns().at(txn).name), next_correlation()));
 }
 
 bool TxnReader::ask_recheck(uint64_t txn) {
   txn_ = txn;
   const fbs::TxnId id = to_wire(model_.txns().at(txn).name);
   return send(model_.txns().at(txn).name.shard, Kind::kRecheck,
-              txn_recheck_request({&id, 1}, next_correlation()));
+              testing::txn_recheck_request({&id, 1}, next_correlation()));
 }
 
 bool TxnReader::ask_stats(ShardId shard) {
-  return send(shard, Kind::kStats, txn_stats_request(next_correlation()));
+  return send(shard, Kind::kStats, testing::txn_stats_request(next_correlation()));
 }
 
 void TxnReader::on_arrival(uint64_t connection, uint64_t correlation) {
@@ -230,7 +230,7 @@ void TxnOperator::work() {
     default:
       break;
   }
-  TxnListInput wanted;
+  testing::TxnListInput wanted;
   wanted.limit = random_.chance(1, 2) ? 100 : 2;
   if (random_.chance(1, 4)) {
     wanted.group = "group-0";

@@ -22,7 +22,7 @@ class TxnReader : public TxnEnder {
   [[nodiscard]] bool asking() const { return connection_ != 0; }
 
   // False: not sent.
-  bool ask_list(ShardId shard, const TxnListInput& wanted);
+  bool ask_list(ShardId shard, const testing::TxnListInput& wanted);
   bool ask_show(ShardId shard, uint64_t txn);
   bool ask_recheck(uint64_t txn);
   bool ask_stats(ShardId shard);
@@ -50,7 +50,7 @@ class TxnReader : public TxnEnder {
 
   Kind kind_ = Kind::kList;
   ShardId shard_;
-  TxnListInput wanted_;
+  testing::TxnListInput wanted_;
   uint64_t txn_ = 0;
   uint64_t connection_ = 0;  // of the request under way; 0: none
   uint64_t correlation_ = 0;

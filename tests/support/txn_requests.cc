@@ -1,12 +1,11 @@
-#include "tests/simulation/txn_frames.h"
+#include "tests/support/txn_requests.h"
 
 #include <utility>
 
-namespace tidemark::sim {
+namespace tidemark::testing {
 
 namespace fbs = protocol::fbs;
 using protocol::FrameType;
-using testing::finish_request;
 
 protocol::Frame init_named_producer_request(const std::string& group, const std::string& instance,
                                             uint64_t correlation) {
@@ -88,4 +87,4 @@ protocol::Frame txn_stats_request(uint64_t correlation) {
   return finish_request(builder, fbs::CreateTxnStats(builder), FrameType::kTxnStats, correlation);
 }
 
-}  // namespace tidemark::sim
+}  // namespace tidemark::testing

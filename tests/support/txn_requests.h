@@ -1,4 +1,4 @@
-// Request frames about transactions, as request_builder.h.
+// Request frames about transactions, for tests of the broker's core; as request_builder.h.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 #include "tests/support/request_builder.h"
 
-namespace tidemark::sim {
+namespace tidemark::testing {
 
 // What all parts of a transaction say about it.
 struct TxnBirth {
@@ -53,4 +53,4 @@ protocol::Frame txn_recheck_request(std::span<const protocol::fbs::TxnId> items,
                                     uint64_t correlation = 0);
 protocol::Frame txn_stats_request(uint64_t correlation = 0);
 
-}  // namespace tidemark::sim
+}  // namespace tidemark::testing
