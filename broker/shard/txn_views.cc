@@ -107,7 +107,7 @@ void Views::apply_half(const format::LogRecord& record, LogPosition payload_posi
   outcome.error = done.error;
   outcome.append.duplicate = done.duplicate;
   outcome.txn_state = done.state;
-  outcome.txn_first = done.first;
+  outcome.txn_first = done.first && half->coordinator == shard_;
 }
 
 void Views::apply_txn_end(const format::LogRecord& record, RecordOutcome& outcome) {
@@ -191,6 +191,7 @@ void Views::apply_txn_join(ByteView body, RecordOutcome& outcome) {
   outcome.error = done.error;
   outcome.txn = key;
   outcome.txn_state = done.state;
+  outcome.txn_first = done.first;
 }
 
 void Views::apply_txn_confirm(ByteView body) {

@@ -441,6 +441,7 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
       mail.kind = ShardMail::Kind::kTxnFollowed;
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:
+      counters_.txn_begun += outcome.txn_first ? 1 : 0;
       if (txn::is_ended(outcome.txn_state)) {
         mail_outcome(pending.key, pending.shard, outcome.txn_state == txn::TxnState::kCommitted);
       }

@@ -2,6 +2,7 @@
 // as far as the broker can see, forgets them.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,9 +44,10 @@ class Fixture : public testing::ToolFixture {
   // Prepares a transaction of group g with these messages, on partitions 0, 1, 0, ...; gives its
   // place in open().
   size_t prepare(const std::vector<std::string>& values, const std::string& reference = "order 17",
-                 int64_t timeout_ms = 60'000) {
+                 int64_t timeout_ms = 60'000, std::optional<client::Delay> delay = {}) {
     if (producers_.empty()) {
-      producers_.push_back(producer({.group = "g"}));
+      // The destructor is not to wait long for a broker that was stopped.
+      producers_.push_back(producer({.group = "g", .close_timeout_ms = 100}));
     }
     client::Transaction txn =
         producers_.front().begin({.reference = reference, .timeout_ms = timeout_ms});
@@ -53,6 +55,7 @@ class Fixture : public testing::ToolFixture {
       client::Message message;
       message.value = values[i];
       message.partition = static_cast<uint32_t>(i % 2);
+      message.delay = delay;
       const client::Status sent = txn.send("t", message);
       REQUIRE_MESSAGE(sent.ok(), sent.to_string());
     }
@@ -319,7 +322,6 @@ TEST_CASE("wrong ids and flags are usage errors and reach no broker") {
                               {"txn", "list", "--older-than", "soon"},
                               {"txn", "list", "--limit", "0"},
                               {"txn", "begin"},
-                              {"bench", "txn", "t", "--size", "8"},
                               {"bench", "txn", "t", "--rollback", "101"},
                               {"bench", "txn", "t", "--open", "0"}}) {
     CAPTURE(arguments.back());
@@ -334,9 +336,13 @@ TEST_CASE("log dump shows half messages and ends, and counts what they cost") {
   const std::string value(1 << 20, 'v');
   const std::string committed = fixture.prepared_id({value});
   const std::string rolled_back = fixture.prepared_id({"b", "c"});
-  fixture.output({"txn", "commit", committed});
+  const std::string delayed =
+      fixture.id(fixture.prepare({"dd"}, "later", 60'000, client::Delay::after(3'600'000)));
+  CHECK(fixture.output_json({"txn", "show", delayed})["parts"][0]["delayed"] == true);
+  fixture.output({"txn", "commit", committed, delayed});
   fixture.output({"txn", "rollback", rolled_back});
   CHECK(fixture.visible() == std::vector<std::string>{value});
+  CHECK(fixture.output_json({"delay", "stats", "t"})["topics"][0]["pending"] == 1);
   REQUIRE(fixture.daemon().terminate() == 0);
   const std::string data = fixture.daemon().data_dir();
 
@@ -361,20 +367,23 @@ TEST_CASE("log dump shows half messages and ends, and counts what they cost") {
   CHECK(half["body_bytes"] == value.size());
   CHECK(half["payload_bytes"].get<uint64_t>() > value.size());
   CHECK(half["delayed"] == false);
+  CHECK(halves[delayed]["delayed"] == true);
+  CHECK(halves[delayed]["messages"] == 1);
+  CHECK(halves[delayed]["reference"] == "later");
   CHECK(ends[committed]["outcome"] == "commit");
   CHECK(ends[committed]["by"] == "operator");
   CHECK(ends[rolled_back]["outcome"] == "rollback");
 
   const json stats = fixture.output_json({"log", "dump", data, "--stats"});
-  CHECK(stats["half_messages"] == 3);
-  CHECK(stats["half_body_bytes"] == value.size() + 2);
+  CHECK(stats["half_messages"] == 4);
+  CHECK(stats["half_body_bytes"] == value.size() + 4);
   CHECK(stats["half_bytes"] > stats["half_body_bytes"]);
   CHECK(stats["txn_log_bytes"] > stats["half_bytes"]);
-  CHECK(stats["txn_records"].get<uint64_t>() >= 5);
+  CHECK(stats["txn_records"].get<uint64_t>() >= 7);
   CHECK(stats["half_ratio"].get<double>() > 1);
   CHECK(stats["half_ratio"].get<double>() < 1.01);
   CHECK(mentions(fixture.output({"log", "dump", data}), committed + " commit by operator"));
-  CHECK(mentions(fixture.output({"log", "dump", data, "--stats"}), "\nhalves    3 of "));
+  CHECK(mentions(fixture.output({"log", "dump", data, "--stats"}), "\nhalves    4 of "));
 }
 
 TEST_CASE("bench txn prints the documented fields and finds what was committed") {
