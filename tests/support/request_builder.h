@@ -73,9 +73,6 @@ protocol::Frame topic_create_request(const TopicInput& topic, uint64_t correlati
 protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set,
                                     uint64_t correlation = 0);
 protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation = 0);
-return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
-                                     protocol::finished(builder), std::move(payload)));
-}
 
 // Error of a reply that is an error frame; ok for any other reply.
 Status error_of(const protocol::Frame& reply);
