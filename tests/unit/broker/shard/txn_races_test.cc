@@ -15,13 +15,13 @@ const fbs::TxnId kTxn{7, 1, 0};
 
 protocol::Frame delayed_part(uint32_t index) {
   const std::vector<DelayInput> items = {{.value = "v", .due_ms = 100}};
-  const testing::HalfInput part{ShardHarness::kPartition, index, true,
-                                testing::build_schedule(ShardHarness::kPartition, items)};
-  return testing::half_request({kTxn, "orders", "order 1", 1'000}, {&part, 1});
+  const testing::HalfInput part{kTxn, ShardHarness::kPartition, index,
+                                testing::build_schedule(ShardHarness::kPartition, items), true};
+  return testing::half_request({&part, 1});
 }
 
 protocol::Frame commit_of_whatever_there_is() {
-  const testing::TxnEndInput end{kTxn, true};
+  const testing::EndInput end{kTxn, true};
   return testing::txn_end_request({&end, 1}, fbs::TxnEndBy::kOperator);
 }
 
