@@ -432,6 +432,9 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
     case Kind::kRecheck:
       return settle_txn_op(pending, outcome);
     case Kind::kSettle:
+      if (outcome.error != ErrorCode::kOk) {
+        return;  // parts came in between; the coordinating shard tells it again
+      }
       mail.kind = ShardMail::Kind::kTxnFollowed;
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:
