@@ -169,6 +169,9 @@ class TxnCluster {
           shard->core->flush(shard->now);
         }
         collect(*shard);
+        while (shard->source.run_one()) {
+          moved = true;
+        }
       }
       while (!letters_.empty()) {
         moved = true;
