@@ -10,6 +10,7 @@ constexpr int64_t kFinishMsMax = 120'000;  // of simulated time, once everything
 constexpr int64_t kDrainMsMax = 600'000;
 constexpr int64_t kWatchMs = 2'000;
 constexpr int64_t kSilenceMs = 3'000;
+constexpr int64_t kPollGapMs = 2'000;  // until a producer waits, once it has got an answer
 constexpr int64_t kSettleMsMax = 900'000;
 constexpr int64_t kLookMs = 300;
 constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
@@ -74,7 +75,7 @@ void Simulation::run() {
   }
   if (options_.txn_clients > 0) {
     look_at_transactions();
-    txn_auditor_.check_left(parked_);
+    check_left(txn_auditor_.sight(), parked_);
   }
   drain();
   model_.txns().check_end(parked_);
@@ -107,9 +108,10 @@ void Simulation::look_at_transactions() {
 
 void Simulation::until_settled() {
   const int64_t end_ms = scheduler_.now_ms() + kSettleMsMax;
+  TxnDeadlines deadlines(kPollGapMs + options_.lateness_ms_max());
   look_at_transactions();
-  while (!txn_auditor_.settled()) {
-    txn_auditor_.check_in_time();
+  while (!txn_auditor_.sight().settled(model_.txns())) {
+    deadlines.check(txn_auditor_.sight());
     run_until_ms(scheduler_.now_ms() + kLookMs);
     look_at_transactions();
     if (scheduler_.now_ms() >= end_ms) {
@@ -122,10 +124,10 @@ void Simulation::settle_transactions() {
   fleet_.set_silent(true);
   run_until_ms(scheduler_.now_ms() + TxnClient::kPollMsMax + options_.lateness_ms_max());
   look_at_transactions();
-  txn_auditor_.remember();
+  const TxnSight silent = txn_auditor_.sight();
   run_until_ms(scheduler_.now_ms() + kSilenceMs);
   look_at_transactions();
-  txn_auditor_.check_nothing_counted();
+  check_nothing_counted(silent, txn_auditor_.sight());
   fleet_.set_silent(false);
   until_settled();
   txn_auditor_.treat_parked();
@@ -133,8 +135,8 @@ void Simulation::settle_transactions() {
   until_settled();
   txn_auditor_.ask_unknown();
   run_until("the last questions", kDrainMsMax, [this] { return txn_auditor_.idle(); });
-  txn_auditor_.check_conserved();
-  parked_ = txn_auditor_.parked();
+  check_conserved(silent, txn_auditor_.sight(), model_.txns(), scheduler_.now_ns());
+  parked_ = txn_auditor_.sight().parked();
   fleet_.set_silent(true);
 }
 

@@ -5,6 +5,7 @@
 #include "tests/simulation/checker_test.h"
 #include "tests/simulation/scheduler.h"
 #include "tests/simulation/txn_model.h"
+#include "tests/simulation/txn_sight.h"
 
 namespace tidemark::sim {
 
@@ -332,6 +333,95 @@ std::vector<BadHistory> fences() {
   };
 }
 
+// The transaction as its coordinating shard shows it after so many checks, at this time.
+TxnSight sight_of(State state, uint32_t checks, int64_t after_ms, uint64_t checks_in_all = 0) {
+  TxnSight sight;
+  sight.shards.resize(2);
+  TxnSight::Numbers& numbers = sight.shards[0];
+  numbers.now_ms = kStart + after_ms;
+  numbers.begun = 1;
+  numbers.checks = checks_in_all;
+  numbers.open = state == State::kOpen ? 1 : 0;
+  numbers.parked = state == State::kParked ? 1 : 0;
+  numbers.ended = state == State::kNone ? 1 : 0;
+  sight.shards[0].halves = sight.shards[1].halves = state == State::kNone ? 0 : 1;
+  if (state != State::kNone) {
+    TxnModel::Shown shown{kName, state, "group", "order 1", kStart, 1'000, checks, 0, {}, {}};
+    shown.next_check_ms = kStart + after_ms + 500;
+    sight.items[kName] = shown;
+  }
+  return sight;
+}
+
+std::vector<BadHistory> sights() {
+  return {
+      {"asked about, then ended", "",
+       [](TxnHistory& h) {
+         TxnDeadlines deadlines(100);
+         deadlines.check(sight_of(State::kOpen, 0, 0));
+         deadlines.check(sight_of(State::kOpen, 1, 1'100));
+         deadlines.check(sight_of(State::kOpen, 1, 2'600));
+         h.end(true);
+         check_conserved(sight_of(State::kOpen, 0, 0), sight_of(State::kNone, 0, 3'000), h.model,
+                         3'000 * kNs);
+       }},
+      {"nobody is asked", "I18",
+       [](TxnHistory&) {
+         TxnDeadlines deadlines(100);
+         deadlines.check(sight_of(State::kOpen, 0, 0));
+         deadlines.check(sight_of(State::kOpen, 0, 1'101));
+       }},
+      {"to be asked about some day", "I18",
+       [](TxnHistory&) {
+         TxnSight sight = sight_of(State::kOpen, 0, 0);
+         sight.items[kName].next_check_ms = kStart + 1'101;
+         TxnDeadlines(100).check(sight);
+       }},
+      {"asked about for ever", "I18",
+       [](TxnHistory&) {
+         TxnDeadlines deadlines(100);
+         for (uint32_t i = 0; i < 10; ++i) {
+           deadlines.check(sight_of(State::kOpen, i, 1'000 * i));
+         }
+       }},
+      {"counted without a producer", "I18",
+       [](TxnHistory&) {
+         check_nothing_counted(sight_of(State::kOpen, 1, 0), sight_of(State::kOpen, 2, 10));
+       }},
+      {"asked without a producer", "I18",
+       [](TxnHistory&) {
+         check_nothing_counted(sight_of(State::kOpen, 1, 0, 5), sight_of(State::kOpen, 1, 10, 6));
+       }},
+      {"gone without an end", "I18",
+       [](TxnHistory&) {
+         check_nothing_counted(sight_of(State::kOpen, 1, 0), sight_of(State::kNone, 1, 10));
+       }},
+      {"not counted as ended", "I18",
+       [](TxnHistory& h) {
+         h.end(true);
+         TxnSight now = sight_of(State::kNone, 0, 3'000);
+         now.shards[0].ended = 0;
+         check_conserved(sight_of(State::kOpen, 0, 0), now, h.model, 3'000 * kNs);
+       }},
+      {"neither ended nor there", "I18",
+       [](TxnHistory& h) {
+         check_conserved(sight_of(State::kOpen, 0, 0), sight_of(State::kNone, 0, 3'000), h.model,
+                         3'000 * kNs);
+       }},
+      {"parked, but a part is gone", "I18",
+       [](TxnHistory& h) {
+         TxnSight now = sight_of(State::kParked, 0, 3'000);
+         now.shards[1].halves = 0;
+         now.shards[0].begun = 1;
+         check_conserved(sight_of(State::kParked, 0, 0), now, h.model, 3'000 * kNs);
+       }},
+      {"parked, later gone", "I18",
+       [](TxnHistory&) { check_left(sight_of(State::kNone, 0, 0), {kName}); }},
+      {"ended, later there", "I18",
+       [](TxnHistory&) { check_left(sight_of(State::kParked, 0, 0), {}); }},
+  };
+}
+
 std::string wrong_count(TxnHistory& history) {
   const TxnModel::Range range = history.model.open(kCoordinator, 20 * kNs, 21 * kNs);
   if (range.low != 1 || range.high != 1) {
@@ -344,7 +434,7 @@ std::string wrong_count(TxnHistory& history) {
 }  // namespace
 
 std::string find_blind_txn_checker() {
-  for (const auto& histories : {visibility(), ends(), checks(), fences()}) {
+  for (const auto& histories : {visibility(), ends(), checks(), fences(), sights()}) {
     for (const BadHistory& bad : histories) {
       std::string verdict;
       try {

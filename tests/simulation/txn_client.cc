@@ -170,6 +170,9 @@ void TxnClient::work() {
     if (random_.chance(1, 10)) {
       make_mischief();
     }
+    if (plain_.correlation == 0 && random_.chance(1, 4)) {
+      send_plain();
+    }
   }
   std::vector<uint64_t> txns;
   for (const auto& [txn, work] : works_) {
@@ -192,6 +195,57 @@ void TxnClient::ask_for_id() {
     asking_correlation_ = next_correlation();
     network_.send(asking_on_, testing::named_producer_request(identity_.group, identity_.instance,
                                                               asking_correlation_));
+  }
+}
+
+void TxnClient::send_plain() {
+  PartitionId partition;
+  if (!directory_.pick(random_, partition) || plain_over_.contains(partition)) {
+    return;
+  }
+  const uint64_t connection = connection_to(directory_.shard_of(partition));
+  if (connection == 0) {
+    return;
+  }
+  const uint64_t sequence = plain_sent_[partition]++;
+  // The order is that of this process and nobody else's.
+  const uint64_t order = (uint64_t{1} << 62) | producer_ << 16 | epoch_;
+  const uint64_t uid = model_.sent(partition, order, sequence, 1);
+  const std::string value = model_.value_of(uid);
+  const testing::ProduceInput part{partition, testing::build_batch({&value, 1},
+                                                                   {static_cast<int64_t>(producer_),
+                                                                    static_cast<int16_t>(epoch_),
+                                                                    static_cast<int32_t>(sequence)},
+                                                                   scheduler_.clock().wall().ms)};
+  plain_ = {connection, next_correlation(), partition, uid, INT64_MAX};
+  network_.send(connection, testing::produce_request({&part, 1}, plain_.correlation));
+}
+
+void TxnClient::on_plain_reply(const protocol::Frame& frame) {
+  const PlainRequest plain = std::exchange(plain_, {});
+  Status status = testing::error_of(frame);
+  Offset base;
+  if (status.ok()) {
+    const testing::ProducePartResult result = testing::read_produce_reply(frame).at(0);
+    status = result.status;
+    base = result.base;
+  }
+  const std::string what = "message " + std::to_string(plain.uid) + " of producer " +
+                           std::to_string(producer_) + " epoch " + std::to_string(epoch_);
+  const Answer answer = to_answer(status, what);
+  require(answer != Answer::kConflict && answer != Answer::kNotFound,
+          what + " was refused: " + status.to_string());
+  if (answer == Answer::kOk) {
+    model_.txns().fences().check_taken(producer_, epoch_, plain.arrived_ns, what);
+    if (directory_.alive(plain.partition)) {
+      model_.acknowledged(plain.uid, 1, base);
+    }
+    return;
+  }
+  plain_over_.insert(plain.partition);
+  if (answer == Answer::kFenced) {
+    model_.txns().fences().check_fenced(producer_, epoch_, what);
+    fenced_ = true;
   }
 }
 
@@ -451,6 +505,9 @@ void TxnClient::on_reply(uint64_t /*connection*/, const protocol::Frame& frame) 
   if (asking_ && correlation == asking_correlation_) {
     return on_init_reply(frame);
   }
+  if (plain_.correlation != 0 && correlation == plain_.correlation) {
+    return on_plain_reply(frame);
+  }
   if (const auto part = part_requests_.find(correlation); part != part_requests_.end()) {
     const PartRequest request = std::move(part->second);
     part_requests_.erase(part);
@@ -482,6 +539,9 @@ void TxnClient::on_init_reply(const protocol::Frame& frame) {
 void TxnClient::on_arrival(uint64_t connection, uint64_t correlation) {
   if (asking_ && correlation == asking_correlation_ && !identity_.instance.empty()) {
     model_.txns().fences().init_arrived(identity_.name());
+  }
+  if (plain_.correlation != 0 && correlation == plain_.correlation) {
+    plain_.arrived_ns = scheduler_.now_ns();
   }
   if (const auto it = part_requests_.find(correlation); it != part_requests_.end()) {
     it->second.arrived_ns = scheduler_.now_ns();
@@ -566,6 +626,9 @@ void TxnClient::on_end(uint64_t txn, Answer answer) {
 void TxnClient::on_lost(uint64_t connection) {
   if (asking_on_ == connection) {
     asking_ = false;
+  }
+  if (plain_.correlation != 0 && plain_.connection == connection) {
+    plain_over_.insert(std::exchange(plain_, {}).partition);
   }
   std::erase_if(poll_requests_,
                 [&](const auto& entry) { return entry.second.connection == connection; });

@@ -10,6 +10,7 @@
 
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 
 #include "tests/simulation/client.h"
@@ -126,10 +127,21 @@ class TxnClient final : public TxnEnder {
     int64_t sent_ns = 0;
   };
 
+  // A batch of its producer that is part of no transaction: one at a time, never sent again.
+  struct PlainRequest {
+    uint64_t connection = 0;
+    uint64_t correlation = 0;  // 0: none is under way
+    PartitionId partition;
+    uint64_t uid = 0;
+    int64_t arrived_ns = INT64_MAX;
+  };
+
   void on_lost(uint64_t connection) override;
   void schedule(int64_t us);
   void work();
   void ask_for_id();
+  void send_plain();
+  void on_plain_reply(const protocol::Frame& frame);
 
   void begin();
   void add_part(uint64_t txn, Work& work, PartitionId partition);
@@ -165,7 +177,10 @@ class TxnClient final : public TxnEnder {
   std::map<uint64_t, Work> works_;  // by transaction
   std::map<uint64_t, PartRequest> part_requests_;
   std::map<uint64_t, PollRequest> poll_requests_;
-  std::deque<uint64_t> over_;  // transactions that ended, the newest last
+  PlainRequest plain_;
+  std::map<PartitionId, uint64_t> plain_sent_;  // batches; the last one may have no answer
+  std::set<PartitionId> plain_over_;            // one was refused, or has no answer
+  std::deque<uint64_t> over_;                   // transactions that ended, the newest last
 };
 
 }  // namespace tidemark::sim

@@ -44,11 +44,14 @@ bool TxnModel::Txn::one_shard() const {
                      [this](const Part& part) { return part.shard == name.shard; });
 }
 
-std::string TxnModel::text_of(const Txn& txn) const {
-  return "transaction " + std::to_string(txn.name.producer) + "-" +
-         std::to_string(txn.name.epoch()) + "-" + std::to_string(txn.name.number & 0xFFFFFFFFFFFF) +
-         "-" + std::to_string(txn.name.shard.value()) + " (" + std::to_string(txn.parts.size()) +
-         " parts, " + std::to_string(txn.stored_here()) + " stored at its coordinator, outcome " +
+std::string text_of(const TxnName& name) {
+  return "transaction " + std::to_string(name.producer) + "-" + std::to_string(name.epoch()) + "-" +
+         std::to_string(name.number & 0xFFFFFFFFFFFF) + "-" + std::to_string(name.shard.value());
+}
+
+std::string TxnModel::describe(const Txn& txn) {
+  return text_of(txn.name) + " (" + std::to_string(txn.parts.size()) + " parts, " +
+         std::to_string(txn.stored_here()) + " stored at its coordinator, outcome " +
          word_of(txn.outcome) + (txn.forgotten ? ", forgotten" : "") + ")";
 }
 
@@ -61,7 +64,7 @@ uint64_t TxnModel::begin(const TxnName& name, const std::string& group,
   txn.timeout_ms = timeout_ms;
   txns_.push_back(std::move(txn));
   require(by_name_.emplace(std::pair(name.producer, name.number), txns_.size()).second,
-          "I19: two processes have the same producer id and epoch: " + text_of(txns_.back()));
+          "I19: two processes have the same producer id and epoch: " + describe(txns_.back()));
   return txns_.size();
 }
 
@@ -127,7 +130,7 @@ void TxnModel::part_arrived(uint64_t number, uint32_t index, int64_t ns) {
 void TxnModel::part_answered(uint64_t number, uint32_t index, const PartAnswer& answer) {
   Txn& txn = txns_.at(number - 1);
   Part& part = txn.parts.at(index);
-  const std::string what = "part " + std::to_string(index) + " of " + text_of(txn);
+  const std::string what = "part " + std::to_string(index) + " of " + describe(txn);
   switch (answer.answer) {
     case Answer::kOk:
       break;
@@ -157,12 +160,12 @@ void TxnModel::part_answered(uint64_t number, uint32_t index, const PartAnswer& 
 
 // --- ends
 
-std::string TxnModel::text_of(const End& end) const {
+std::string TxnModel::describe(const End& end) const {
   static constexpr std::array<const char*, 3> kWords = {"producer", "check-back", "operator"};
   return std::string(end.commit ? "commit" : "rollback") + " by " +
          kWords.at(static_cast<size_t>(end.by)) +
          (end.halves == kAnyHalves ? "" : " with " + std::to_string(end.halves) + " halves") +
-         " of " + text_of(at(end.txn));
+         " of " + describe(at(end.txn));
 }
 
 uint64_t TxnModel::end_sent(uint64_t number, bool commit, By by, uint32_t halves) {
@@ -216,7 +219,7 @@ void TxnModel::broker_started(ShardId shard, int64_t ns) {
 void TxnModel::end_answered(uint64_t number, Answer answer, State state, int64_t left_ns) {
   const End& end = ends_.at(number);
   Txn& txn = txns_.at(end.txn - 1);
-  const std::string what = text_of(end) + ", answered with state " + word_of(state);
+  const std::string what = describe(end) + ", answered with state " + word_of(state);
   switch (answer) {
     case Answer::kOk:
       return end_done(end, txn, state, left_ns, what);
@@ -305,7 +308,7 @@ uint64_t TxnModel::asked(const std::string& group, ShardId shard, const Check& c
   Txn& txn = txns_.at(number - 1);
   const int64_t log_ms = delays_.log_ms(shard, left_ns);
   const std::string what = "check " + std::to_string(check.checks) + " at log time " +
-                           std::to_string(log_ms) + " of " + text_of(txn) + ", born at " +
+                           std::to_string(log_ms) + " of " + describe(txn) + ", born at " +
                            std::to_string(check.born_ms);
   require(txn.born_low_ms != INT64_MAX, "I18: none of its parts arrived: " + what);
   require(txn.name.shard == shard, "I18: asked by a shard that does not coordinate it: " + what);
@@ -339,7 +342,8 @@ void TxnModel::recheck_arrived(uint64_t number, int64_t ns) {
 void TxnModel::recheck_answered(uint64_t number, Answer answer, State state, int64_t sent_ns,
                                 int64_t left_ns) {
   Txn& txn = txns_.at(number - 1);
-  const std::string what = "recheck of " + text_of(txn) + ", answered with state " + word_of(state);
+  const std::string what =
+      "recheck of " + describe(txn) + ", answered with state " + word_of(state);
   const bool old = txn.forgotten || is_old(txn, left_ns);
   if (answer == Answer::kOk) {
     ++counters_.rechecks;

@@ -41,6 +41,9 @@ struct TxnName {
   friend auto operator<=>(const TxnName&, const TxnName&) = default;
 };
 
+// "transaction 7-0-1234-1": producer, epoch, count, shard.
+std::string text_of(const TxnName& name);
+
 class TxnModel {
  public:
   static constexpr uint32_t kAnyHalves = UINT32_MAX;
@@ -255,8 +258,8 @@ class TxnModel {
     int64_t arrived_ns = INT64_MAX;
   };
 
-  [[nodiscard]] std::string text_of(const Txn& txn) const;
-  [[nodiscard]] std::string text_of(const End& end) const;
+  [[nodiscard]] static std::string describe(const Txn& txn);
+  [[nodiscard]] std::string describe(const End& end) const;
   // How it ended may be forgotten by now.
   [[nodiscard]] bool is_old(const Txn& txn, int64_t ns) const;
   void note_arrival(Txn& txn, int64_t ns);

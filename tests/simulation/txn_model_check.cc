@@ -17,7 +17,7 @@ void TxnModel::shown(ShardId shard, const Shown& shown, int64_t sent_ns, int64_t
   const int64_t log_ms = delays_.log_ms(shard, left_ns);
   const std::string what = "shard " + std::to_string(shard.value()) + " shows at log time " +
                            std::to_string(log_ms) + " state " +
-                           std::to_string(static_cast<int>(shown.state)) + " of " + text_of(txn);
+                           std::to_string(static_cast<int>(shown.state)) + " of " + describe(txn);
   if (shown.state == State::kCommitted || shown.state == State::kRolledBack) {
     return learn(txn, shown.state, left_ns, what);
   }
@@ -68,7 +68,7 @@ void TxnModel::not_known(ShardId shard, uint64_t number, int64_t sent_ns, int64_
     return;
   }
   const std::string what =
-      "shard " + std::to_string(shard.value()) + " does not know " + text_of(txn);
+      "shard " + std::to_string(shard.value()) + " does not know " + describe(txn);
   require(shard != txn.name.shard || !txn.ended() || txn.outcome_ns > sent_ns,
           "I17: its end is not known: " + what);
   const bool stored = std::any_of(txn.parts.begin(), txn.parts.end(), [&](const Part& part) {
@@ -89,7 +89,7 @@ void TxnModel::check_state(ShardId shard, const Txn& txn, int64_t ns,
                            const Recovered& recovered) const {
   const State state = recovered.state(txn.name);
   const std::string what = "shard " + std::to_string(shard.value()) + " recovered state " +
-                           std::to_string(static_cast<int>(state)) + " of " + text_of(txn);
+                           std::to_string(static_cast<int>(state)) + " of " + describe(txn);
   require(state != State::kCommitted || txn.commit_ns != INT64_MAX,
           "I16, I17: committed, but nobody asked for that: " + what);
   require(state != State::kRolledBack || txn.rollback_ns != INT64_MAX,
@@ -134,7 +134,7 @@ void TxnModel::seen(uint64_t uid, Offset offset, int64_t left_ns) {
   const Part& part = txn.parts.at(it->second.part);
   const std::string what = "message " + std::to_string(uid) + " of part " +
                            std::to_string(it->second.part) + " seen at offset " +
-                           std::to_string(offset.value()) + ", " + text_of(txn);
+                           std::to_string(offset.value()) + ", " + describe(txn);
   require(txn.commit_ns < left_ns, "I16: seen before its commit was invoked: " + what);
   if (txn.forgotten || part.gone) {
     return;
@@ -206,7 +206,7 @@ void TxnModel::check_agrees(const Txn& txn, bool parked) const {
         " partition " + std::to_string(part.partition.index.value()) + " shard " +
         std::to_string(part.shard.value()) + ", " + std::to_string(part.drained.size()) + " of " +
         std::to_string(part.uids.size()) + " messages there" +
-        (part.stored() ? "" : ", not acknowledged") + ", of " + text_of(txn);
+        (part.stored() ? "" : ", not acknowledged") + ", of " + describe(txn);
     const bool all = part.drained.size() == part.uids.size();
     require(shows || part.drained.empty(), "I17: there, but it was not committed: " + what);
     require(all || part.drained.empty() || part.partly, "I17: a part in parts: " + what);
