@@ -142,6 +142,12 @@ std::string_view record_kind_name(format::RecordKind kind) {
       return "txn_forget";
     case format::RecordKind::kProducerFence:
       return "producer_fence";
+    case format::RecordKind::kGroupCommit:
+      return "group_commit";
+    case format::RecordKind::kGroupLease:
+      return "group_lease";
+    case format::RecordKind::kGroupDrop:
+      return "group_drop";
   }
   return "unknown";
 }

@@ -57,6 +57,12 @@ bool is_known_request(uint16_t type) {
     case FrameType::kTxnShow:
     case FrameType::kTxnRecheck:
     case FrameType::kTxnStats:
+    case FrameType::kGroupHeartbeat:
+    case FrameType::kGroupCommit:
+    case FrameType::kGroupOffsets:
+    case FrameType::kGroupList:
+    case FrameType::kGroupDescribe:
+    case FrameType::kGroupDelete:
       return true;
     case FrameType::kError:
       return false;
@@ -108,6 +114,18 @@ std::string_view frame_type_name(FrameType type) {
       return "TxnRecheck";
     case FrameType::kTxnStats:
       return "TxnStats";
+    case FrameType::kGroupHeartbeat:
+      return "GroupHeartbeat";
+    case FrameType::kGroupCommit:
+      return "GroupCommit";
+    case FrameType::kGroupOffsets:
+      return "GroupOffsets";
+    case FrameType::kGroupList:
+      return "GroupList";
+    case FrameType::kGroupDescribe:
+      return "GroupDescribe";
+    case FrameType::kGroupDelete:
+      return "GroupDelete";
     case FrameType::kError:
       return "Error";
   }

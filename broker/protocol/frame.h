@@ -56,6 +56,12 @@ enum class FrameType : uint16_t {
   kTxnShow = 51,
   kTxnRecheck = 52,
   kTxnStats = 53,
+  kGroupHeartbeat = 64,
+  kGroupCommit = 65,
+  kGroupOffsets = 66,
+  kGroupList = 67,
+  kGroupDescribe = 68,
+  kGroupDelete = 69,
   kError = 0xFFFF,  // only as a reply
 };
 

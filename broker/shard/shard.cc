@@ -78,6 +78,12 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
       return on_txn_recheck(from, frame, now);
     case FrameType::kTxnStats:
       return on_txn_stats(from, frame);
+    case FrameType::kGroupHeartbeat:
+    case FrameType::kGroupCommit:
+    case FrameType::kGroupOffsets:
+    case FrameType::kGroupList:
+    case FrameType::kGroupDescribe:
+    case FrameType::kGroupDelete:
     case FrameType::kHello:
     case FrameType::kError:
       break;

@@ -92,6 +92,10 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_relocate(record, payload_position);
     case RecordKind::kRelocated:
       return apply_relocated(record.body);
+    case RecordKind::kGroupCommit:
+    case RecordKind::kGroupLease:
+    case RecordKind::kGroupDrop:
+      break;
     case RecordKind::kHalf:
     case RecordKind::kRelocateHalf:
     case RecordKind::kTxnEnd:

@@ -127,6 +127,19 @@ inline constexpr size_t kTxnGroupsPerShardMax = 16'384;
 // Named producers of a cluster; beyond this the one idle longest is forgotten.
 inline constexpr size_t kProducerNamesMax = 100'000;
 
+// Consumer groups.
+inline constexpr size_t kGroupNameBytesMax = 255;
+inline constexpr size_t kGroupMemberBytesMax = 64;
+inline constexpr size_t kGroupsMax = 10'000;
+inline constexpr size_t kGroupMembersMax = 10'000;        // of one group
+inline constexpr size_t kGroupMembersInAllMax = 100'000;  // of a cluster
+inline constexpr size_t kGroupTopicsMax = 256;            // of one subscription
+// Positions: of a group and a partition each, about 150 bytes of memory.
+inline constexpr size_t kGroupPositionsPerShardMax = 1'000'000;
+inline constexpr size_t kGroupItemsPerRequestMax = 1024;
+inline constexpr uint32_t kGroupSessionMsMin = 1'000;
+inline constexpr uint32_t kGroupSessionMsMax = 300'000;
+
 // Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
 // again.
 inline constexpr size_t kMailboxMessagesMax = 4096;

@@ -89,6 +89,9 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kTxnRecheck:
     case RecordKind::kTxnForget:
     case RecordKind::kProducerFence:
+    case RecordKind::kGroupCommit:
+    case RecordKind::kGroupLease:
+    case RecordKind::kGroupDrop:
       return true;
   }
   return false;

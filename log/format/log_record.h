@@ -62,6 +62,9 @@ enum class RecordKind : uint8_t {
   kTxnRecheck = 70,
   kTxnForget = 71,
   kProducerFence = 72,
+  kGroupCommit = 80,
+  kGroupLease = 81,
+  kGroupDrop = 82,
 };
 
 inline constexpr size_t kRecordHeaderBytes = 8;

@@ -73,6 +73,18 @@ ReplyError error_of(const protocol::Frame& reply) {
       return error_of_table<fbs::TxnShowReply>(reply);
     case FrameType::kTxnStats:
       return error_of_table<fbs::TxnStatsReply>(reply);
+    case FrameType::kGroupHeartbeat:
+      return error_of_table<fbs::GroupHeartbeatReply>(reply);
+    case FrameType::kGroupCommit:
+      return error_of_table<fbs::GroupCommitReply>(reply);
+    case FrameType::kGroupOffsets:
+      return error_of_table<fbs::GroupOffsetsReply>(reply);
+    case FrameType::kGroupList:
+      return error_of_table<fbs::GroupListReply>(reply);
+    case FrameType::kGroupDescribe:
+      return error_of_table<fbs::GroupDescribeReply>(reply);
+    case FrameType::kGroupDelete:
+      return error_of_table<fbs::GroupDeleteReply>(reply);
     case FrameType::kError:
       return error_of_table<fbs::ErrorReply>(reply);
   }

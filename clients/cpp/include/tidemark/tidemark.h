@@ -6,6 +6,7 @@
 #include "tidemark/consumer.h"
 #include "tidemark/delay.h"
 #include "tidemark/error.h"
+#include "tidemark/group.h"
 #include "tidemark/message.h"
 #include "tidemark/producer.h"
 #include "tidemark/transaction.h"
