@@ -151,8 +151,7 @@ constexpr ShardMetric kShardMetrics[] = {
      MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_checks)},
     {"tidemark_txn_parkings_total", "Times that a transaction was parked for an operator.",
      MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_parkings)},
-    {"tidemark_txn_refused_total",
-     "Half messages and ends refused: transactions that had ended, fenced producers, bounds.",
+    {"tidemark_txn_refused_total", "Ends refused because they contradict the recorded outcome.",
      MetricType::Counter, TIDEMARK_SHARD_FIELD(txn_refused)},
 };
 

@@ -1,4 +1,5 @@
-// tidemark bench produce|consume|e2e|delay: flags, baseline and report; the runs are in bench_*.cc.
+// tidemark bench produce|consume|e2e|delay|txn: flags, baseline and report; the runs are in
+// bench_*.cc.
 #include "tools/bench.h"
 
 #include <algorithm>
@@ -67,8 +68,9 @@ int run_bench(const Globals& globals, const BenchOptions& options, Run run, bool
   result.has_baseline = wants_baseline && options.baseline;
   result.baseline = baseline.result();
   print_result(globals, bench_table(result), bench_json(result));
-  const bool wrong = result.early > 0 || result.lost > 0 || result.duplicates > 0;
-  if (result.counts_lateness && wrong) {
+  const bool wrong =
+      result.early > 0 || result.lost > 0 || result.duplicates > 0 || result.uncommitted > 0;
+  if ((result.counts_lateness || result.of_transactions) && wrong) {
     return static_cast<int>(ExitCode::kFailed);
   }
   const bool bad = result.failed > 0 || wrong;
@@ -209,6 +211,41 @@ void add_delay_bench(CLI::App& bench, Globals& globals) {
   });
 }
 
+void add_txn_bench(CLI::App& bench, Globals& globals) {
+  constexpr uint32_t kOpenMax = 65'536;
+  const auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = bench.add_subcommand(
+      "txn", "Run transactions of one message each and measure until each has ended");
+  add_common_options(*command, *options);
+  command->add_option("--open", options->open, "Transactions that are open at a time")
+      ->check(CLI::Range(uint32_t{1}, kOpenMax))
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option("--rollback", options->rollback_percent,
+                   "Roll back this many of a hundred, commit the others")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str()
+      ->type_name("PERCENT");
+  add_baseline_options(*command, *options);
+  command->footer(
+      "A transaction is a pair: a half message that is stored, then a commit that is answered. In "
+      "turns with them as\n"
+      "many plain messages of the same size are in flight; --count and --seconds are those of "
+      "either side. Default: 10\n"
+      "seconds. Then the topic is read: exit code 1 if a committed message is missing or comes "
+      "twice, or one that was\n"
+      "rolled back is visible.\n"
+      "Example:\n"
+      "  tidemark bench txn load --size 1024 --open 1000 --seconds 10 --partitions 4");
+  command->callback([&globals, options] {
+    globals.action = [&globals, options] {
+      check_options(*options);
+      return run_bench(globals, *options, bench_txn, true);
+    };
+  });
+}
+
 void add_bench(CLI::App& bench, Globals& globals, const std::string& name, const std::string& help,
                Run run, bool writes, const std::string& footer) {
   const auto options = std::make_shared<BenchOptions>();
@@ -257,9 +294,19 @@ std::string bench_json(const BenchResult& result) {
     object["lateness_ms"] = percentiles_json(result.lateness_ns);
     object["early"] = result.early;
   }
+  if (result.of_transactions) {
+    object["open"] = result.open;
+    object["rolled_back"] = result.rolled_back;
+    object["produce_messages_per_s"] = result.produce_messages_per_s;
+    object["produce_ratio"] = result.produce_ratio();
+  }
   if (result.counts_losses) {
     object["lost"] = result.lost;
     object["duplicates"] = result.duplicates;
+  }
+  if (result.of_transactions) {
+    object["uncommitted"] = result.uncommitted;
+    object["failed"] = result.failed;
   }
   if (result.counts_lateness) {
     object["failed"] = result.failed;
@@ -277,11 +324,13 @@ std::string bench_json(const BenchResult& result) {
 }
 
 std::string bench_table(const BenchResult& result) {
-  std::string out = fmt::format("{}: {} messages of {} bytes, {} partition{}, fsync {}, {}\n",
-                                result.what, format_count(result.messages), result.size,
-                                result.partitions, result.partitions == 1 ? "" : "s", result.fsync,
-                                result.rate > 0 ? fmt::format("open loop at {:.0f}/s", result.rate)
-                                                : std::string("as fast as possible"));
+  std::string out = fmt::format(
+      "{}: {} {} of {} bytes, {} partition{}, fsync {}, {}\n", result.what,
+      format_count(result.messages), result.of_transactions ? "transactions" : "messages",
+      result.size, result.partitions, result.partitions == 1 ? "" : "s", result.fsync,
+      result.of_transactions ? fmt::format("{} open at a time", format_count(result.open))
+      : result.rate > 0      ? fmt::format("open loop at {:.0f}/s", result.rate)
+                             : std::string("as fast as possible"));
   out += fmt::format("  throughput  {}/s, {:.1f} MB/s in {:.2f} s\n",
                      format_count(static_cast<uint64_t>(result.messages_per_s())),
                      result.mb_per_s(), result.seconds);
@@ -297,6 +346,13 @@ std::string bench_table(const BenchResult& result) {
     out += fmt::format("  backlog     {} scheduled, {} pending after the run\n",
                        format_count(result.backlog),
                        result.backlog_pending ? format_count(*result.backlog_pending) : "unknown");
+  }
+  if (result.of_transactions) {
+    out += fmt::format("  produce     {}/s plain messages, as many in flight; ratio {:.2f}\n",
+                       format_count(static_cast<uint64_t>(result.produce_messages_per_s)),
+                       result.produce_ratio());
+    out += fmt::format("  rolled back {}, of which {} are visible\n",
+                       format_count(result.rolled_back), result.uncommitted);
   }
   if (result.counts_losses) {
     out += fmt::format("  checked     {} lost, {} duplicates\n", result.lost, result.duplicates);
@@ -361,6 +417,7 @@ void add_bench_commands(CLI::App& app, Globals& globals) {
             "Example:\n"
             "  tidemark bench e2e load --size 100 --rate 10000 --seconds 30");
   add_delay_bench(*bench, globals);
+  add_txn_bench(*bench, globals);
 }
 
 }  // namespace tidemark::tools

@@ -41,6 +41,9 @@ struct BenchOptions {
   int64_t spread_ms = 3'600'000;
   std::optional<int64_t> backlog_after_ms;  // when the backlog begins to fall due
   bool keep_backlog = false;
+  // bench txn
+  uint32_t open = 1'000;  // transactions at a time
+  uint32_t rollback_percent = 0;
   std::optional<double> baseline_seconds;
   std::optional<uint64_t> baseline_bytes;  // per sync
   std::string baseline_dir = ".";
@@ -49,7 +52,7 @@ struct BenchOptions {
 
 // The numbers of one run; to_json() gives exactly the documented field names.
 struct BenchResult {
-  std::string what;  // "produce", "consume", "e2e", "delay"
+  std::string what;  // "produce", "consume", "e2e", "delay", "txn"
   uint64_t messages = 0;
   double seconds = 0;
   uint64_t size = 0;         // as asked for
@@ -69,6 +72,11 @@ struct BenchResult {
   double fires_per_s = 0;  // median of the seconds in which messages came
   uint64_t backlog = 0;
   std::optional<uint64_t> backlog_pending;  // after the run
+  bool of_transactions = false;             // then messages are transactions that ended
+  uint64_t open = 0;
+  uint64_t rolled_back = 0;
+  uint64_t uncommitted = 0;  // visible, and rolled back
+  double produce_messages_per_s = 0;
   bool has_baseline = false;
   RawWriteResult baseline;
 
@@ -79,6 +87,10 @@ struct BenchResult {
   [[nodiscard]] double mb_per_s() const;
 
   [[nodiscard]] double baseline_ratio() const;
+
+  [[nodiscard]] double produce_ratio() const {
+    return produce_messages_per_s > 0 ? messages_per_s() / produce_messages_per_s : 0;
+  }
 };
 
 std::string bench_json(const BenchResult& result);
@@ -121,5 +133,7 @@ BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptio
                       Baseline& baseline);
 BenchResult bench_delay(const Globals& globals, Session& session, const BenchOptions& options,
                         Baseline& baseline);
+BenchResult bench_txn(const Globals& globals, Session& session, const BenchOptions& options,
+                      Baseline& baseline);
 
 }  // namespace tidemark::tools

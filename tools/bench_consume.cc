@@ -3,6 +3,7 @@
 
 #include "log/base/clock.h"
 #include "tidemark/consumer.h"
+#include "tools/bench_read.h"
 #include "tools/bench_send.h"
 #include "tools/cli.h"
 #include "tools/interrupt.h"
@@ -16,7 +17,6 @@ namespace tidemark::tools {
 namespace {
 
 constexpr uint64_t kDefaultCount = 1'000'000;
-constexpr int64_t kPollMs = 100;
 
 // Fills the topic if it holds fewer messages than asked for (or none).
 void fill_topic(const Globals& globals, Session& session, const BenchOptions& options) {
@@ -50,37 +50,19 @@ struct Reading {
 
 // Reads the ranges once. False when a limit was reached.
 bool read_once(const Globals& globals, const BenchOptions& options, client::Consumer& consumer,
-               PartitionRanges ranges, Reading& reading, Progress& progress) {
-  require(consumer.assign(ranges.assignment(options.topic, true)),
-          fmt::format("topic {}", options.topic));
-  int64_t last_progress_ns = system_clock().monotonic().ns;
-  while (!ranges.finished()) {
-    const auto batch = consumer.poll(kPollMs);
-    require(batch.status(), fmt::format("topic {}", options.topic));
-    const int64_t now_ns = system_clock().monotonic().ns;
-    if (batch->messages.empty() && now_ns - last_progress_ns > globals.timeout_ms * 1'000'000) {
-      const client::Status reason = consumer.last_error();
-      require(reason, "nothing could be read");
-      throw CommandError(ExitCode::kUnavailable, "TimedOut",
-                         "nothing could be read for the time of --timeout");
-    }
-    if (!batch->messages.empty()) {
-      last_progress_ns = now_ns;
-    }
-    for (const client::ReceivedMessage& message : batch->messages) {
-      // A message without a value is what `bench produce` connects with; it does not count there
-      // either.
-      reading.value_bytes += message.value ? message.value->size() : 0;
-      reading.messages += message.value ? 1 : 0;
-    }
-    (void)ranges.advance(batch->partition, batch->next_offset);
-    progress.update(reading.messages, reading.value_bytes);
-    if (interrupted() || now_ns > reading.deadline_ns ||
-        (reading.messages_max > 0 && reading.messages >= reading.messages_max)) {
-      return false;
-    }
-  }
-  return true;
+               const PartitionRanges& ranges, Reading& reading, Progress& progress) {
+  return read_ranges(
+      globals, options.topic, consumer, ranges, [&](const client::MessageBatch& batch) {
+        for (const client::ReceivedMessage& message : batch.messages) {
+          // A message without a value is what `bench produce` connects with; it does not count
+          // there either.
+          reading.value_bytes += message.value ? message.value->size() : 0;
+          reading.messages += message.value ? 1 : 0;
+        }
+        progress.update(reading.messages, reading.value_bytes);
+        return !interrupted() && system_clock().monotonic().ns <= reading.deadline_ns &&
+               (reading.messages_max == 0 || reading.messages < reading.messages_max);
+      });
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 // this process; a backlog stays pending meanwhile.
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <exception>
 #include <iterator>
+#include <optional>
 #include <thread>
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@
 #include "tidemark/delay.h"
 #include "tidemark/producer.h"
 #include "tools/baseline.h"
-#include "tools/bench.h"
+#include "tools/bench_stamp.h"
 #include "tools/cli.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
@@ -29,15 +29,7 @@
 namespace tidemark::tools {
 namespace {
 
-// First bytes of every value.
-struct Stamp {
-  uint64_t run = 0;    // tells our messages from those of others on the same topic
-  uint64_t index = 0;  // with kBacklogBit: of the backlog
-  int64_t due_ms = 0;
-};
-
-static_assert(sizeof(Stamp) == 24);
-
+// In the index of a stamp: a message of the backlog. Its time is the due time, in ms.
 constexpr uint64_t kBacklogBit = uint64_t{1} << 63;
 constexpr int64_t kPollMs = 20;
 // What is due is waited for this long, measured from the last due time.
@@ -49,24 +41,6 @@ constexpr double kLingerRate = 20'000;
 constexpr uint64_t kMessagesMax = 1'000'000'000;
 // Opaque of messages that only bring the connections about; those of the run have index + 1.
 constexpr uint64_t kWarmUp = 0;
-
-class StampedPayload {
- public:
-  StampedPayload(size_t size, uint64_t run) : run_(run) {
-    const Payloads random(size);
-    value_.assign(random.at(0).begin(), random.at(0).end());
-  }
-
-  std::string_view make(uint64_t index, int64_t due_ms) {
-    const Stamp stamp = {.run = run_, .index = index, .due_ms = due_ms};
-    std::memcpy(value_.data(), &stamp, sizeof(stamp));
-    return {value_.data(), value_.size()};
-  }
-
- private:
-  uint64_t run_;
-  std::vector<char> value_;
-};
 
 // What the broker said to what was scheduled. on_delivery() runs on the client's thread; the
 // atomics may be read at any time, the rest after the producer was closed.
@@ -138,21 +112,17 @@ class Arrivals {
         per_second_(static_cast<size_t>(seconds_max) + 1) {}
 
   void add(const client::ReceivedMessage& message, WallTimeNs now) {
-    Stamp stamp;
-    if (!message.value || message.value->size() < sizeof(stamp)) {
+    const std::optional<Stamp> stamp = stamp_of(message, run_);
+    if (!stamp) {
       return;
     }
-    std::memcpy(&stamp, message.value->data(), sizeof(stamp));
-    if (stamp.run != run_) {
-      return;
-    }
-    const bool of_backlog = (stamp.index & kBacklogBit) != 0;
-    const uint64_t index = stamp.index & ~kBacklogBit;
+    const bool of_backlog = (stamp->index & kBacklogBit) != 0;
+    const uint64_t index = stamp->index & ~kBacklogBit;
     std::vector<bool>& seen = of_backlog ? seen_backlog_ : seen_;
     if (index >= seen.size()) {
       return;
     }
-    const int64_t late_ns = now.ns - stamp.due_ms * 1'000'000;
+    const int64_t late_ns = now.ns - stamp->time * 1'000'000;
     early_ += late_ns < 0 ? 1 : 0;
     if (seen[index]) {
       ++duplicates_;

@@ -1,8 +1,8 @@
 // tidemark bench e2e: from the intended sending of a message to its arrival at a consumer, both in
 // this process.
 #include <algorithm>
-#include <cstring>
 #include <exception>
+#include <optional>
 #include <thread>
 
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 #include "tidemark/consumer.h"
 #include "tools/baseline.h"
 #include "tools/bench_send.h"
+#include "tools/bench_stamp.h"
 #include "tools/cli.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
@@ -22,36 +23,8 @@
 namespace tidemark::tools {
 namespace {
 
-// First bytes of every value.
-struct Stamp {
-  uint64_t run = 0;  // tells our messages from those of others on the same topic
-  uint64_t index = 0;
-  int64_t intended_ns = 0;
-};
-
-static_assert(sizeof(Stamp) == 24);
-
 constexpr int64_t kPollMs = 20;
 constexpr double kDefaultRate = 10'000;
-
-// Values with a stamp; one buffer, rewritten for each message.
-class StampedPayload {
- public:
-  StampedPayload(size_t size, uint64_t run) : run_(run) {
-    const Payloads random(size);
-    value_.assign(random.at(0).begin(), random.at(0).end());
-  }
-
-  std::string_view make(uint64_t index, MonotonicTime intended) {
-    const Stamp stamp = {.run = run_, .index = index, .intended_ns = intended.ns};
-    std::memcpy(value_.data(), &stamp, sizeof(stamp));
-    return {value_.data(), value_.size()};
-  }
-
- private:
-  uint64_t run_;
-  std::vector<char> value_;
-};
 
 // What has arrived: each message once, or again.
 class Arrivals {
@@ -59,25 +32,21 @@ class Arrivals {
   explicit Arrivals(uint64_t run) : run_(run) {}
 
   void add(const client::ReceivedMessage& message, MonotonicTime now) {
-    Stamp stamp;
-    if (!message.value || message.value->size() < sizeof(stamp)) {
+    const std::optional<Stamp> stamp = stamp_of(message, run_);
+    if (!stamp) {
       return;
     }
-    std::memcpy(&stamp, message.value->data(), sizeof(stamp));
-    if (stamp.run != run_) {
-      return;
+    if (stamp->index >= seen_.size()) {
+      seen_.resize(std::max<size_t>(stamp->index + 1, seen_.size() * 2));
     }
-    if (stamp.index >= seen_.size()) {
-      seen_.resize(std::max<size_t>(stamp.index + 1, seen_.size() * 2));
-    }
-    if (seen_[stamp.index]) {
+    if (seen_[stamp->index]) {
       ++duplicates_;
       return;
     }
-    seen_[stamp.index] = true;
+    seen_[stamp->index] = true;
     ++unique_;
     last_arrival_ = now;
-    latency_ns_.record(static_cast<uint64_t>(std::max<int64_t>(0, now.ns - stamp.intended_ns)));
+    latency_ns_.record(static_cast<uint64_t>(std::max<int64_t>(0, now.ns - stamp->time)));
   }
 
   [[nodiscard]] uint64_t unique() const { return unique_; }
@@ -162,7 +131,7 @@ BenchResult bench_e2e(const Globals& globals, Session& session, const BenchOptio
     try {
       StampedPayload payload(options.size, run);
       const auto make_value = [&payload](uint64_t index, MonotonicTime at) {
-        return payload.make(index, at);
+        return payload.make(index, at.ns);
       };
       Sender messages(session.client(), globals, options, sending.counts, sending.sent);
       Progress progress("bench", expected_messages(options, send_limits), "messages",

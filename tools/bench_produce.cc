@@ -1,11 +1,11 @@
 // tidemark bench produce: acknowledged messages per second and the latency of each acknowledgement.
 #include <algorithm>
-#include <cmath>
 
 #include <fmt/format.h>
 
 #include "tools/baseline.h"
 #include "tools/bench_send.h"
+#include "tools/bench_turns.h"
 #include "tools/cli.h"
 #include "tools/output.h"
 #include "tools/session.h"
@@ -14,52 +14,6 @@ namespace tidemark::tools {
 namespace {
 
 constexpr double kDefaultSeconds = 10;
-// A baseline slice for about each second of sending, or for as many bytes if only a count is given:
-// short enough that both sides see the same disk, long enough that a pause costs nothing.
-constexpr double kSliceSeconds = 1;
-constexpr double kSliceBytes = 256e6;
-constexpr double kSlicesMax = 60;
-
-// How a run and its baseline take turns: half a slice of messages, baseline, a slice of messages,
-// baseline, ... , half a slice of messages. Neither side is always first, so a disk that becomes
-// slower (a burst that ends) or faster on the way favours neither.
-struct Turns {
-  uint64_t baselines = 0;  // 0: the messages are sent in one piece
-  SendLimits slice;        // between two baselines
-
-  [[nodiscard]] SendLimits limits(uint64_t turn, const SendLimits& all) const {
-    if (baselines == 0) {
-      return all;
-    }
-    const bool last = turn == baselines;
-    SendLimits out = slice;
-    if (turn == 0 || last) {
-      out.seconds /= 2;
-      out.count = (slice.count + 1) / 2;
-    }
-    // The last one takes what the division left over.
-    const uint64_t before = turn == 0 ? 0 : (slice.count + 1) / 2 + (turn - 1) * slice.count;
-    out.count = all.count == 0 ? 0 : last ? all.count - before : out.count;
-    return out;
-  }
-};
-
-Turns plan_turns(const BenchOptions& options, const SendLimits& all, bool with_baseline) {
-  Turns turns;
-  turns.slice = all;
-  // A pace must not be interrupted.
-  if (!with_baseline || options.rate > 0) {
-    return turns;
-  }
-  const double wanted = all.seconds > 0 ? all.seconds / kSliceSeconds
-                                        : static_cast<double>(all.count) *
-                                              static_cast<double>(options.size) / kSliceBytes;
-  turns.baselines = static_cast<uint64_t>(std::clamp(std::round(wanted), 1.0, kSlicesMax));
-  turns.baselines = all.count > 0 ? std::min(turns.baselines, all.count) : turns.baselines;
-  turns.slice.seconds = all.seconds / static_cast<double>(turns.baselines);
-  turns.slice.count = all.count / turns.baselines;
-  return turns;
-}
 
 // Sends everything, in turns with the baseline. Gives the seconds that sending took, each piece up
 // to its last acknowledgement: sending alone is not storing.
@@ -67,7 +21,9 @@ double send_in_turns(Sender& sender, const BenchOptions& options, const SendLimi
                      const AckCounts& counts, Baseline& baseline, Progress& progress) {
   const Payloads payloads(options.size);
   const auto make_value = [&payloads](uint64_t index, MonotonicTime) { return payloads.at(index); };
-  const Turns turns = plan_turns(options, all, baseline.wanted());
+  // A pace must not be interrupted.
+  const bool in_one_piece = !baseline.wanted() || options.rate > 0;
+  const Turns turns = in_one_piece ? Turns{.baselines = 0, .slice = all} : plan_turns(options, all);
   const double fixed_half = options.baseline_seconds.value_or(kBaselineSecondsDefault) / 2;
   if (turns.baselines == 0) {
     baseline.measure(fixed_half);

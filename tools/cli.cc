@@ -23,6 +23,7 @@ constexpr const char* kFooter =
     "  tidemark consume orders --from start -n 10 --format '%p %o %v\\n'\n"
     "  tidemark produce orders --message 'call back' --after 90s\n"
     "  tidemark delay list orders\n"
+    "  tidemark txn list --state parked\n"
     "  tidemark bench produce orders --size 1024 --seconds 10\n"
     "\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
@@ -125,6 +126,7 @@ std::unique_ptr<CLI::App> make_app(Globals& globals) {
   add_consume_command(*app, globals);
   add_partition_commands(*app, globals);
   add_delay_commands(*app, globals);
+  add_txn_commands(*app, globals);
   add_log_commands(*app, globals);
   add_bench_commands(*app, globals);
   add_completion_command(*app, globals);

@@ -38,6 +38,7 @@ void add_produce_command(CLI::App& app, Globals& globals);
 void add_consume_command(CLI::App& app, Globals& globals);
 void add_partition_commands(CLI::App& app, Globals& globals);
 void add_delay_commands(CLI::App& app, Globals& globals);
+void add_txn_commands(CLI::App& app, Globals& globals);
 void add_log_commands(CLI::App& app, Globals& globals);
 void add_bench_commands(CLI::App& app, Globals& globals);
 void add_completion_command(CLI::App& app, Globals& globals);

@@ -13,7 +13,18 @@ namespace tidemark::tools {
 namespace {
 
 // How an option's value or a positional is completed.
-enum class ValueKind { kNone, kTopic, kFile, kDirectory, kFormat, kCodec, kPolicy, kShell, kOther };
+enum class ValueKind {
+  kNone,
+  kTopic,
+  kFile,
+  kDirectory,
+  kFormat,
+  kCodec,
+  kPolicy,
+  kState,
+  kShell,
+  kOther
+};
 
 struct Flag {
   std::vector<std::string> names;  // with dashes
@@ -52,6 +63,9 @@ ValueKind value_kind(const CLI::Option& option) {
   }
   if (is("POLICY")) {
     return ValueKind::kPolicy;
+  }
+  if (is("STATE")) {
+    return ValueKind::kState;
   }
   if (is("SHELL")) {
     return ValueKind::kShell;
@@ -120,6 +134,8 @@ std::string_view words_of(ValueKind kind) {
       return "none zstd";
     case ValueKind::kPolicy:
       return "deliver skip dead-letter";
+    case ValueKind::kState:
+      return "open parked";
     case ValueKind::kShell:
       return "bash zsh fish";
     case ValueKind::kTopic:
@@ -174,6 +190,7 @@ std::string zsh_action(ValueKind kind) {
     case ValueKind::kFormat:
     case ValueKind::kCodec:
     case ValueKind::kPolicy:
+    case ValueKind::kState:
     case ValueKind::kShell:
       return fmt::format(":value:({})", words_of(kind));
     case ValueKind::kOther:
@@ -228,6 +245,7 @@ std::string fish_values(ValueKind kind) {
     case ValueKind::kFormat:
     case ValueKind::kCodec:
     case ValueKind::kPolicy:
+    case ValueKind::kState:
     case ValueKind::kShell:
       return fmt::format(" -x -a '{}'", words_of(kind));
     case ValueKind::kOther:

@@ -1,19 +1,21 @@
 // tidemark delay cancel|reschedule|fire-now|purge
-#include <algorithm>
 #include <functional>
-#include <memory>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "tools/change_counts.h"
 #include "tools/cli.h"
 #include "tools/confirm.h"
 #include "tools/delay.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
-#include "tools/line_reader.h"
+#include "tools/json_text.h"
+#include "tools/name_source.h"
 #include "tools/output.h"
 #include "tools/parse.h"
 #include "tools/progress.h"
@@ -24,9 +26,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Targets that travel in one request.
-constexpr size_t kTargetsPerRequest = 1'024;
-constexpr size_t kHandleLineBytesMax = 4'096;
+constexpr ChangeWords kCancelling = {
+    .noun = "message", .done = "cancelled", .conflict_name = "AlreadyDelivered"};
+constexpr ChangeWords kRescheduling = {
+    .noun = "message", .done = "rescheduled", .conflict_name = "AlreadyDelivered"};
 
 // A call on the client with some targets: cancel, or reschedule to a time.
 using Change = std::function<client::Result<std::vector<client::DelayChange>>(
@@ -36,60 +39,31 @@ using Change = std::function<client::Result<std::vector<client::DelayChange>>(
 // input.
 class Targets {
  public:
-  explicit Targets(const DelayCommand& command) : command_(command) {
-    const bool dash = std::ranges::count(command.handles, "-") > 0;
-    if (dash && command.handles.size() > 1) {
-      throw usage_error("- takes the handles from standard input; give no others");
-    }
-    if (dash) {
-      reader_ = std::make_unique<LineReader>(0, kHandleLineBytesMax, interrupt_descriptor());
-      return;
-    }
+  explicit Targets(const DelayCommand& command)
+      : command_(command), names_(by_key() ? command.keys : command.handles, "handles") {
     if (command.handles.empty() && command.keys.empty()) {
       throw usage_error("name messages by their handles or by --key");
-    }
-    // All of them are looked at before the first is changed.
-    for (const std::string& text : command.handles) {
-      given_.push_back(target_of_handle(text));
-      names_.push_back(text);
-    }
-    for (const std::string& key : command.keys) {
-      given_.push_back(client::DelayTarget::of_key(key, command.partition));
-      names_.push_back(key);
     }
   }
 
   // False when there are no more.
   bool next(std::vector<client::DelayTarget>& targets, std::vector<std::string>& names) {
-    if (!reader_) {
-      targets = std::exchange(given_, {});
-      names = std::exchange(names_, {});
-      return !targets.empty();
-    }
     targets.clear();
-    names.clear();
-    std::string_view line;
-    while (targets.size() < kTargetsPerRequest) {
-      const Result<bool> more = reader_->next(line);
-      throw_if_error(more.status(), "standard input");
-      if (!*more) {
-        break;
-      }
-      if (!line.empty()) {
-        targets.push_back(target_of_handle(std::string(line)));
-        names.emplace_back(line);
-      }
+    if (!names_.next(names)) {
+      return false;
     }
-    return !targets.empty();
+    for (const std::string& name : names) {
+      targets.push_back(by_key() ? client::DelayTarget::of_key(name, command_.partition)
+                                 : target_of_handle(name));
+    }
+    return true;
   }
 
   [[nodiscard]] bool by_key() const { return !command_.keys.empty(); }
 
  private:
   const DelayCommand& command_;
-  std::unique_ptr<LineReader> reader_;
-  std::vector<client::DelayTarget> given_;
-  std::vector<std::string> names_;
+  NameSource names_;
 };
 
 // The answers, as a table or as JSON.
@@ -107,7 +81,7 @@ class ChangeReport {
                      : std::vector<Table::Column>{{by_key ? "KEY" : "HANDLE"}, {"OUTCOME"}}) {}
 
   void add(const std::string& name, const client::DelayChange& change) {
-    counts_.add(change.status.code(), change.outcome);
+    add_change(counts_, change.status.code(), change.outcome);
     const bool known = change.status.ok();
     const std::string_view outcome =
         known ? client::delay_outcome_text(change.outcome) : std::string_view("unknown");
@@ -140,17 +114,17 @@ class ChangeReport {
       return;
     }
     Json object = Json{{"topic", topic_}};
-    object[done_word()] = counts_.done;
-    object["already_delivered"] = counts_.already_delivered;
+    object[std::string(words().done)] = counts_.done;
+    object["already_delivered"] = counts_.conflict();
     object["not_found"] = counts_.not_found;
     object["failed"] = counts_.failed;
     object["results"] = std::move(results_);
-    print(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    print(dump_json(object) + "\n");
   }
 
   [[nodiscard]] const ChangeCounts& counts() const { return counts_; }
 
-  [[nodiscard]] std::string done_word() const { return moves_ ? "rescheduled" : "cancelled"; }
+  [[nodiscard]] ChangeWords words() const { return moves_ ? kRescheduling : kCancelling; }
 
  private:
   const Globals& globals_;
@@ -162,24 +136,6 @@ class ChangeReport {
   ChangeCounts counts_;
 };
 
-// The name of the error object for an exit code.
-std::string name_of(const ChangeCounts& counts, ExitCode code) {
-  if (code == ExitCode::kPartlyDone) {
-    return "PartlyDone";
-  }
-  if (counts.failed > 0) {
-    return std::string(client::error_name(counts.first_error));
-  }
-  return counts.already_delivered > 0 ? "AlreadyDelivered" : "NotFound";
-}
-
-void throw_unless_all_done(const ChangeCounts& counts, std::string_view done_word) {
-  const ExitCode code = exit_code_of(counts);
-  if (code != ExitCode::kOk) {
-    throw CommandError(code, name_of(counts, code), describe_failures(counts, done_word));
-  }
-}
-
 int change_all(const Globals& globals, const DelayCommand& command, bool moves,
                const std::function<Change(client::Delays&, int64_t)>& make_change) {
   catch_interrupts();
@@ -188,30 +144,20 @@ int change_all(const Globals& globals, const DelayCommand& command, bool moves,
   client::Delays delays = delays_of(session);
   const Change change = make_change(delays, session.deadline_ms());
   ChangeReport report(globals, command.topic, targets.by_key(), moves);
-  std::optional<CommandError> stopped;
-  try {
-    std::vector<client::DelayTarget> set;
-    std::vector<std::string> names;
-    while (targets.next(set, names)) {
-      const auto changes = require(change(set), fmt::format("topic {}", command.topic));
-      for (size_t i = 0; i < changes.size(); ++i) {
-        report.add(names.at(i), changes[i]);
-      }
+  std::vector<client::DelayTarget> set;
+  std::vector<std::string> names;
+  const std::optional<CommandError> stopped = run_steps(report.counts(), [&] {
+    if (!targets.next(set, names)) {
+      return false;
     }
-  } catch (const CommandError& error) {
-    if (report.counts().total() == 0) {
-      throw;
+    const auto changes = require(change(set), fmt::format("topic {}", command.topic));
+    for (size_t i = 0; i < changes.size(); ++i) {
+      report.add(names.at(i), changes[i]);
     }
-    stopped = error;  // what was changed before is told
-  }
+    return true;
+  });
   report.print_all();
-  if (stopped) {
-    throw CommandError(report.counts().done > 0 ? ExitCode::kPartlyDone : stopped->exit_code(),
-                       stopped->name(),
-                       fmt::format("{}; {} messages were {} before", stopped->what(),
-                                   format_count(report.counts().done), report.done_word()));
-  }
-  throw_unless_all_done(report.counts(), report.done_word());
+  throw_unless_all_done(report.counts(), report.words(), stopped);
   return 0;
 }
 
@@ -252,7 +198,7 @@ void purge_pages(const Globals& globals, const DelayCommand& command, Session& s
     if (!targets.empty() && !command.dry_run) {
       for (const client::DelayChange& change :
            require(delays.cancel(command.topic, targets, session.deadline_ms()), doing)) {
-        counts.changes.add(change.status.code(), change.outcome);
+        add_change(counts.changes, change.status.code(), change.outcome);
       }
     }
     progress.update(counts.matching, 0);
@@ -263,7 +209,7 @@ void print_purge(const Globals& globals, const DelayCommand& command, const Purg
   Json object = Json{{"topic", command.topic}, {"dry_run", command.dry_run}};
   object["matching"] = counts.matching;
   object["cancelled"] = counts.changes.done;
-  object["already_delivered"] = counts.changes.already_delivered;
+  object["already_delivered"] = counts.changes.conflict();
   object["not_found"] = counts.changes.not_found;
   object["failed"] = counts.changes.failed;
   const std::string text =
@@ -324,7 +270,7 @@ int purge_delays(const Globals& globals, const DelayCommand& command) {
   }
   // What was delivered or cancelled meanwhile is not pending any more, which is what was wanted.
   if (counts.changes.failed > 0) {
-    throw_unless_all_done(counts.changes, "cancelled");
+    throw_unless_all_done(counts.changes, kCancelling);
   }
   return 0;
 }

@@ -9,7 +9,7 @@
 #include "log/base/clock.h"
 #include "tools/cli.h"
 #include "tools/delay.h"
-#include "tools/message_format.h"
+#include "tools/json_text.h"
 #include "tools/output.h"
 #include "tools/parse.h"
 #include "tools/session.h"
@@ -25,22 +25,6 @@ constexpr uint64_t kExactMax = kDelayPage;
 constexpr size_t kExactTopicsMax = 100;
 constexpr size_t kBarWidth = 50;
 
-std::string dump(const Json& object) {
-  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-// As in the JSON of consume: bytes that are not UTF-8 are base64, under another name.
-void add_bytes_field(Json& object, const std::string& name,
-                     const std::optional<std::string>& bytes) {
-  if (!bytes) {
-    object[name] = nullptr;
-  } else if (is_utf8(*bytes)) {
-    object[name] = *bytes;
-  } else {
-    object[name + "_base64"] = base64(*bytes);
-  }
-}
-
 Json to_json(const client::DelayedMessage& message, int64_t now_ms) {
   Json object = Json::object();
   object["due_ms"] = message.due_ms;
@@ -55,13 +39,6 @@ Json to_json(const client::DelayedMessage& message, int64_t now_ms) {
   object["zone"] = message.zone.empty() ? Json() : Json(message.zone);
   object["handle"] = message.handle.to_string();
   return object;
-}
-
-std::string printable(const std::optional<std::string>& bytes) {
-  if (!bytes) {
-    return "";
-  }
-  return is_utf8(*bytes) ? *bytes : "base64:" + base64(*bytes);
 }
 
 std::string list_table(const std::vector<client::DelayedMessage>& messages, int64_t now_ms) {
@@ -168,7 +145,7 @@ int list_delays(const Globals& globals, const DelayCommand& command) {
   for (const client::DelayedMessage& message : messages) {
     list.push_back(to_json(message, now_ms));
   }
-  print(dump(Json{{"topic", command.topic}, {"messages", std::move(list)}}) + "\n");
+  print(dump_json(Json{{"topic", command.topic}, {"messages", std::move(list)}}) + "\n");
   return 0;
 }
 
@@ -191,7 +168,7 @@ int show_delay(const Globals& globals, const DelayCommand& command) {
     headers.push_back(std::move(header));
   }
   object["headers"] = std::move(headers);
-  print_result(globals, show_table(command.topic, message, now_ms), dump(object));
+  print_result(globals, show_table(command.topic, message, now_ms), dump_json(object));
   return 0;
 }
 
@@ -231,7 +208,7 @@ int show_delay_stats(const Globals& globals, const DelayCommand& command) {
                format_count(horizons.more)});
     list.push_back(to_json(stats, horizons, next_due_ms));
   }
-  print_result(globals, table.to_string(), dump(Json{{"topics", std::move(list)}}));
+  print_result(globals, table.to_string(), dump_json(Json{{"topics", std::move(list)}}));
   return 0;
 }
 
@@ -253,7 +230,7 @@ int show_delay_histogram(const Globals& globals, const DelayCommand& command) {
   const std::string text =
       fmt::format("{}: {} pending{}\n", command.topic, format_count(stats.pending),
                   bins.bins.empty() ? "" : ", a line for each " + format_duration(bins.width_ms));
-  print_result(globals, text + draw_bins(bins, kBarWidth), dump(object));
+  print_result(globals, text + draw_bins(bins, kBarWidth), dump_json(object));
   return 0;
 }
 

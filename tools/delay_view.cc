@@ -163,57 +163,23 @@ std::string recurring_text(const client::DelayedMessage& message) {
   return message.every_ms > 0 ? "every " + format_duration(message.every_ms) : "";
 }
 
-void ChangeCounts::add(client::ErrorCode code, client::DelayOutcome outcome) {
+void add_change(ChangeCounts& counts, client::ErrorCode code, client::DelayOutcome outcome) {
   if (code != client::ErrorCode::kOk) {
-    first_error = failed == 0 ? code : first_error;
-    ++failed;
+    counts.add_failure(code);
     return;
   }
   switch (outcome) {
     case client::DelayOutcome::kCancelled:
     case client::DelayOutcome::kRescheduled:
-      ++done;
+      ++counts.done;
       return;
     case client::DelayOutcome::kAlreadyDelivered:
-      ++already_delivered;
+      counts.add_conflict("already delivered");
       return;
     case client::DelayOutcome::kNotFound:
-      ++not_found;
+      ++counts.not_found;
       return;
   }
-}
-
-ExitCode exit_code_of(const ChangeCounts& counts) {
-  if (counts.done == counts.total()) {
-    return ExitCode::kOk;
-  }
-  if (counts.done > 0) {
-    return ExitCode::kPartlyDone;
-  }
-  if (counts.failed > 0) {
-    return exit_code_of(error_from_wire(static_cast<uint16_t>(counts.first_error)));
-  }
-  return counts.already_delivered > 0 ? ExitCode::kConflict : ExitCode::kNotFound;
-}
-
-std::string describe_failures(const ChangeCounts& counts, std::string_view done_word) {
-  std::string why;
-  const auto add = [&why](uint64_t count, std::string_view what) {
-    if (count > 0) {
-      why += fmt::format("{}{} {}", why.empty() ? "" : ", ", format_count(count), what);
-    }
-  };
-  add(counts.already_delivered, "already delivered");
-  add(counts.not_found, "not found");
-  add(counts.failed, "without an answer");
-  if (counts.failed > 0) {
-    why += fmt::format(" ({})",
-                       error_text(error_from_wire(static_cast<uint16_t>(counts.first_error))));
-  }
-  const uint64_t total = counts.total();
-  return fmt::format("{} of {} message{} {} not {}: {}", format_count(total - counts.done),
-                     format_count(total), total == 1 ? "" : "s",
-                     total - counts.done == 1 ? "was" : "were", done_word, why);
 }
 
 }  // namespace tidemark::tools

@@ -1,4 +1,4 @@
-// Pending messages in numbers and pictures: by horizon, as a histogram, and what a change came to.
+// Pending messages in numbers and pictures: by horizon, as a histogram; what a change came to.
 //
 // Thread: pure functions.
 #pragma once
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tidemark/delay.h"
-#include "tools/errors.h"
+#include "tools/change_counts.h"
 
 namespace tidemark::tools {
 
@@ -59,25 +59,8 @@ std::string draw_bins(const DueBins& bins, size_t bar_width);
 // "", "every 10m", "0 30 8 * * * Europe/Berlin".
 std::string recurring_text(const client::DelayedMessage& message);
 
-// What came of cancelling or moving several messages.
-struct ChangeCounts {
-  uint64_t done = 0;
-  uint64_t already_delivered = 0;
-  uint64_t not_found = 0;
-  uint64_t failed = 0;                                     // no answer, or an error
-  client::ErrorCode first_error = client::ErrorCode::kOk;  // of those
-
-  // `outcome` means nothing when `code` is not kOk.
-  void add(client::ErrorCode code, client::DelayOutcome outcome);
-
-  [[nodiscard]] uint64_t total() const { return done + already_delivered + not_found + failed; }
-};
-
-// kOk: all done; kPartlyDone: some. None: that of the error, else kConflict if one was delivered
-// already, else kNotFound.
-ExitCode exit_code_of(const ChangeCounts& counts);
-// "2 of 3 messages were not cancelled: 1 already delivered, 1 not found"; `done_word` is
-// "cancelled". Requires: not all were done.
-std::string describe_failures(const ChangeCounts& counts, std::string_view done_word);
+// Counts what came of cancelling or moving a message; `outcome` means nothing when `code` is not
+// kOk.
+void add_change(ChangeCounts& counts, client::ErrorCode code, client::DelayOutcome outcome);
 
 }  // namespace tidemark::tools

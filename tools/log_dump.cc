@@ -15,6 +15,7 @@
 #include "tools/interrupt.h"
 #include "tools/log.h"
 #include "tools/log_dump_delays.h"
+#include "tools/log_dump_txns.h"
 #include "tools/log_files.h"
 #include "tools/output.h"
 #include "tools/parse.h"
@@ -35,9 +36,30 @@ struct Totals {
   uint64_t batch_bytes = 0;
   uint64_t damaged_places = 0;
   DelayTotals delays;
+  TxnTotals txns;
   std::map<std::string_view, uint64_t> entries_by_kind;
   std::map<std::string_view, uint64_t> records_by_kind;
 };
+
+// What of an entry is about one subject: all of it but the records about anything else, if there is
+// a record about it.
+struct Share {
+  bool any = false;
+  uint64_t others_bytes = 0;
+
+  void add(const format::LogRecord& record, bool about_it) {
+    any = any || about_it;
+    others_bytes += about_it ? 0 : format::record_bytes(record.body.size());
+  }
+
+  [[nodiscard]] uint64_t bytes_of(uint64_t entry_bytes) const {
+    return any ? entry_bytes - others_bytes : 0;
+  }
+};
+
+double ratio(uint64_t bytes, uint64_t of) {
+  return of == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(of);
+}
 
 // One pass over the segments of a directory; prints as it goes, or only adds up for --stats.
 class Dumper {
@@ -151,16 +173,15 @@ void Dumper::dump_entry(SegmentReader& reader, const SegmentEntry& entry) {
     }
     format::RecordListReader list(*payload);
     format::LogRecord record;
-    bool delays = false;
-    uint64_t others_bytes = 0;
+    Share delays;
+    Share txns;
     while (list.next(record)) {
-      const bool of_delays = is_delay_record(record.kind);
-      delays = delays || of_delays;
-      others_bytes += of_delays ? 0 : format::record_bytes(record.body.size());
+      delays.add(record, is_delay_record(record.kind));
+      txns.add(record, is_txn_record(record.kind));
       add_record(record, records, text);
     }
-    totals_.delays.log_bytes +=
-        delays ? log::entry_bytes(header.payload_bytes) - others_bytes : uint64_t{0};
+    totals_.delays.log_bytes += delays.bytes_of(log::entry_bytes(header.payload_bytes));
+    totals_.txns.log_bytes += txns.bytes_of(log::entry_bytes(header.payload_bytes));
     if (!list.status().ok()) {
       ++totals_.damaged_places;
       note(
@@ -203,6 +224,8 @@ void Dumper::add_record(const format::LogRecord& record, Json& list, std::string
     add_produce(record, object, line);
   } else if (is_delay_record(record.kind)) {
     describe_delay_record(record, object, line, totals_.delays);
+  } else if (is_txn_record(record.kind)) {
+    describe_txn_record(record, object, line, totals_.txns);
   }
   if (!options_.stats) {
     list.push_back(std::move(object));
@@ -245,9 +268,9 @@ void Dumper::add_produce(const format::LogRecord& record, Json& object, std::str
 
 void Dumper::print_stats() {
   const DelayTotals& delays = totals_.delays;
-  const double ratio = delays.body_bytes == 0 ? 0
-                                              : static_cast<double>(delays.log_bytes) /
-                                                    static_cast<double>(delays.body_bytes);
+  const TxnTotals& txns = totals_.txns;
+  const double delayed_ratio = ratio(delays.log_bytes, delays.body_bytes);
+  const double half_ratio = ratio(txns.log_bytes, txns.half_body_bytes);
   if (json_) {
     Json object = Json::object();
     object["segments"] = totals_.segments;
@@ -257,10 +280,16 @@ void Dumper::print_stats() {
     object["messages"] = totals_.messages;
     object["batch_bytes"] = totals_.batch_bytes;
     object["damaged_places"] = totals_.damaged_places;
-    object["delayed_messages"] = totals_.delays.messages;
-    object["delayed_body_bytes"] = totals_.delays.body_bytes;
-    object["delayed_log_bytes"] = totals_.delays.log_bytes;
-    object["delayed_ratio"] = ratio;
+    object["delayed_messages"] = delays.messages;
+    object["delayed_body_bytes"] = delays.body_bytes;
+    object["delayed_log_bytes"] = delays.log_bytes;
+    object["delayed_ratio"] = delayed_ratio;
+    object["txn_records"] = txns.records;
+    object["txn_log_bytes"] = txns.log_bytes;
+    object["half_messages"] = txns.half_messages;
+    object["half_bytes"] = txns.half_bytes;
+    object["half_body_bytes"] = txns.half_body_bytes;
+    object["half_ratio"] = half_ratio;
     object["entries_by_kind"] = totals_.entries_by_kind;
     object["records_by_kind"] = totals_.records_by_kind;
     out_.text() += object.dump() + "\n";
@@ -274,7 +303,12 @@ void Dumper::print_stats() {
   if (delays.log_bytes > 0) {
     out_.text() += fmt::format("delayed   {} of {}: {} in the log, {:.3f} times as much\n",
                                format_count(delays.messages), format_bytes(delays.body_bytes),
-                               format_bytes(delays.log_bytes), ratio);
+                               format_bytes(delays.log_bytes), delayed_ratio);
+  }
+  if (txns.records > 0) {
+    out_.text() += fmt::format("halves    {} of {}: {} in the log, {:.3f} times as much\n",
+                               format_count(txns.half_messages), format_bytes(txns.half_body_bytes),
+                               format_bytes(txns.log_bytes), half_ratio);
   }
   Table table({{"WHAT"}, {"KIND"}, {"COUNT", Table::Align::kRight}});
   for (const auto& [kind, count] : totals_.entries_by_kind) {

@@ -1,13 +1,9 @@
 #include "tools/log_dump_delays.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 
-#include "flatbuffers/flatbuffers.h"
-#include "log/format/record_batch.h"
-#include "log/format/schedule_set.h"
 #include "log/format/schema/control_generated.h"
+#include "tools/log_dump_records.h"
 #include "tools/parse.h"
 
 namespace tidemark::tools {
@@ -16,48 +12,19 @@ namespace {
 using Json = nlohmann::ordered_json;
 namespace fbs = format::fbs;
 
-// Key, value and headers of the one record in a batch; of a batch that cannot be read, all of it.
-uint64_t body_bytes(ByteView batch) {
-  Result<format::BatchReader> reader = format::BatchReader::open(batch);
-  if (!reader.ok()) {
-    return batch.size();
-  }
-  uint64_t bytes = 0;
-  format::RecordView record;
-  while (reader->next(record)) {
-    bytes += record.key.size() + record.value.size();
-    format::HeaderCursor headers(record.headers, record.header_count);
-    format::HeaderView header;
-    while (headers.next(header)) {
-      bytes += header.key.size() + header.value.size();
-    }
-  }
-  return bytes;
-}
-
 Status describe_set(ByteView set, Json& object, std::string& text, DelayTotals& totals) {
-  ASSIGN_OR_RETURN(format::ScheduleReader reader, format::ScheduleReader::open(set));
-  const format::ScheduleHeader& header = reader.header();
-  format::ScheduleItem item;
-  int64_t first_ms = INT64_MAX;
-  int64_t last_ms = INT64_MIN;
-  uint64_t bytes = 0;
-  while (reader.next(item)) {
-    first_ms = std::min(first_ms, item.due_ms);
-    last_ms = std::max(last_ms, item.due_ms);
-    bytes += body_bytes(item.batch);
-  }
-  RETURN_IF_ERROR(reader.status());
+  ASSIGN_OR_RETURN(const SetSummary summary, summarize_set(set));
+  const format::ScheduleHeader& header = summary.header;
   totals.messages += header.items;
-  totals.body_bytes += bytes;
+  totals.body_bytes += summary.body_bytes;
   object["topic_id"] = header.partition.topic.value();
   object["partition"] = header.partition.index.value();
   object["received_ms"] = header.received_ms;
   object["messages"] = header.items;
   object["first_delay_id"] = header.first_id;
-  object["due_first_ms"] = first_ms;
-  object["due_last_ms"] = last_ms;
-  object["body_bytes"] = bytes;
+  object["due_first_ms"] = summary.due_first_ms;
+  object["due_last_ms"] = summary.due_last_ms;
+  object["body_bytes"] = summary.body_bytes;
   object["producer_id"] = header.producer_id;
   object["producer_epoch"] = header.producer_epoch;
   object["base_sequence"] = header.base_sequence;
@@ -65,8 +32,9 @@ Status describe_set(ByteView set, Json& object, std::string& text, DelayTotals& 
       " topic {} partition {} at {}: {} messages from id {}, due {} to {}, producer {} epoch {} "
       "sequence {}",
       header.partition.topic.value(), header.partition.index.value(),
-      format_time(header.received_ms), header.items, header.first_id, format_time(first_ms),
-      format_time(last_ms), header.producer_id, header.producer_epoch, header.base_sequence);
+      format_time(header.received_ms), header.items, header.first_id,
+      format_time(summary.due_first_ms), format_time(summary.due_last_ms), header.producer_id,
+      header.producer_epoch, header.base_sequence);
   return Status();
 }
 
@@ -81,21 +49,10 @@ Status describe_relocate(const format::LogRecord& record, Json& object, std::str
   return Status();
 }
 
-// The log may be damaged in ways that its hashes do not show: nothing is believed here.
-template <typename T>
-const T* table(ByteView body) {
-  flatbuffers::Verifier verifier(body.data(), body.size());
-  return body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr)
-             ? flatbuffers::GetRoot<T>(body.data())
-             : nullptr;
-}
-
-Status unreadable() { return Status(ErrorCode::kMalformed, "the record does not verify"); }
-
 Status describe_advance(ByteView body, Json& object, std::string& text) {
-  const auto* advance = table<fbs::Advance>(body);
+  const auto* advance = control_table<fbs::Advance>(body);
   if (advance == nullptr) {
-    return unreadable();
+    return unreadable_record();
   }
   object["now_ms"] = advance->now_ms();
   object["time_ms"] = advance->time_ms();
@@ -108,9 +65,9 @@ Status describe_advance(ByteView body, Json& object, std::string& text) {
 // Cancel and reschedule name their message with the same fields.
 template <typename T>
 Status describe_change(ByteView body, Json& object, std::string& text, const T*& change) {
-  change = table<T>(body);
+  change = control_table<T>(body);
   if (change == nullptr) {
-    return unreadable();
+    return unreadable_record();
   }
   object["topic_id"] = change->topic();
   object["delay_id"] = change->id();

@@ -1,5 +1,17 @@
 // Keys of a shard's checkpoint store. One letter says what it is; numbers are big-endian, so that
 // bytewise order is numeric order.
+//
+//   M  what the checkpoint covers           V  head of the delayed messages
+//   T  topic                                W  slots of the timing wheel
+//   P  partition                            S  their states
+//   I  chunk of a partition's index         N Y B X  counts: per partition, time, part of the log
+//   D  producer of a partition              K  pending under a key
+//                                           L  place of a relocated one
+//   A  named producer (metadata shard)      R  rescheduled one
+//   F  fence of a producer                  E  recurring one
+//   H  transaction that has not ended
+//   O  outcomes of 256 transactions
+//   U  end that another shard has yet to follow
 #pragma once
 
 #include <string>

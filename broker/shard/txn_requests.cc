@@ -48,6 +48,9 @@ Status end_status(ErrorCode error, txn::TxnState state) {
   if (error == ErrorCode::kFenced) {
     return Status(error, "a newer producer has taken over the name of this one");
   }
+  if (error == ErrorCode::kUnavailable) {
+    return Status(error, "parts of it came meanwhile: try again");
+  }
   return Status(error, recorded(state));
 }
 

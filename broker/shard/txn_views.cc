@@ -192,6 +192,7 @@ void Views::apply_txn_join(ByteView body, RecordOutcome& outcome) {
   outcome.txn = key;
   outcome.txn_first = done.first;
   outcome.txn_state = done.state;
+  outcome.txn_first = done.first;
 }
 
 void Views::apply_txn_confirm(ByteView body) {

@@ -279,7 +279,8 @@ void Shard::tell_outcomes() {
 }
 
 void Shard::ask_outcomes(const Now& now) {
-  const int64_t born_before_ms = clock_.ms(now) - kAskIntervalNs / 1'000'000;
+  const int64_t now_ms = clock_.ms(now);
+  const int64_t born_before_ms = now_ms - kAskIntervalNs / 1'000'000;
   in_turn(views_.txns().foreign(), asked_to_, [&](const txn::TxnKey& key) {
     const txn::Transaction& txn = *views_.txns().find(key);
     if (txn.born_ms <= born_before_ms) {
@@ -291,7 +292,7 @@ void Shard::ask_outcomes(const Now& now) {
       mail.group = txn.group->name;
       mail.reference = txn.reference;
       mail.timeout_ms = txn.timeout_ms;
-      mail.born_ms = txn.born_ms;
+      mail.age_ms = now_ms - txn.born_ms;
       outbox_.mail(std::move(mail));
     }
     return key;
@@ -346,7 +347,7 @@ void Shard::on_txn_ask_mail(const ShardMail& mail, const Now& now) {
   record.add_group(group);
   record.add_reference(reference);
   record.add_timeout_ms(mail.timeout_ms);
-  record.add_born_ms(mail.born_ms);
+  record.add_born_ms(clock_.ms(now) - mail.age_ms);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   TxnPending pending;

@@ -12,65 +12,20 @@
 #include <nlohmann/json.hpp>
 
 #include "log/base/random.h"
-#include "tests/support/daemon_process.h"
-#include "tests/support/run_command.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/tool_fixture.h"
 
 namespace tidemark {
 namespace {
 
 using nlohmann::json;
 using testing::CommandResult;
-using Arguments = std::vector<std::string>;
-
-std::string tool_path() { return testing::required_environment("TIDEMARK_CLI"); }
-
-// One broker for a test case, and the tool pointed at it.
-class Fixture {
- public:
-  Fixture() : daemon_(directory_ / "data", {"--shards", "2"}) {
-    REQUIRE_MESSAGE(daemon_.start(), daemon_.errors());
-  }
-
-  CommandResult run(Arguments arguments, const std::string& input = {}) {
-    arguments.insert(arguments.begin(), tool_path());
-    return testing::run_command(arguments, input, {"TIDEMARK_BROKERS=" + daemon_.address()});
-  }
-
-  // The same, for what must succeed; gives its standard output.
-  std::string output(const Arguments& arguments, const std::string& input = {}) {
-    const CommandResult result = run(arguments, input);
-    REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-    return result.output;
-  }
-
-  // A line for the shell, with $tidemark as the tool.
-  CommandResult shell(const std::string& line) {
-    return testing::run_command(
-        {"/bin/bash", "-c", line}, {},
-        {"TIDEMARK_BROKERS=" + daemon_.address(), "tidemark=" + tool_path()});
-  }
-
-  testing::DaemonProcess& daemon() { return daemon_; }
-
-  testing::TempDirectory& directory() { return directory_; }
-
- private:
-  testing::TempDirectory directory_;
-  testing::DaemonProcess daemon_;
-};
+using testing::lines_of;
+using testing::tool_path;
+using Arguments = testing::Arguments;
+using Fixture = testing::ToolFixture;
 
 void write_file(const std::string& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) {
-    lines.push_back(line);
-  }
-  return lines;
 }
 
 // Lines of random bytes, newlines excepted.
@@ -128,10 +83,7 @@ TEST_CASE("topics: create, list, describe, alter, delete") {
 }
 
 TEST_CASE("names and flags that are wrong are usage errors and reach no broker") {
-  const auto run = [](Arguments arguments) {
-    arguments.insert(arguments.begin(), tool_path());
-    return testing::run_command(arguments, {}, {"TIDEMARK_BROKERS=127.0.0.1:1"});
-  };
+  const auto& run = testing::run_without_broker;
   for (const Arguments& arguments :
        std::vector<Arguments>{{"topic", "create", "a/b"},
                               {"topic", "create", ".."},

@@ -10,41 +10,18 @@
 #include <nlohmann/json.hpp>
 
 #include "log/base/clock.h"
-#include "tests/support/daemon_process.h"
-#include "tests/support/run_command.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/tool_fixture.h"
 
 namespace tidemark {
 namespace {
 
 using nlohmann::json;
 using testing::CommandResult;
-using Arguments = std::vector<std::string>;
+using Arguments = testing::Arguments;
 
-std::string tool_path() { return testing::required_environment("TIDEMARK_CLI"); }
-
-class Fixture {
+class Fixture : public testing::ToolFixture {
  public:
-  Fixture() : daemon_(directory_ / "data", {"--shards", "2"}) {
-    REQUIRE_MESSAGE(daemon_.start(), daemon_.errors());
-    output({"topic", "create", "t"});
-  }
-
-  CommandResult run(Arguments arguments, const std::string& input = {}) {
-    arguments.insert(arguments.begin(), tool_path());
-    return testing::run_command(arguments, input, {"TIDEMARK_BROKERS=" + daemon_.address()});
-  }
-
-  std::string output(const Arguments& arguments, const std::string& input = {}) {
-    const CommandResult result = run(arguments, input);
-    REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-    return result.output;
-  }
-
-  json output_json(Arguments arguments, const std::string& input = {}) {
-    arguments.insert(arguments.end(), {"-o", "json"});
-    return json::parse(output(arguments, input));
-  }
+  Fixture() { output({"topic", "create", "t"}); }
 
   // Sends `message` to topic t with the flags; gives its handle.
   std::string schedule(const std::string& message, const Arguments& flags) {
@@ -53,25 +30,11 @@ class Fixture {
     return output_json(arguments).at("handle").get<std::string>();
   }
 
-  // Waits for `count` messages of topic t from its start on; gives their values.
-  std::vector<std::string> wait_for(int count) {
-    std::istringstream lines(output({"consume", "t", "-n", std::to_string(count), "-q"}));
-    std::vector<std::string> values;
-    for (std::string line; std::getline(lines, line);) {
-      values.push_back(line);
-    }
-    return values;
-  }
+  std::vector<std::string> wait_for(int count) { return ToolFixture::wait_for("t", count); }
 
   uint64_t pending() {
     return output_json({"delay", "stats", "t"}).at("topics").at(0).at("pending").get<uint64_t>();
   }
-
-  testing::DaemonProcess& daemon() { return daemon_; }
-
- private:
-  testing::TempDirectory directory_;
-  testing::DaemonProcess daemon_;
 };
 
 TEST_CASE("a delayed message is told with its handle and comes when it is due, not before") {
@@ -267,11 +230,10 @@ TEST_CASE("flags that do not go together are usage errors and reach no broker") 
                                                        {"--after", "1s", "--replace"},
                                                        {"--after", "1s", "--delay-key-from-key"},
                                                        {"--after", "1s", "--compress", "zstd"}}) {
-    Arguments arguments = {tool_path(), "produce", "t", "-m", "x"};
+    Arguments arguments = {"produce", "t", "-m", "x"};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     CAPTURE(flags.back());
-    const CommandResult result =
-        testing::run_command(arguments, {}, {"TIDEMARK_BROKERS=127.0.0.1:1"});
+    const CommandResult result = testing::run_without_broker(arguments);
     CHECK(result.exit_code == 2);
     CHECK(result.errors.find("(Usage)") != std::string::npos);
   }

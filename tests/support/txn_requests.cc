@@ -46,30 +46,32 @@ protocol::Frame txn_poll_request(const std::string& group, uint32_t wait_ms, uin
                        FrameType::kTxnPoll, correlation);
 }
 
-protocol::Frame txn_list_request(const TxnListInput& query) {
+protocol::Frame txn_list_request(const TxnListInput& query, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto group = builder.CreateString(query.group);
   return request_frame(
       builder,
       fbs::CreateTxnList(builder, group, query.state, query.topic, query.born_before_ms,
                          query.after.producer() == 0 ? nullptr : &query.after, query.limit),
-      FrameType::kTxnList);
+      FrameType::kTxnList, correlation);
 }
 
-protocol::Frame txn_show_request(const fbs::TxnId& txn) {
+protocol::Frame txn_show_request(const fbs::TxnId& txn, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  return request_frame(builder, fbs::CreateTxnShow(builder, &txn), FrameType::kTxnShow);
+  return request_frame(builder, fbs::CreateTxnShow(builder, &txn), FrameType::kTxnShow,
+                       correlation);
 }
 
-protocol::Frame txn_recheck_request(std::span<const fbs::TxnId> items) {
+protocol::Frame txn_recheck_request(std::span<const fbs::TxnId> items, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto all = builder.CreateVectorOfStructs(items.data(), items.size());
-  return request_frame(builder, fbs::CreateTxnRecheck(builder, all), FrameType::kTxnRecheck);
+  return request_frame(builder, fbs::CreateTxnRecheck(builder, all), FrameType::kTxnRecheck,
+                       correlation);
 }
 
-protocol::Frame txn_stats_request() {
+protocol::Frame txn_stats_request(uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  return request_frame(builder, fbs::CreateTxnStats(builder), FrameType::kTxnStats);
+  return request_frame(builder, fbs::CreateTxnStats(builder), FrameType::kTxnStats, correlation);
 }
 
 protocol::Frame named_producer_request(const std::string& group, const std::string& instance,

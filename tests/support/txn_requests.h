@@ -44,10 +44,11 @@ protocol::Frame txn_end_request(std::span<const EndInput> items,
                                 uint64_t correlation = 0);
 protocol::Frame txn_poll_request(const std::string& group, uint32_t wait_ms,
                                  uint32_t checks_max = 64, uint64_t correlation = 0);
-protocol::Frame txn_list_request(const TxnListInput& query);
-protocol::Frame txn_show_request(const protocol::fbs::TxnId& txn);
-protocol::Frame txn_recheck_request(std::span<const protocol::fbs::TxnId> items);
-protocol::Frame txn_stats_request();
+protocol::Frame txn_list_request(const TxnListInput& query, uint64_t correlation = 0);
+protocol::Frame txn_show_request(const protocol::fbs::TxnId& txn, uint64_t correlation = 0);
+protocol::Frame txn_recheck_request(std::span<const protocol::fbs::TxnId> items,
+                                    uint64_t correlation = 0);
+protocol::Frame txn_stats_request(uint64_t correlation = 0);
 protocol::Frame named_producer_request(const std::string& group, const std::string& instance,
                                        uint64_t correlation = 0);
 

@@ -6,68 +6,10 @@
 
 #include "clients/cpp/src/delay_item.h"
 #include "log/base/check.h"
-#include "log/format/record_batch.h"
 
 namespace tidemark::client_core {
 
 namespace {
-
-// What a message costs beside its bytes: lengths in the record, its place in the batch's lists.
-constexpr size_t kMessageOverheadBytes = 40;
-constexpr size_t kHeaderOverheadBytes = 10;
-// What a delayed message costs on top: its place in a set and a batch of its own.
-constexpr size_t kDelayOverheadBytes =
-    format::kScheduleItemHeaderBytes + format::kBatchHeaderBytes + 20;
-constexpr size_t kSpareBuildersMax = 8;
-
-size_t content_bytes(const format::RecordInput& record) {
-  size_t bytes =
-      (record.has_key ? record.key.size() : 0) + (record.has_value ? record.value.size() : 0);
-  for (const format::HeaderInput& header : record.headers) {
-    bytes += header.key.size() + (header.has_value ? header.value.size() : 0);
-  }
-  return bytes;
-}
-
-// Not less than what the message adds to its batch.
-size_t charge_of(const format::RecordInput& record, const format::ScheduleItem* item) {
-  const size_t plain =
-      content_bytes(record) + kMessageOverheadBytes + record.headers.size() * kHeaderOverheadBytes;
-  return item == nullptr ? plain
-                         : plain + kDelayOverheadBytes + item->key.size() + item->zone.size() +
-                               item->cron.size();
-}
-
-Status append_to(Batch& batch, const format::RecordInput& record,
-                 const format::ScheduleItem* item) {
-  return item == nullptr ? batch.builder->append(record) : batch.schedule->append(*item, record);
-}
-
-bool is_topic_name(std::string_view name) {
-  if (name.empty() || name.size() > limits::kTopicNameBytesMax || name == "." || name == "..") {
-    return false;
-  }
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
-}
-
-format::RecordInput to_input(const format::RecordView& record,
-                             std::vector<format::HeaderInput>& headers) {
-  headers.clear();
-  format::HeaderCursor cursor(record.headers, record.header_count);
-  format::HeaderView header;
-  while (cursor.next(header)) {
-    headers.push_back({.key = header.key, .value = header.value, .has_value = header.has_value});
-  }
-  return {.timestamp_ms = record.timestamp_ms,
-          .has_key = record.has_key,
-          .key = record.key,
-          .has_value = record.has_value,
-          .value = record.value,
-          .headers = headers};
-}
 
 client::DeliveryCallback take_callback(Batch& batch, size_t index) {
   return index < batch.callbacks.size() ? std::move(batch.callbacks[index])
@@ -96,11 +38,7 @@ Result<TopicQueue*> Batcher::topic(std::string_view name) {
   if (found != topics_.end()) {
     return found->second.get();
   }
-  if (!is_topic_name(name)) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "topic name \"" + std::string(name.substr(0, 250)) +
-                      "\": allowed are 1 to 200 of [A-Za-z0-9._-], but not \".\" or \"..\"");
-  }
+  RETURN_IF_ERROR(check_topic_name(name));
   if (topics_.size() >= limits::kTopicsMax) {
     return Status(ErrorCode::kLimitExceeded,
                   "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
@@ -115,25 +53,8 @@ Result<TopicQueue*> Batcher::topic(std::string_view name) {
 Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64_t opaque,
                        client::DeliveryCallback* callback, bool may_block) {
   Lock lock(mutex_);
-  headers_.clear();
-  for (const client::Header& header : message.headers) {
-    headers_.push_back({.key = header.key,
-                        .value = header.value ? as_bytes(*header.value) : ByteView(),
-                        .has_value = header.value.has_value()});
-  }
-  const format::RecordInput record{
-      .timestamp_ms = message.timestamp_ms ? *message.timestamp_ms : clock_.wall().ms,
-      .has_key = message.key.has_value(),
-      .key = message.key ? as_bytes(*message.key) : ByteView(),
-      .has_value = message.value.has_value(),
-      .value = message.value ? as_bytes(*message.value) : ByteView(),
-      .headers = headers_};
-  const size_t content = content_bytes(record);
-  if (content > limits::kMessageBytesMax) {
-    return {ErrorCode::kTooLarge, "message of " + std::to_string(content) +
-                                      " bytes; the limit is " +
-                                      std::to_string(limits::kMessageBytesMax)};
-  }
+  ASSIGN_OR_RETURN(const format::RecordInput record,
+                   to_record(message, clock_.wall().ms, headers_));
   format::ScheduleItem item;
   if (message.delay) {
     ASSIGN_OR_RETURN(item, to_item(*message.delay, clock_.wall().ms));
@@ -248,7 +169,7 @@ bool Batcher::drop_oldest() {
   stats_.buffered_messages -= batch->records;
   stats_.buffered_bytes -= batch->charged_bytes;
   batch->charged_bytes = 0;
-  keep_builder(*batch);  // a report needs no bytes, and they are not ours any more
+  builders_.take_back(*batch);  // a report needs no bytes, and they are not ours any more
   batch->encoded = {};
   failed_.push_back({topic->name, partition, std::move(batch),
                      Status(ErrorCode::kOverloaded,
@@ -258,30 +179,15 @@ bool Batcher::drop_oldest() {
 }
 
 bool Batcher::suits(const Batch& batch, const Entry& entry) const {
-  const uint32_t records_max =
-      batch.delayed ? format::kScheduleItemsMax : limits::kRecordsPerBatchMax;
-  return batch.delayed == (entry.item != nullptr) && batch.records < records_max &&
-         open_bytes(batch) + entry.charge <= options_.batch_bytes;
+  return suits_batch(batch, entry.item != nullptr, entry.charge, options_.batch_bytes);
 }
 
 Result<PartitionQueue*> Batcher::choose(TopicQueue& topic, uint32_t asked_partition,
                                         const Entry& entry) {
-  const size_t count = topic.partitions.size();
-  if (asked_partition != kAnyPartition) {
-    if (asked_partition >= count) {
-      return Status(ErrorCode::kInvalidArgument, "partition " + std::to_string(asked_partition) +
-                                                     " of topic \"" + topic.name +
-                                                     "\", which has " + std::to_string(count));
-    }
-    return &topic.partitions[asked_partition];
-  }
-  if (entry.item != nullptr && !entry.item->key.empty()) {
-    return &topic.partitions[partition_of_key(as_bytes(entry.item->key), count)];
-  }
-  if (entry.record.has_key) {
-    return &topic.partitions[partition_of_key(entry.record.key, count)];
-  }
-  return &topic.partitions[choose_sticky(topic, entry)];
+  ASSIGN_OR_RETURN(const std::optional<uint32_t> named,
+                   named_partition(topic.name, topic.partitions.size(), asked_partition,
+                                   entry.record, entry.item));
+  return &topic.partitions[named ? *named : choose_sticky(topic, entry)];
 }
 
 // Without a key a partition gets a whole batch, then it is the next one's turn. Plain and delayed
@@ -330,43 +236,19 @@ Result<bool> Batcher::encode(std::unique_ptr<Batch>& open,
 }
 
 std::unique_ptr<Batch> Batcher::new_batch(Origin origin, bool delayed) {
-  const auto spare = [](auto& spares, auto& out) {
-    if (spares.empty()) {
-      out = std::make_unique<std::remove_reference_t<decltype(*out)>>();
-      return;
-    }
-    out = std::move(spares.back());
-    spares.pop_back();
-  };
   auto batch = std::make_unique<Batch>();
   batch->delayed = delayed;
-  if (delayed) {
-    spare(schedules_, batch->schedule);
-  } else {
-    spare(builders_, batch->builder);
-  }
+  builders_.give(*batch);
   batch->generation = origin.generation;
   batch->created = origin.created.ns != 0 ? origin.created : clock_.monotonic();
   ++generations_[batch->generation];
   return batch;
 }
 
-// Takes the builder from the batch, to be used again if there are few.
-void Batcher::keep_builder(Batch& batch) {
-  const auto keep = [](auto& spares, auto builder) {
-    if (builder != nullptr && spares.size() < kSpareBuildersMax) {
-      builder->reset();
-      spares.push_back(std::move(builder));
-    }
-  };
-  keep(builders_, std::move(batch.builder));
-  keep(schedules_, std::move(batch.schedule));
-}
-
 // Of an empty batch, or one whose records were moved.
 void Batcher::discard(std::unique_ptr<Batch> batch) {
   leave_generation(batch->generation);
-  keep_builder(*batch);
+  builders_.take_back(*batch);
 }
 
 void Batcher::announce(PartitionQueue& queue) {
@@ -450,7 +332,7 @@ void Batcher::move_batch(TopicQueue& topic, std::unique_ptr<Batch> from) {
   const Origin origin{from->generation, from->created};
   const Status read = for_each_message(
       *from, [&](size_t i, const format::RecordView& view, const format::ScheduleItem* item) {
-        const format::RecordInput record = to_input(view, headers_);
+        const format::RecordInput record = to_record(view, headers_);
         const uint32_t asked = from->asked_partitions[i];
         const Entry entry{record, item, charge_of(record, item)};
         const Result<PartitionQueue*> queue = choose(topic, asked, entry);
@@ -576,7 +458,7 @@ void Batcher::leave_generation(uint64_t generation) {
 
 void Batcher::recycle(Batch& batch) {
   const Lock lock(mutex_);
-  keep_builder(batch);
+  builders_.take_back(batch);
 }
 
 void Batcher::count_sent(bool again) {

@@ -26,6 +26,7 @@
 
 #include "clients/cpp/src/batch.h"
 #include "clients/cpp/src/channel.h"
+#include "clients/cpp/src/message_input.h"
 #include "log/base/clock.h"
 #include "log/base/result.h"
 #include "tidemark/producer.h"
@@ -171,7 +172,6 @@ class Batcher {
   Result<bool> encode(std::unique_ptr<Batch>& open, std::deque<std::unique_ptr<Batch>>& sealed,
                       const Entry& entry, Origin origin);
   std::unique_ptr<Batch> new_batch(Origin origin, bool delayed);
-  void keep_builder(Batch& batch);
   void discard(std::unique_ptr<Batch> batch);
   void announce(PartitionQueue& queue);
   void move_batch(TopicQueue& topic, std::unique_ptr<Batch> from);
@@ -192,8 +192,7 @@ class Batcher {
   std::vector<TopicQueue*> news_unresolved_;
   std::vector<PartitionQueue*> news_ready_;
   std::vector<FailedBatch> failed_;
-  std::vector<std::unique_ptr<format::BatchBuilder>> builders_;
-  std::vector<std::unique_ptr<format::ScheduleBuilder>> schedules_;
+  BuilderPool builders_;
   std::vector<format::HeaderInput> headers_;  // of the record being encoded
   // Batches alive per generation; flush() waits until the old ones are gone.
   std::map<uint64_t, uint64_t> generations_;

@@ -78,6 +78,11 @@ std::map<Home, Reply> Call::ask_homes(FrameType type, std::map<Home, Buffer> tab
   return promise->wait();
 }
 
+BrokerFacts Call::facts() {
+  return client_->on_io_thread<BrokerFacts>(
+      [](Runtime& runtime) { return runtime.cluster().facts(); });
+}
+
 bool Call::pause() {
   if (now_ns() + kRetryPauseMs * kNsPerMs >= until_ns_) {
     return false;
@@ -185,6 +190,24 @@ std::set<Home> homes_of(const client::TopicDescription& topic) {
     homes.insert(home_of(place));
   }
   return homes;
+}
+
+void ask_in_chunks(Asker& asker, FrameType type, std::map<Home, std::vector<size_t>> items,
+                   size_t chunk_max, const ItemsBuilder& build, const ItemsTaker& take) {
+  while (!items.empty()) {
+    std::map<Home, std::vector<size_t>> chunks;
+    std::map<Home, Buffer> tables;
+    for (auto& [home, list] : items) {
+      const auto end = list.begin() + static_cast<ptrdiff_t>(std::min(list.size(), chunk_max));
+      chunks[home].assign(list.begin(), end);
+      list.erase(list.begin(), end);
+      tables[home] = build(chunks[home]);
+    }
+    std::erase_if(items, [](const auto& each) { return each.second.empty(); });
+    for (const auto& [home, reply] : asker.ask_homes(type, std::move(tables))) {
+      take(home, chunks.at(home), reply);
+    }
+  }
 }
 
 bool may_ask_again(const Status& status) {

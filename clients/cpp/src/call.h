@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -36,6 +37,8 @@ class Asker {
   // As send_to_homes().
   virtual std::map<Home, Reply> ask_homes(protocol::FrameType type,
                                           std::map<Home, Buffer> tables) = 0;
+  // Of the broker that answered last.
+  [[nodiscard]] virtual BrokerFacts facts() = 0;
   // A pause before trying again; false when there is no time left for it.
   virtual bool pause() = 0;
 };
@@ -48,6 +51,7 @@ class Call final : public Asker {
   [[nodiscard]] Status check() const override;
   Reply ask(protocol::FrameType type, Buffer table, Cluster::Repeat repeat) override;
   std::map<Home, Reply> ask_homes(protocol::FrameType type, std::map<Home, Buffer> tables) override;
+  [[nodiscard]] BrokerFacts facts() override;
   bool pause() override;
 
   [[nodiscard]] client::ClientImpl& client() { return *client_; }
@@ -86,6 +90,17 @@ client::TopicDescription describe(const protocol::fbs::TopicInfo& info);
 inline Home home_of(const client::PartitionPlace& place) { return {place.leader, place.shard}; }
 
 std::set<Home> homes_of(const client::TopicDescription& topic);
+
+// --- items that are answered one by one ---
+
+// Asks each home about its items (by number), at most `chunk_max` in one request, until each was
+// asked about once. `build` makes the table for some items, `take` gets the answer to them.
+using ItemsBuilder = std::function<Buffer(const std::vector<size_t>& items)>;
+using ItemsTaker =
+    std::function<void(Home home, const std::vector<size_t>& items, const Reply& reply)>;
+void ask_in_chunks(Asker& asker, protocol::FrameType type,
+                   std::map<Home, std::vector<size_t>> items, size_t chunk_max,
+                   const ItemsBuilder& build, const ItemsTaker& take);
 
 // --- trying again ---
 

@@ -121,20 +121,30 @@ Session* Cluster::session_of(const PartitionHome& home) {
 Session& Cluster::session(const Address& address, uint16_t shard) {
   std::unique_ptr<Session>& place = sessions_[{address.text(), shard}];
   if (place == nullptr) {
-    place = std::make_unique<Session>(address, shard, options_.session, factory_, clock_,
-                                      random_.next(),
-                                      [this](const BrokerFacts& facts) { return on_hello(facts); });
+    place = std::make_unique<Session>(
+        address, shard, options_.session, factory_, clock_, random_.next(),
+        [this, address](const BrokerFacts& facts) { return on_hello(facts, address); });
   }
   return *place;
 }
 
-Status Cluster::on_hello(const BrokerFacts& facts) {
+// One broker leads all shards of a cluster.
+Session* Cluster::session_of_shard(uint16_t shard) {
+  if (facts_.cluster_id == 0) {
+    return nullptr;
+  }
+  Session* const known = session_of({.shard = shard, .leader = facts_.node_id});
+  return known != nullptr ? known : &session(facts_from_, shard);
+}
+
+Status Cluster::on_hello(const BrokerFacts& facts, const Address& from) {
   if (facts_.cluster_id != 0 && facts.cluster_id != facts_.cluster_id) {
     return {ErrorCode::kConflict, "belongs to cluster " + std::to_string(facts.cluster_id) +
                                       ", this client talks to cluster " +
                                       std::to_string(facts_.cluster_id)};
   }
   facts_ = facts;
+  facts_from_ = from;
   return {};
 }
 

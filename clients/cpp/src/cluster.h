@@ -61,6 +61,8 @@ class Cluster final : public Component {
   // The session of the partition's leader; nullptr while that is not known.
   Session* session_of(const PartitionHome& home);
   Session& session(const Address& address, uint16_t shard);
+  // The session of whoever leads this shard; nullptr before the first handshake.
+  Session* session_of_shard(uint16_t shard);
 
   // Whether a request may be sent again when it is not known if it took effect.
   enum class Repeat { kIfRefused, kAlways };
@@ -96,7 +98,7 @@ class Cluster final : public Component {
   void on_call_reply(const std::shared_ptr<Call>& call, Reply reply);
   void ask_for_wanted(MonotonicTime now);
   void on_metadata(Reply reply, const std::vector<std::string>& asked);
-  Status on_hello(const BrokerFacts& facts);
+  Status on_hello(const BrokerFacts& facts, const Address& from);
 
   ClusterOptions options_;
   ChannelFactory& factory_;
@@ -109,6 +111,7 @@ class Cluster final : public Component {
   size_t candidate_ = 0;
   std::map<uint64_t, Address> nodes_;
   BrokerFacts facts_;
+  Address facts_from_;
 
   std::list<std::shared_ptr<Call>> waiting_calls_;
 

@@ -78,35 +78,21 @@ class ChangeCall {
         changes_[i].status = to_client(home.error());
       }
     }
-    while (!waiting.empty()) {
-      std::map<Home, std::vector<size_t>> chunks;
-      for (auto& [home, list] : waiting) {
-        const size_t count = std::min(list.size(), kDelayRefsPerRequestMax);
-        const auto end = list.begin() + static_cast<ptrdiff_t>(count);
-        chunks[home].assign(list.begin(), end);
-        list.erase(list.begin(), end);
-      }
-      std::erase_if(waiting, [](const auto& each) { return each.second.empty(); });
-      ask_chunks(topic, chunks);
-    }
+    ask_in_chunks(
+        asker_, type_, std::move(waiting), kDelayRefsPerRequestMax,
+        [&](const std::vector<size_t>& items) {
+          flatbuffers::FlatBufferBuilder builder(256);
+          Refs refs;
+          for (const size_t i : items) {
+            refs.push_back(build_ref(builder, topic, targets_[i]));
+          }
+          finish_(builder, refs);
+          return finished_copy(builder);
+        },
+        [&](Home home, const std::vector<size_t>& items, const Reply& reply) {
+          take_reply(topic, home.second, items, reply);
+        });
     std::sort(open_.begin(), open_.end());
-  }
-
-  void ask_chunks(const client::TopicDescription& topic,
-                  const std::map<Home, std::vector<size_t>>& chunks) {
-    std::map<Home, Buffer> tables;
-    for (const auto& [home, chunk] : chunks) {
-      flatbuffers::FlatBufferBuilder builder(256);
-      Refs refs;
-      for (const size_t i : chunk) {
-        refs.push_back(build_ref(builder, topic, targets_[i]));
-      }
-      finish_(builder, refs);
-      tables[home] = finished_copy(builder);
-    }
-    for (const auto& [home, reply] : asker_.ask_homes(type_, std::move(tables))) {
-      take_reply(topic, home.second, chunks.at(home), reply);
-    }
   }
 
   void take_reply(const client::TopicDescription& topic, uint16_t shard,

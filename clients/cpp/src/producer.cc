@@ -3,11 +3,15 @@
 #include <algorithm>
 
 #include "clients/cpp/src/client_impl.h"
+#include "clients/cpp/src/option_range.h"
 
 namespace tidemark::client {
 
 using client_core::Batcher;
+using client_core::check_ranges;
+using client_core::kHourMs;
 using client_core::kNsPerMs;
+using client_core::OptionRange;
 using client_core::ProduceEngine;
 using client_core::to_public;
 using client_core::TopicQueue;
@@ -17,22 +21,8 @@ namespace {
 constexpr int64_t kAgeParts =
     16;  // an open batch that cannot leave is sealed after this part of the delivery timeout
 
-Status bad(std::string_view name, int64_t value, int64_t low, int64_t high) {
-  return {ErrorCode::kInvalidArgument, std::string(name) + " is " + std::to_string(value) +
-                                           "; allowed are " + std::to_string(low) + " to " +
-                                           std::to_string(high)};
-}
-
 Status check(const ProducerOptions& options) {
-  struct Range {
-    const char* name;
-    int64_t value;
-    int64_t low;
-    int64_t high;
-  };
-
-  constexpr int64_t kHourMs = 3'600'000;
-  const Range ranges[] = {
+  const OptionRange ranges[] = {
       {"buffer_bytes_max", static_cast<int64_t>(options.buffer_bytes_max), 64 << 10,
        int64_t{1} << 40},
       {"buffer_messages_max", static_cast<int64_t>(options.buffer_messages_max), 1,
@@ -47,12 +37,7 @@ Status check(const ProducerOptions& options) {
       {"retry_backoff_max_ms", options.retry_backoff_max_ms, options.retry_backoff_min_ms, kHourMs},
       {"close_timeout_ms", options.close_timeout_ms, 0, 24 * kHourMs},
   };
-  for (const Range& range : ranges) {
-    if (range.value < range.low || range.value > range.high) {
-      return bad(range.name, range.value, range.low, range.high);
-    }
-  }
-  return {};
+  return check_ranges(ranges);
 }
 
 Status on_io_thread_error(std::string_view call) {

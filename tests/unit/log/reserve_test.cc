@@ -125,6 +125,55 @@ TEST_CASE("reserve: wherever the log ends when the disk is full, in the next seg
   CHECK(rolls > 10);
 }
 
+// Small entries until none is taken any more, a large one if there is room, and then what the
+// reserve promises.
+void fill_and_use_reserve(LogHarness& harness) {
+  Random random(1);
+  while (harness.log->has_room(200)) {
+    harness.append(200);
+    harness.settle();
+  }
+  if (harness.log->has_room(15'000)) {
+    harness.append(15'000);
+  }
+  CHECK(harness.log->reserve_kept());
+  append_reserved(harness, random, kReserveMax);
+  harness.settle();
+  CHECK(harness.completed == harness.payloads.size());
+}
+
+TEST_CASE("reserve: it is not sought in a spare while the segment could not be filled") {
+  LogHarness harness(1, kSegmentBytes);
+  REQUIRE(harness.open());
+  harness.log->set_reserve(kReserveMax);
+  CHECK(harness.log->has_room(32'000));  // a spare is to have that much ahead
+  harness.fs.set_capacity(harness.fs.used_bytes() + 56 * limits::kKiB);
+  fill_segments(harness, 1);
+  harness.fs.set_capacity(harness.fs.used_bytes());
+  // The segment before becomes a spare.
+  const Log::SegmentInfo last = harness.log->segments().back();
+  REQUIRE(last.file_bytes < kSegmentBytes);
+  REQUIRE(last.file_bytes > kSegmentBytes * 3 / 4);
+  harness.log->append_snapshot(manifest_at(harness.last_index, harness.log->next_position()),
+                               [] {});
+  harness.settle();
+  harness.log->drop_prefix(last.first);
+  harness.settle();
+  REQUIRE(harness.log->segments().size() == 1);
+  fill_and_use_reserve(harness);
+}
+
+TEST_CASE("reserve: space of a file behind the end of its segment does not count") {
+  LogHarness harness(1, kSegmentBytes);
+  REQUIRE(harness.open());
+  harness.log->set_reserve(kReserveMax);
+  CHECK(!harness.log->has_room(100'000));  // more than a segment: spares become as large
+  fill_segments(harness, 1);
+  REQUIRE(harness.log->segments().back().file_bytes > kSegmentBytes);
+  harness.fs.set_capacity(harness.fs.used_bytes());
+  fill_and_use_reserve(harness);
+}
+
 TEST_CASE("reserve: control entries take nothing of it") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);

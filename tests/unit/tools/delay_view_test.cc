@@ -130,7 +130,7 @@ TEST_CASE("exit codes of changes") {
   const auto code_of = [](const std::vector<Change>& changes) {
     ChangeCounts counts;
     for (const Change& one : changes) {
-      counts.add(one.code, one.outcome);
+      add_change(counts, one.code, one.outcome);
     }
     return exit_code_of(counts);
   };
@@ -153,13 +153,13 @@ TEST_CASE("exit codes of changes") {
 TEST_CASE("failures in words") {
   constexpr auto kOk = client::ErrorCode::kOk;
   ChangeCounts counts;
-  counts.add(kOk, client::DelayOutcome::kAlreadyDelivered);
-  CHECK(describe_failures(counts, "cancelled") ==
+  add_change(counts, kOk, client::DelayOutcome::kAlreadyDelivered);
+  CHECK(describe_failures(counts, {"message", "cancelled", ""}) ==
         "1 of 1 message was not cancelled: 1 already delivered");
-  counts.add(kOk, client::DelayOutcome::kNotFound);
-  counts.add(kOk, client::DelayOutcome::kCancelled);
-  counts.add(client::ErrorCode::kTimedOut, client::DelayOutcome::kNotFound);
-  CHECK(describe_failures(counts, "rescheduled") ==
+  add_change(counts, kOk, client::DelayOutcome::kNotFound);
+  add_change(counts, kOk, client::DelayOutcome::kCancelled);
+  add_change(counts, client::ErrorCode::kTimedOut, client::DelayOutcome::kNotFound);
+  CHECK(describe_failures(counts, {"message", "rescheduled", ""}) ==
         "3 of 4 messages were not rescheduled: 1 already delivered, 1 not found, 1 without an "
         "answer (timed out)");
 }

@@ -1,11 +1,11 @@
 #include "broker/txn/outcome_table.h"
 
-#include <algorithm>
-#include <random>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include "log/base/random.h"
 #include "tests/support/view_checkpoint.h"
 
 namespace tidemark::txn {
@@ -90,14 +90,17 @@ TEST_CASE("the hash does not depend on the order of changes") {
     keys.push_back(key_of(i % 7, static_cast<uint16_t>(i % 2), i));
   }
   uint64_t hash = 0;
-  for (unsigned round = 0; round < 3; ++round) {
+  Random random(1);
+  for (int round = 0; round < 3; ++round) {
     OutcomeTable table;
     for (const TxnKey& key : keys) {
       table.set(key, key.number % 2 == 0 ? kCommitted : kRolledBack, 5);
     }
     CHECK((round == 0 || table.hash() == hash));
     hash = table.hash();
-    std::shuffle(keys.begin(), keys.end(), std::mt19937(round));
+    for (size_t i = keys.size() - 1; i > 0; --i) {
+      std::swap(keys[i], keys[random.below(i + 1)]);
+    }
     table.forget_before(6);
     CHECK(table.hash() == 0);
   }

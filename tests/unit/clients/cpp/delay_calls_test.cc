@@ -19,44 +19,7 @@ using client::DelayHandle;
 using client::DelayOutcome;
 using client::DelayTarget;
 using testing::Rig;
-
-// A waiting call whose I/O thread is the rig.
-class RigAsker final : public Asker {
- public:
-  explicit RigAsker(Rig& rig, int64_t deadline_ms = 10'000)
-      : rig_(rig), until_{rig.clock.monotonic().ns + deadline_ms * kNsPerMs} {}
-
-  [[nodiscard]] Status check() const override { return {}; }
-
-  Reply ask(protocol::FrameType type, Buffer table, Cluster::Repeat repeat) override {
-    std::optional<Reply> answer;
-    rig_.cluster.call(type, table.view(), until_, repeat,
-                      [&](Reply reply) { answer = std::move(reply); });
-    REQUIRE(rig_.run_until([&] { return answer.has_value(); }, 60'000));
-    return std::move(*answer);
-  }
-
-  std::map<Home, Reply> ask_homes(protocol::FrameType type,
-                                  std::map<Home, Buffer> tables) override {
-    std::optional<std::map<Home, Reply>> answer;
-    send_to_homes(rig_.cluster, type, tables, until_,
-                  [&](std::map<Home, Reply> replies) { answer = std::move(replies); });
-    REQUIRE(rig_.run_until([&] { return answer.has_value(); }, 60'000));
-    return std::move(*answer);
-  }
-
-  bool pause() override {
-    ++pauses;
-    rig_.clock.advance_ms(50);
-    return rig_.clock.monotonic() < until_;
-  }
-
-  size_t pauses = 0;
-
- private:
-  Rig& rig_;
-  MonotonicTime until_;
-};
+using testing::RigAsker;
 
 constexpr uint32_t kPartitions = 5;
 

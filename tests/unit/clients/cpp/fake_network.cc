@@ -197,12 +197,20 @@ bool FakeNetwork::step() {
 bool FakeNetwork::step_long_polls() {
   for (auto at = long_polls_.begin(); at != long_polls_.end(); ++at) {
     const LongPoll poll = *at;
-    if (on_fetch(*poll.channel, poll.request, clock_.monotonic() >= poll.until)) {
+    const bool last_chance = clock_.monotonic() >= poll.until;
+    const bool fetch = poll.request.header.type == static_cast<uint16_t>(FrameType::kFetch);
+    if (fetch ? on_fetch(*poll.channel, poll.request, last_chance)
+              : on_txn_poll(*poll.channel, poll.request, last_chance)) {
       long_polls_.erase(at);
       return true;
     }
   }
   return false;
+}
+
+void FakeNetwork::hold(FakeChannel& channel, const protocol::Frame& request, uint32_t wait_ms) {
+  long_polls_.push_back(
+      {&channel, request, {clock_.monotonic().ns + int64_t{wait_ms} * 1'000'000}});
 }
 
 void FakeNetwork::reply(FakeChannel& channel, const protocol::Frame& request,
@@ -239,21 +247,33 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     case FrameType::kMetadata:
       return on_metadata(channel, frame);
     case FrameType::kInitProducer:
-      builder.Finish(fbs::CreateInitProducerReply(builder, 0, next_producer_id_++, 0));
-      return reply(channel, frame, builder);
+      return on_init_producer(channel, frame);
     case FrameType::kProduce:
       return on_produce(channel, frame);
     case FrameType::kFetch: {
       ++fetch_requests;
       const auto wait = read_reply<fbs::Fetch>(frame).wait_ms_max();
       if (!on_fetch(channel, frame, wait == 0)) {
-        long_polls_.push_back(
-            {&channel, frame, {clock_.monotonic().ns + int64_t{wait} * 1'000'000}});
+        hold(channel, frame, wait);
       }
       return;
     }
     case FrameType::kListOffsets:
       return on_list_offsets(channel, frame);
+    case FrameType::kTxnPoll: {
+      const auto wait = read_reply<fbs::TxnPoll>(frame).wait_ms_max();
+      ++txn_polls;
+      if (!on_txn_poll(channel, frame, wait == 0)) {
+        hold(channel, frame, wait);
+      }
+      return;
+    }
+    case FrameType::kTxnEnd:
+    case FrameType::kTxnList:
+    case FrameType::kTxnShow:
+    case FrameType::kTxnRecheck:
+    case FrameType::kTxnStats:
+      return on_txn(channel, frame);
     case FrameType::kHello:
     case FrameType::kTopicCreate:
     case FrameType::kTopicAlter:
@@ -355,8 +375,18 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
       if (chance(faults.forget)) {
         partition->forget_producers();
       }
-      verdict = part->kind() == fbs::ProduceKind::kBatch ? partition->append(batch)
-                                                         : append_set(*partition, *part, batch);
+      switch (part->kind()) {
+        case fbs::ProduceKind::kBatch:
+          verdict = partition->append(batch);
+          break;
+        case fbs::ProduceKind::kSchedule:
+          verdict = append_set(*partition, *part, batch);
+          break;
+        case fbs::ProduceKind::kHalf:
+        case fbs::ProduceKind::kHalfSchedule:
+          verdict = add_half(*part, batch);
+          break;
+      }
       if (verdict.error != ErrorCode::kOk) {
         status = Status(verdict.error, "refused");
       }

@@ -3,7 +3,8 @@
 //
 // The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences
 // per (partition, producer) with the last five batches remembered, fetches from a list of stored
-// batches, delayed messages that wait for ever (fake_network_delays.cc). What goes wrong is drawn
+// batches, delayed messages that wait for ever (fake_network_delays.cc), transactions
+// (fake_network_txns.cc). What goes wrong is drawn
 // from a seed, within the odds given.
 #pragma once
 
@@ -23,6 +24,7 @@
 #include "log/format/record_batch.h"
 #include "log/format/schedule_set.h"
 #include "tests/support/sim_clock.h"
+#include "tidemark/transaction.h"
 
 namespace tidemark::testing {
 
@@ -59,6 +61,33 @@ struct PendingMessage {
   std::string value;
   int64_t producer_id = -1;
   SharedBytes batch;
+};
+
+// A part of a transaction that the broker has.
+struct FakeHalf {
+  uint32_t topic = 0;
+  uint32_t partition = 0;
+  SharedBytes bytes;
+  bool schedule = false;
+};
+
+struct FakeTxn {
+  protocol::fbs::TxnState state = protocol::fbs::TxnState::kNone;
+  std::string group;
+  std::string reference;
+  uint32_t timeout_ms = 0;
+  int64_t born_ms = 0;
+  uint32_t checks = 0;
+  std::map<uint32_t, FakeHalf> halves;  // by index
+};
+
+// What came in a TxnEnd.
+struct FakeEnd {
+  client::TransactionId id;
+  bool commit = false;
+  uint32_t halves = 0;
+  std::vector<uint16_t> shards;
+  protocol::fbs::TxnEndBy by = protocol::fbs::TxnEndBy::kProducer;
 };
 
 class FakePartition {
@@ -155,6 +184,9 @@ class FakeNetwork final : public client_core::ChannelFactory {
   // Status for a part of a produce request.
   std::function<Status(uint32_t partition)> on_produce_part;
 
+  // Status for an item of TxnEnd.
+  std::function<Status(const FakeEnd&)> on_txn_end;
+
   Faults faults;
   bool reachable = true;
   bool silent = false;  // requests are taken and never answered
@@ -168,6 +200,16 @@ class FakeNetwork final : public client_core::ChannelFactory {
   size_t delay_requests = 0;
   uint32_t delay_page_max = 1'000'000;  // items of one DelayListReply
   std::vector<std::string> violations;
+
+  // As a coordinating shard knows them; one broker has all shards.
+  std::map<client::TransactionId, FakeTxn> txns;
+  std::vector<FakeEnd> ends;
+  size_t end_requests = 0;
+  size_t ends_max = 0;  // of one request
+  size_t txn_polls = 0;
+  size_t duplicate_halves = 0;
+  uint32_t txn_page_max = 1'000'000;              // items of one TxnListReply
+  std::vector<client::TransactionId> checks_due;  // asked of the next poll at their shard
 
  private:
   friend class FakeChannel;
@@ -191,6 +233,20 @@ class FakeNetwork final : public client_core::ChannelFactory {
   bool on_fetch(FakeChannel& channel, const protocol::Frame& frame, bool last_chance);
   FakePartition::Verdict append_set(FakePartition& partition,
                                     const protocol::fbs::ProducePart& part, ByteView set);
+  void hold(FakeChannel& channel, const protocol::Frame& request, uint32_t wait_ms);
+  void on_init_producer(FakeChannel& channel, const protocol::Frame& frame);
+  FakePartition::Verdict add_half(const protocol::fbs::ProducePart& part, ByteView bytes);
+  void on_txn(FakeChannel& channel, const protocol::Frame& frame);
+  bool on_txn_poll(FakeChannel& channel, const protocol::Frame& frame, bool last_chance);
+  void on_txn_end_request(FakeChannel& channel, const protocol::Frame& frame);
+  Status end_txn(const FakeEnd& end);
+  void on_txn_list(FakeChannel& channel, const protocol::Frame& frame);
+  void on_txn_show(FakeChannel& channel, const protocol::Frame& frame);
+  void on_txn_recheck(FakeChannel& channel, const protocol::Frame& frame);
+  void on_txn_stats(FakeChannel& channel, const protocol::Frame& frame);
+  flatbuffers::Offset<protocol::fbs::TxnInfo> build_txn(flatbuffers::FlatBufferBuilder& builder,
+                                                        const client::TransactionId& id,
+                                                        uint16_t shard) const;
   void on_list_offsets(FakeChannel& channel, const protocol::Frame& frame);
   void on_delay(FakeChannel& channel, const protocol::Frame& frame);
   void on_delay_change(FakeChannel& channel, const protocol::Frame& frame);
@@ -218,6 +274,8 @@ class FakeNetwork final : public client_core::ChannelFactory {
   std::deque<LongPoll> long_polls_;
   uint32_t next_topic_id_ = 1;
   uint64_t next_producer_id_ = 1000;
+  std::map<std::pair<std::string, std::string>, std::pair<uint64_t, int16_t>> producer_names_;
+  std::map<uint64_t, uint16_t> fences_;         // lowest epoch
   std::map<uint16_t, uint64_t> next_delay_id_;  // by shard; the first one is 1
 };
 

@@ -1,4 +1,4 @@
-// Client core, scripted broker and simulated time in one thread.
+// A producer's buffer and engine in a rig.
 #pragma once
 
 #include <algorithm>
@@ -12,16 +12,13 @@
 #include <doctest/doctest.h>
 
 #include "clients/cpp/src/produce_engine.h"
-#include "tests/unit/clients/cpp/fake_network.h"
+#include "tests/unit/clients/cpp/core_rig.h"
 
 namespace tidemark::testing {
 
 using client_core::Batcher;
 using client_core::BatcherOptions;
-using client_core::Cluster;
 using client_core::EngineOptions;
-using client_core::kNever;
-using client_core::kNsPerMs;
 using client_core::ProduceEngine;
 
 struct Report {
@@ -34,13 +31,10 @@ struct Report {
   int64_t due_ms = 0;
 };
 
-// Client core, scripted broker and simulated time, driven step by step.
-class Rig {
+class Rig : public CoreRig {
  public:
   explicit Rig(uint64_t seed, BatcherOptions batcher = {}, EngineOptions options = {})
-      : network(clock, seed),
-        cluster({.brokers = {{"seed", 1}}, .session = {.client_name = "test"}}, network, clock,
-                seed) {
+      : CoreRig(seed) {
     options.on_delivery = [this](const client::DeliveryBatch& batch) {
       CHECK((batch.receipts.empty() || batch.receipts.size() == batch.opaques.size()));
       for (size_t i = 0; i < batch.opaques.size(); ++i) {
@@ -57,6 +51,7 @@ class Rig {
     buffer = std::make_shared<Batcher>(batcher, clock, [this] { ++wakes; });
     engine =
         std::make_shared<ProduceEngine>(std::move(options), buffer, cluster, nullptr, seed + 1);
+    components.push_back(engine.get());
   }
 
   Status send(const std::string& topic, std::optional<uint32_t> partition, std::string_view value,
@@ -71,48 +66,15 @@ class Rig {
     return buffer->append(**found, message, opaque, &callback, false);
   }
 
-  // One turn of the I/O loop.
-  void turn() {
-    const MonotonicTime now = clock.monotonic();
-    MonotonicTime next = std::min(cluster.run(now), engine->run(now));
-    next_run = std::min(next, cluster.run(now));
-  }
-
-  // Turns and network steps until nothing moves, then time goes on to the next deadline; until
-  // `done` or `ms` have passed.
-  template <typename Done>
-  bool run_until(Done done, int64_t ms) {
-    const int64_t end = clock.monotonic().ns + ms * kNsPerMs;
-    while (true) {
-      turn();
-      if (done()) {
-        return true;
-      }
-      if (network.step()) {
-        continue;
-      }
-      if (clock.monotonic().ns >= end) {
-        return false;
-      }
-      const int64_t next = std::min(next_run.ns, end);
-      // Never less than the timer's resolution, as in the real loop.
-      clock.advance_ns(std::max<int64_t>(next - clock.monotonic().ns, kNsPerMs));
-    }
-  }
-
   bool drain(int64_t ms = 60'000) {
     buffer->flush_point();
     return run_until([this] { return buffer->stats().buffered_messages == 0; }, ms);
   }
 
-  SimClock clock;
-  FakeNetwork network;
-  Cluster cluster;
   std::shared_ptr<Batcher> buffer;
   std::shared_ptr<ProduceEngine> engine;
   std::map<uint64_t, Report> reports;
   size_t wakes = 0;
-  MonotonicTime next_run = kNever;
 };
 
 }  // namespace tidemark::testing

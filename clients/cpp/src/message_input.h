@@ -1,0 +1,62 @@
+// From a message of the program to a record in a batch: what the write buffers of producers and of
+// transactions have in common.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "clients/cpp/src/batch.h"
+#include "log/base/result.h"
+#include "log/format/batch_builder.h"
+#include "log/format/record_batch.h"
+#include "tidemark/message.h"
+
+namespace tidemark::client_core {
+
+// kInvalidArgument: no name of a topic.
+Status check_topic_name(std::string_view name);
+
+// Views the message, and `headers`, which it fills. `now_ms`: wall time, of a message without a
+// time of its own. kTooLarge.
+Result<format::RecordInput> to_record(const client::Message& message, int64_t now_ms,
+                                      std::vector<format::HeaderInput>& headers);
+// The same of a record in a batch.
+format::RecordInput to_record(const format::RecordView& record,
+                              std::vector<format::HeaderInput>& headers);
+
+// What the message costs of a write buffer: not less than what it adds to its batch. `item` is null
+// for a plain one.
+size_t charge_of(const format::RecordInput& record, const format::ScheduleItem* item);
+// Whether an open batch can take a message of this kind and charge, for a size of `batch_bytes`.
+bool suits_batch(const Batch& batch, bool delayed, size_t charge, size_t batch_bytes);
+// Requires: the batch is open and of the message's kind.
+Status append_to(Batch& batch, const format::RecordInput& record, const format::ScheduleItem* item);
+
+// The partition asked for (or kAnyPartition), else that of the delay's key, else of the message's
+// key; nullopt: any will do. kInvalidArgument: there is no such partition.
+Result<std::optional<uint32_t>> named_partition(std::string_view topic, size_t partitions,
+                                                uint32_t asked, const format::RecordInput& record,
+                                                const format::ScheduleItem* item);
+
+// A copy, and a view of it with `headers` filled. `now_ms` as above.
+client::OwnedMessage own_message(const client::Message& message, int64_t now_ms);
+client::Message view_of(const client::OwnedMessage& message, std::vector<client::Header>& headers);
+
+// Builders keep their memory: the few that are idle are used again. Not synchronised.
+class BuilderPool {
+ public:
+  // Opens the batch. Requires: Batch::delayed is set.
+  void give(Batch& batch);
+  // Takes the builder from the batch; forgets what is in it.
+  void take_back(Batch& batch);
+
+ private:
+  std::vector<std::unique_ptr<format::BatchBuilder>> builders_;
+  std::vector<std::unique_ptr<format::ScheduleBuilder>> schedules_;
+};
+
+}  // namespace tidemark::client_core

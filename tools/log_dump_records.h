@@ -1,0 +1,42 @@
+// What the descriptions of records in `log dump` share.
+//
+// Thread: any.
+#pragma once
+
+#include <cstdint>
+
+#include "flatbuffers/flatbuffers.h"
+#include "log/base/bytes.h"
+#include "log/base/result.h"
+#include "log/format/schedule_set.h"
+
+namespace tidemark::tools {
+
+// The table of a control record, or nullptr. The log may be damaged in ways that its hashes do not
+// show: nothing is believed here.
+template <typename T>
+const T* control_table(ByteView body) {
+  flatbuffers::Verifier verifier(body.data(), body.size());
+  return body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr)
+             ? flatbuffers::GetRoot<T>(body.data())
+             : nullptr;
+}
+
+inline Status unreadable_record() {
+  return Status(ErrorCode::kMalformed, "the record does not verify");
+}
+
+// Keys, values and headers of the records in a batch; of a batch that cannot be read, all of it.
+uint64_t body_bytes(ByteView batch);
+
+// What is in a schedule set.
+struct SetSummary {
+  format::ScheduleHeader header;
+  int64_t due_first_ms = INT64_MAX;  // as in the set: of a half message a delay, maybe
+  int64_t due_last_ms = INT64_MIN;
+  uint64_t body_bytes = 0;
+};
+
+Result<SetSummary> summarize_set(ByteView set);
+
+}  // namespace tidemark::tools
