@@ -5,6 +5,7 @@
 // during any later turn.
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <memory>
 
@@ -51,5 +52,8 @@ class Component {
   // Does what is due; when to be run again at the latest (kNever: only after events).
   virtual MonotonicTime run(MonotonicTime now) = 0;
 };
+
+// Runs a report; the client gives one that goes through ClientOptions::executor.
+using Dispatcher = std::function<void(std::function<void()>)>;
 
 }  // namespace tidemark::client_core

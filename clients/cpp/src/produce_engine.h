@@ -29,9 +29,6 @@ struct EngineOptions {
   client::DeliveryBatchCallback on_delivery;
 };
 
-// Runs a report; the client gives one that goes through ClientOptions::executor.
-using Dispatcher = std::function<void(std::function<void()>)>;
-
 class ProduceEngine final : public Component, public std::enable_shared_from_this<ProduceEngine> {
  public:
   // `dispatch` empty: reports run at once.

@@ -153,7 +153,8 @@ class TransactionProducerImpl {
                                                       std::to_string(deadline_ms) + " ms");
   }
 
-  // The producer object goes away.
+  // The producer object goes away. A check that still runs is waited for: it may use what the
+  // program destroys next.
   void shut_down() {
     if (!on_io_thread()) {
       static_cast<void>(close(close_timeout_ms_));

@@ -27,9 +27,6 @@
 
 namespace tidemark::client_core {
 
-// Runs a report; the client gives one that goes through ClientOptions::executor.
-using Dispatcher = std::function<void(std::function<void()>)>;
-
 struct TxnBufferOptions {
   std::string group = {};
   Identity identity = {};
