@@ -6,6 +6,7 @@
 //     [--mail-topic TOPIC]       a second message of each order, in another topic
 //     [--instance NAME]          a second service of this name takes over from the first
 //     [--rollback-percent P]     so many orders are refused by the shop
+//     [--value-bytes N]          the value of a message is filled up to so many bytes
 //     [--work-ms MS]             the shop thinks up to this long between prepare and database
 //     [--timeout-ms MS]          before the broker asks about an order for the first time
 //     [--settle]                 at the end stays until the broker has no more questions
@@ -61,6 +62,7 @@ struct Options {
   int64_t count = 0;
   int64_t seed = 1;
   int64_t rollback_percent = 0;
+  int64_t value_bytes = 0;
   int64_t work_ms = 0;
   int64_t timeout_ms = 6'000;
   int64_t die_after_local_commit = 0;
@@ -206,7 +208,8 @@ class OrderService {
   mq::Status place(int64_t order, int64_t nth) {
     const std::string key = std::to_string(order);
     const auto amount = static_cast<int64_t>(random_() % 1'000'000'000);
-    const std::string value = key + " for " + std::to_string(amount);
+    std::string value = key + " for " + std::to_string(amount);
+    value.resize(std::max(value.size(), static_cast<size_t>(options_.value_bytes)), '.');
 
     mq::Transaction txn = producer_.begin({.reference = "order " + key});
     mq::Status status = txn.send(options_.topic, {.key = key, .value = value});
@@ -230,7 +233,10 @@ class OrderService {
     }
     if (!wanted || !database_.insert_order(order, amount, txn.id().to_string())) {
       const mq::TransactionEnd end = txn.rollback();
-      say(order, wanted ? "decided otherwise" : "refused", end.status);
+      say(order,
+          std::string(wanted ? "decided otherwise" : "refused") + ", rolled back " +
+              end.id.to_string(),
+          end.status);
       return end.status;
     }
     if (nth == options_.die_after_local_commit) {
@@ -297,6 +303,7 @@ bool take(const std::string& flag, const std::string& value, Options& options) {
       {"--count", &options.count},
       {"--seed", &options.seed},
       {"--rollback-percent", &options.rollback_percent},
+      {"--value-bytes", &options.value_bytes},
       {"--work-ms", &options.work_ms},
       {"--timeout-ms", &options.timeout_ms},
       {"--die-after-local-commit", &options.die_after_local_commit},
@@ -329,9 +336,11 @@ bool parse(int argc, char** argv, Options& options) {
 int main(int argc, char** argv) {
   Options options;
   if (!parse(argc, argv, options)) {
-    std::cerr << "usage: order_service --db FILE --topic TOPIC --count N [--brokers HOST:PORT,...] "
-                 "[--mail-topic TOPIC]\n  [--instance NAME] [--rollback-percent P] [--work-ms MS] "
-                 "[--timeout-ms MS] [--settle]\n  [--die-after-local-commit N] [--seed S]\n";
+    std::cerr
+        << "usage: order_service --db FILE --topic TOPIC --count N [--brokers HOST:PORT,...] "
+           "[--mail-topic TOPIC]\n  [--instance NAME] [--rollback-percent P] [--value-bytes N] "
+           "[--work-ms MS] [--timeout-ms MS]\n  [--settle] [--die-after-local-commit N] "
+           "[--seed S]\n";
     return 2;
   }
   const auto client =
