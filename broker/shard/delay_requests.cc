@@ -263,7 +263,9 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
     entries.push_back(named->entry);
     wanted.push_back({i, std::string(named->key)});
   }
-  locate_delays(std::move(entries), [this, op, after, due_ms, wanted = std::move(wanted)](
+  // By the clocks as they stand when it is asked, however long it takes to find the messages.
+  const int64_t due = after ? clock_.after(now, due_ms) : clock_.at(now, due_ms);
+  locate_delays(std::move(entries), [this, op, due, wanted = std::move(wanted)](
                                         const Result<std::vector<Entry>>& located) {
     for (size_t i = 0; i < wanted.size(); ++i) {
       const Status possible = located.ok() ? may_write() : located.error();
@@ -272,7 +274,6 @@ void Shard::on_delay_reschedule(const ReplyTo& from, const protocol::Frame& fram
         --op->unanswered;
         continue;
       }
-      const int64_t due = after ? clock_.after(now_, due_ms) : clock_.at(now_, due_ms);
       propose_reschedule(op, wanted[i], (*located)[i], std::max(due, log_time(now_)));
     }
     if (--op->unanswered == 0) {

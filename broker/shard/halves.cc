@@ -76,14 +76,13 @@ Status Shard::check_half_room(const txn::TxnKey& key, std::string_view group,
   retry_after_ms = limits::kRetryAfterMsDefault;
   const uint64_t open_max =
       std::min<uint64_t>(limits::kTxnOpenPerShardMax,
-                         options_.segment_bytes / limits::kTxnReserveSegmentPart /
-                             limits::kTxnEndBytesReserved);
+                         options_.segment_bytes / limits::kTxnReserveSegmentPart / end_bytes_max());
   if (txns.size() + halves_under_way_ >= open_max) {
     ++counters_.refused_overloaded;
-    return Status(ErrorCode::kOverloaded,
-                  "shard " + std::to_string(options_.shard.value()) + " has " +
-                      std::to_string(txns.size()) + " open transactions; the limit is " +
-                      std::to_string(open_max));
+    return Status(ErrorCode::kOverloaded, "shard " + std::to_string(options_.shard.value()) +
+                                              " has " + std::to_string(txns.size()) +
+                                              " open transactions; the limit is " +
+                                              std::to_string(open_max));
   }
   if (txns.find_group(group) == nullptr && txns.groups().size() >= limits::kTxnGroupsPerShardMax) {
     return Status(ErrorCode::kOverloaded, "too many producer groups; the limit is " +
@@ -95,7 +94,12 @@ Status Shard::check_half_room(const txn::TxnKey& key, std::string_view group,
 // The log keeps room for the end of every transaction that is open or about to be: an entry that
 // begins one is refused when the disk has no room for both.
 void Shard::keep_room_for_ends() {
-  consensus_->reserve((views_.txns().size() + halves_under_way_) * limits::kTxnEndBytesReserved);
+  consensus_->reserve((views_.txns().size() + halves_under_way_) * end_bytes_max());
+}
+
+// An end may name every shard.
+uint64_t Shard::end_bytes_max() const {
+  return limits::kTxnEndBytesReserved + options_.shard_count * sizeof(uint16_t);
 }
 
 Status Shard::check_half_batch(ByteView batch) const {

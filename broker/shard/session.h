@@ -53,7 +53,7 @@ struct ShardMail {
   std::string group = {};
   std::string reference = {};
   uint32_t timeout_ms = 0;
-  int64_t born_ms = 0;
+  int64_t age_ms = 0;  // since its first part there: log times of two shards may be far apart
 };
 
 // Implemented by the server (real) and by the simulator. Calls never re-enter the shard.

@@ -359,7 +359,10 @@ void Shard::tick(const Now& now) {
     // Their bytes may or may not be on disk; nobody will ever know before a restart.
     fail_pending(Status(ErrorCode::kOutcomeUnknown, std::string(consensus_->failure().context())));
   }
+  // Whoever waits here gets an answer in time, be this shard the leader or not.
   check_topic_waiters();
+  check_fence_waiters();
+  expire_polls(now);
   if (role_ != replica::Role::kLeader || stopping_) {
     return;
   }

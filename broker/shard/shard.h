@@ -269,6 +269,7 @@ class Shard final : public replica::StateMachine {
   Status check_half(const protocol::fbs::HalfInfo& half) const;
   Status check_half_room(const txn::TxnKey& key, std::string_view group, uint32_t& retry_after_ms);
   void keep_room_for_ends();
+  [[nodiscard]] uint64_t end_bytes_max() const;
   Status check_half_batch(ByteView batch) const;
   Status check_half_set(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
   void settle_half(PendingRecord& pending, const RecordOutcome& outcome);

@@ -113,9 +113,6 @@ void read_run(const PlannedRead& planned, std::vector<Result<SharedBytes>>& out)
 
 }  // namespace
 
-namespace {
-
-// Appends the delayed messages of one entry.
 Status find_delays(ByteView payload, LogPosition payload_position, std::vector<StoredDelay>& found,
                    size_t& bytes) {
   format::RecordListReader list(payload);
@@ -150,6 +147,8 @@ Status find_delays(ByteView payload, LogPosition payload_position, std::vector<S
   }
   return list.status();
 }
+
+namespace {
 
 Result<DelaysFound> walk_segment(FileSystem& fs, const std::string& directory, DelayCursor from,
                                  size_t bytes_max) {

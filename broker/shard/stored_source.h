@@ -6,6 +6,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "broker/kv/key_value_store.h"
 #include "broker/shard/batch_source.h"
@@ -14,6 +15,11 @@
 #include "log/log.h"
 
 namespace tidemark::shard {
+
+// Appends the delayed messages of an entry with this payload, and adds their bytes. One that a
+// transaction brought has id 0: its id and due time are known by its position.
+Status find_delays(ByteView payload, LogPosition payload_position, std::vector<StoredDelay>& found,
+                   size_t& bytes);
 
 class StoredSource final : public BatchSource {
  public:

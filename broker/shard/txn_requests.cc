@@ -48,6 +48,9 @@ Status end_status(ErrorCode error, txn::TxnState state) {
   if (error == ErrorCode::kFenced) {
     return Status(error, "a newer producer has taken over the name of this one");
   }
+  if (error == ErrorCode::kUnavailable) {
+    return Status(error, "parts of it came meanwhile: try again");
+  }
   return Status(error, recorded(state));
 }
 
@@ -120,6 +123,14 @@ void Shard::take_end(const std::shared_ptr<TxnOp>& op, size_t part, const fbs::T
   record.by = static_cast<uint8_t>(by);
   record.halves = item.halves();
   if (item.shards() != nullptr) {
+    // Bounds the record, too.
+    if (item.shards()->size() > options_.shard_count) {
+      return answer_txn(*op, part,
+                        Status(ErrorCode::kInvalidArgument,
+                               "an end names at most " + std::to_string(options_.shard_count) +
+                                   " shards, as many as there are"),
+                        txn::TxnState::kNone);
+    }
     for (const uint16_t shard : *item.shards()) {
       if (shard >= options_.shard_count) {
         return answer_txn(

@@ -190,6 +190,7 @@ void Views::apply_txn_join(ByteView body, RecordOutcome& outcome) {
                  ShardId{record.participant()});
   outcome.error = done.error;
   outcome.txn = key;
+  outcome.txn_first = done.first;
   outcome.txn_state = done.state;
   outcome.txn_first = done.first;
 }

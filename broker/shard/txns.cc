@@ -183,9 +183,7 @@ void Shard::forget_polls(uint32_t loop, uint64_t connection) {
 // --- rounds
 
 void Shard::drive_txns(const Now& now) {
-  expire_polls(now);
   mail_unsettled_fences();
-  check_fence_waiters();
   if (now.monotonic < next_check_ || !may_write().ok()) {
     return;
   }
@@ -281,7 +279,8 @@ void Shard::tell_outcomes() {
 }
 
 void Shard::ask_outcomes(const Now& now) {
-  const int64_t born_before_ms = clock_.ms(now) - kAskIntervalNs / 1'000'000;
+  const int64_t now_ms = clock_.ms(now);
+  const int64_t born_before_ms = now_ms - kAskIntervalNs / 1'000'000;
   in_turn(views_.txns().foreign(), asked_to_, [&](const txn::TxnKey& key) {
     const txn::Transaction& txn = *views_.txns().find(key);
     if (txn.born_ms <= born_before_ms) {
@@ -293,7 +292,7 @@ void Shard::ask_outcomes(const Now& now) {
       mail.group = txn.group->name;
       mail.reference = txn.reference;
       mail.timeout_ms = txn.timeout_ms;
-      mail.born_ms = txn.born_ms;
+      mail.age_ms = now_ms - txn.born_ms;
       outbox_.mail(std::move(mail));
     }
     return key;
@@ -348,7 +347,7 @@ void Shard::on_txn_ask_mail(const ShardMail& mail, const Now& now) {
   record.add_group(group);
   record.add_reference(reference);
   record.add_timeout_ms(mail.timeout_ms);
-  record.add_born_ms(mail.born_ms);
+  record.add_born_ms(clock_.ms(now) - mail.age_ms);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   TxnPending pending;
@@ -434,6 +433,9 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
     case Kind::kRecheck:
       return settle_txn_op(pending, outcome);
     case Kind::kSettle:
+      if (outcome.error != ErrorCode::kOk) {
+        return;  // parts came in between; the coordinating shard tells it again
+      }
       mail.kind = ShardMail::Kind::kTxnFollowed;
       return outbox_.mail(std::move(mail));
     case Kind::kJoin:

@@ -52,10 +52,10 @@ struct RecordOutcome {
   // Records of transactions.
   txn::TxnKey txn;
   txn::TxnState txn_state = txn::TxnState::kNone;  // as recorded then
-  bool txn_first = false;                          // kHalf, kTxnJoin: it begins, coordinated here
-  bool txn_done = false;                           // it ended by this record
-  uint32_t halves_stored = 0;                      // kTxnEnd
-  uint32_t parked = 0;                             // kTxnParked
+  bool txn_first = false;      // kHalf, kTxnJoin: one that this shard coordinates begins
+  bool txn_done = false;       // it ended by this record
+  uint32_t halves_stored = 0;  // kTxnEnd
+  uint32_t parked = 0;         // kTxnParked
 };
 
 // A delayed message that an applied record took in.

@@ -100,7 +100,7 @@ void take_again(std::set<TxnKey>& dirty, std::set<TxnKey>& frozen,
   frozen.clear();
 }
 
-// Calls load(key, body) with every value of this letter.
+// Calls load(key, body) with every value of this letter; false from it: not written by us.
 template <typename Load>
 Status walk_keys(kv::ReadView& view, std::string_view letter, const char* what, Load load) {
   return partition::for_each_of(view, letter, [&](std::string_view key, std::string_view value) {
@@ -111,9 +111,10 @@ Status walk_keys(kv::ReadView& view, std::string_view letter, const char* what, 
     const uint8_t* const at = as_bytes(key).data();
     ByteReader reader(*body);
     const bool known = reader.le<uint8_t>() == kVersion;
-    load(TxnKey{load_be<uint64_t>(at + 1), load_be<uint64_t>(at + 9)}, reader);
-    return known && !reader.failed() && reader.remaining() == 0 ? Status()
-                                                                : partition::damaged_value(what);
+    const bool sound = load(TxnKey{load_be<uint64_t>(at + 1), load_be<uint64_t>(at + 9)}, reader);
+    return known && sound && !reader.failed() && reader.remaining() == 0
+               ? Status()
+               : partition::damaged_value(what);
   });
 }
 
@@ -140,7 +141,7 @@ std::vector<uint8_t> TxnTable::encode(const Transaction& txn) {
   return out;
 }
 
-void TxnTable::load_transaction(const TxnKey& key, ByteReader& reader) {
+bool TxnTable::load_transaction(const TxnKey& key, ByteReader& reader) {
   Transaction& txn = open_[key];
   txn.key = key;
   txn.coordinator = ShardId{reader.le<uint16_t>()};
@@ -163,6 +164,7 @@ void TxnTable::load_transaction(const TxnKey& key, ByteReader& reader) {
   txn.participants = get_shards(reader);
   enlist(txn);
   stored_.insert(key);
+  return txn.state == TxnState::kOpen || txn.state == TxnState::kParked;
 }
 
 uint64_t TxnTable::hash() const {
@@ -196,15 +198,16 @@ void TxnTable::commit_failed() {
 }
 
 Status TxnTable::load(kv::ReadView& view) {
-  RETURN_IF_ERROR(
-      walk_keys(view, "H", "a transaction",
-                [this](const TxnKey& key, ByteReader& reader) { load_transaction(key, reader); }));
+  RETURN_IF_ERROR(walk_keys(
+      view, "H", "a transaction",
+      [this](const TxnKey& key, ByteReader& reader) { return load_transaction(key, reader); }));
   RETURN_IF_ERROR(walk_keys(view, "U", "the end of a transaction",
                             [this](const TxnKey& key, ByteReader& reader) {
                               Unconfirmed& unconfirmed = unconfirmed_[key];
                               unconfirmed.commit = reader.le<uint8_t>() != 0;
                               unconfirmed.shards = get_shards(reader);
                               stored_unconfirmed_.insert(key);
+                              return true;
                             }));
   return outcomes_.load(view);
 }

@@ -147,7 +147,8 @@ EndOutcome TxnTable::end(const End& end) {
     const bool as_named = end.halves == UINT32_MAX || end.halves == txn.halves.size();
     const bool own = txn.coordinator == shard_;
     if (own != end.coordinator || (end.commit && (!as_named || delayed > end.delayed))) {
-      outcome.error = ErrorCode::kConflict;
+      const bool same = own == end.coordinator && as_named;
+      outcome.error = same ? ErrorCode::kUnavailable : ErrorCode::kConflict;
       outcome.state = txn.state;
       return outcome;
     }

@@ -113,7 +113,8 @@ struct HalfOutcome {
 
 struct EndOutcome {
   // kConflict: ended the other way before, or the parts are not those that were named, or another
-  // shard coordinates; kNotFound: commit of what is not known.
+  // shard coordinates; kNotFound: commit of what is not known; kUnavailable: more delayed messages
+  // came than ids are at hand for, another try has them.
   ErrorCode error = ErrorCode::kOk;
   bool done = false;  // it ended now; else it had ended in this way before
   TxnState state = TxnState::kNone;
@@ -232,7 +233,8 @@ class TxnTable {
   Transaction* find_own(const TxnKey& key);
   [[nodiscard]] TxnState ended_state(const TxnKey& key) const;
   static std::vector<uint8_t> encode(const Transaction& txn);
-  void load_transaction(const TxnKey& key, ByteReader& reader);
+  // False: in no state that is stored.
+  bool load_transaction(const TxnKey& key, ByteReader& reader);
 
   ShardId shard_;
   std::map<TxnKey, Transaction> open_;

@@ -102,7 +102,7 @@ inline constexpr int64_t kCronYearsAheadMax = 28;
 // Transactions. Those that have not ended are in memory whole, 200 to 400 bytes each, and for each
 // the log keeps room for its end.
 inline constexpr size_t kTxnOpenPerShardMax = 131'072;
-inline constexpr uint64_t kTxnEndBytesReserved = 256;
+inline constexpr uint64_t kTxnEndBytesReserved = 256;  // and two bytes for each shard
 // What is kept for ends takes at most this part of a segment: 1 / 8.
 inline constexpr uint64_t kTxnReserveSegmentPart = 8;
 // Parts (batches and schedule sets) of one transaction.

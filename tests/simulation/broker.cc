@@ -70,6 +70,8 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
                      .chunk_entries_max = wanted.wheel_chunk_entries,
                      .lookahead = wanted.wheel_lookahead,
                      .split_entries_max = wanted.wheel_split_entries};
+    options.txn_pending_age_ms = wanted.txn_pending_age_ms;
+    options.txn_outcome_age_ms = wanted.txn_outcome_age_ms;
     options.random_seed = broker_.random_.next();
     shard::Environment environment{
         broker_.disk_, broker_.scheduler_.clock(),
@@ -358,7 +360,8 @@ void SimBroker::check_replay(size_t shard) {
     ASSIGN_OR_RETURN(const auto view, stores_[shard]->read());
     delay::KvSlotStore slots(*view, nullptr);
     const timerwheel::Failure failure = plan.run(slots);
-    return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+    return failure ? Status(ErrorCode::kCorrupted, *failure)
+                   : delay::PendingDelays::patch(*view, plan.loaded());
   });
   const shard::ShardStats stats = runtime.stats();
   if (stats.log_first_position > 0) {
@@ -380,6 +383,7 @@ void SimBroker::check_replay(size_t shard) {
     ++counters_.hashes_compared;
   }
   check_delays(shard, views);
+  check_transactions(shard, views);
   for (const auto& [id, partition] : views.partitions()) {
     require(partition.end() >= model_.end_of(id),
             "I1, I7: after a restart topic " + std::to_string(id.topic.value()) + " partition " +
@@ -420,6 +424,22 @@ void SimBroker::check_delays(size_t shard, const shard::Views& views) {
                 std::to_string(topic.value()) + " are pending on shard " + std::to_string(shard) +
                 ", not " + std::to_string(range.low) + " to " + std::to_string(range.high));
   }
+}
+
+void SimBroker::check_transactions(size_t shard, const shard::Views& views) {
+  const txn::TxnTable& table = views.txns();
+  const auto key_of = [](const TxnName& name) { return txn::TxnKey{name.producer, name.number}; };
+  TxnModel::Recovered recovered;
+  recovered.state = [&](const TxnName& name) {
+    return static_cast<TxnModel::State>(table.state(key_of(name)));
+  };
+  recovered.has_part = [&](const TxnName& name, uint32_t index) {
+    const txn::Transaction* const found = table.find(key_of(name));
+    return found != nullptr && found->find_half(index) != nullptr;
+  };
+  const ShardId id{static_cast<uint16_t>(shard)};
+  model_.txns().broker_started(id, scheduler_.now_ns());
+  model_.txns().check_states(id, scheduler_.now_ns(), recovered);
 }
 
 }  // namespace tidemark::sim

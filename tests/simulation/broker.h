@@ -88,6 +88,7 @@ class SimBroker final : public Service {
   void check_recovered();
   void check_replay(size_t shard);
   void check_delays(size_t shard, const shard::Views& views);
+  void check_transactions(size_t shard, const shard::Views& views);
   void count_process();
   void end_process();
 

@@ -10,5 +10,7 @@ namespace tidemark::sim {
 std::string find_blind_checker();
 // The same for delayed messages.
 std::string find_blind_delay_checker();
+// The same for transactions.
+std::string find_blind_txn_checker();
 
 }  // namespace tidemark::sim

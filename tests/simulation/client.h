@@ -111,12 +111,22 @@ class Client : public Peer {
   // A message that a reply of now brings; gives its id.
   uint64_t see(PartitionId partition, const testing::Message& message) {
     const uint64_t uid = model_.read(partition, message.offset, message.value);
+    model_.txns().seen(uid, message.offset, network_.reply_left_ns());
     if (model_.is_delayed(uid)) {
       const ShardId shard = directory_.shard_of(partition);
       model_.delays().seen(uid, message.offset,
                            model_.delays().log_ms(shard, network_.reply_left_ns()));
     }
     return uid;
+  }
+
+  // The process ends: what is on its way is lost.
+  void hang_up() {
+    while (!connections_.empty()) {
+      const uint64_t connection = connections_.begin()->second;
+      connections_.erase(connections_.begin());
+      network_.break_connection(connection);
+    }
   }
 
   Scheduler& scheduler_;

@@ -187,6 +187,7 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
     start_ = offset_ = result.start;
     messages_.clear();
     delayed_.clear();
+    uids_.clear();
     return ask();
   }
   require(result.status.ok(), "the drain failed: " + result.status.to_string());
@@ -194,8 +195,9 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
   for (const testing::Message& message : result.messages) {
     if (message.offset >= offset_) {
       messages_.push_back({message.offset, message.value});
-      if (const uint64_t uid = see(partition, message); model_.is_delayed(uid)) {
-        delayed_.push_back({message.offset, uid});
+      uids_.push_back(see(partition, message));
+      if (model_.is_delayed(uids_.back())) {
+        delayed_.push_back({message.offset, uids_.back()});
       }
     }
   }
@@ -206,9 +208,11 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
     model_.delays().check_drained(partition, retention,
                                   model_.delays().log_ms(shard, network_.reply_left_ns()),
                                   options_.lateness_ms_max(), delayed_);
+    model_.txns().drained(partition, retention, uids_);
     drained_ += messages_.size();
     messages_.clear();
     delayed_.clear();
+    uids_.clear();
     start_ = offset_ = Offset{};
     ++next_;
   }

@@ -61,6 +61,7 @@ class Drainer final : public Client {
   Offset offset_;
   std::vector<Model::Stored> messages_;
   std::vector<DelayModel::Drained> delayed_;
+  std::vector<uint64_t> uids_;
   uint64_t drained_ = 0;
 };
 

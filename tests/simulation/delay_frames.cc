@@ -9,16 +9,6 @@ using protocol::FrameType;
 
 namespace {
 
-template <typename Table>
-protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Offset<Table> root,
-                       FrameType type, uint64_t correlation,
-                       std::vector<SharedBytes> payload = {}) {
-  builder.Finish(root);
-  return testing::to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard,
-                                                correlation, protocol::finished(builder),
-                                                std::move(payload)));
-}
-
 flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fbs::DelayRef>>> build_refs(
     flatbuffers::FlatBufferBuilder& builder, std::span<const DelayTarget> targets) {
   std::vector<flatbuffers::Offset<fbs::DelayRef>> refs;
@@ -46,29 +36,30 @@ protocol::Frame schedule_request(PartitionId partition, SharedBytes set, uint64_
       fbs::CreateProducePart(builder, partition.topic.value(), partition.index.value(),
                              static_cast<uint32_t>(set.size()), fbs::ProduceKind::kSchedule);
   const auto all = builder.CreateVector(&part, 1);
-  return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
-                {std::move(set)});
+  return testing::request_frame(builder, fbs::CreateProduce(builder, all), FrameType::kProduce,
+                                correlation, {std::move(set)});
 }
 
 protocol::Frame delay_cancel_request(std::span<const DelayTarget> targets, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto refs = build_refs(builder, targets);
-  return finish(builder, fbs::CreateDelayCancel(builder, refs), FrameType::kDelayCancel,
-                correlation);
+  return testing::request_frame(builder, fbs::CreateDelayCancel(builder, refs),
+                                FrameType::kDelayCancel, correlation);
 }
 
 protocol::Frame delay_reschedule_request(std::span<const DelayTarget> targets, format::DueKind kind,
                                          int64_t due_ms, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto refs = build_refs(builder, targets);
-  return finish(builder,
-                fbs::CreateDelayReschedule(builder, refs, static_cast<uint8_t>(kind), due_ms),
-                FrameType::kDelayReschedule, correlation);
+  return testing::request_frame(
+      builder, fbs::CreateDelayReschedule(builder, refs, static_cast<uint8_t>(kind), due_ms),
+      FrameType::kDelayReschedule, correlation);
 }
 
 protocol::Frame delay_stats_request(uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  return finish(builder, fbs::CreateDelayStats(builder, 0), FrameType::kDelayStats, correlation);
+  return testing::request_frame(builder, fbs::CreateDelayStats(builder, 0), FrameType::kDelayStats,
+                                correlation);
 }
 
 std::vector<fbs::DelayReceipt> read_receipts(const protocol::Frame& reply) {

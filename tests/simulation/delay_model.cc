@@ -297,7 +297,8 @@ void DelayModel::cancelled(Message& message, int64_t log_ms) {
 
 void DelayModel::rescheduled(const Change& change, Message& message, const Answer& answer,
                              const std::string& what) {
-  const std::string to = ", to " + std::to_string(answer.new_due_ms);
+  const std::string to = ", to " + std::to_string(answer.new_due_ms) + ", asked for " +
+                         (change.due ? std::to_string(change.due->low) : "nothing that arrived");
   require(change.due && answer.new_due_ms >= change.due->low,
           "I12: rescheduled to before the time asked for: " + what + to);
   require(message.seen_log_ms >= answer.new_due_ms, "I12, I15: seen at " +

@@ -35,6 +35,11 @@ uint64_t Model::sent_delayed(PartitionId partition, uint32_t pad_bytes) {
   return messages_.size();
 }
 
+void Model::hidden_until_now(uint64_t uid) {
+  MessageState& message = messages_.at(uid - 1);
+  message.floor = std::max(message.floor, partitions_[message.partition].acknowledged_end);
+}
+
 std::string Model::value_of(uint64_t uid) const {
   const MessageState& message = messages_.at(uid - 1);
   std::vector<uint8_t> bytes;
@@ -118,6 +123,7 @@ void Model::identify(PartitionId partition, Offset offset, uint64_t uid) {
 void Model::forget(TopicId topic) {
   std::erase_if(partitions_, [&](const auto& entry) { return entry.first.topic == topic; });
   delays_.forget(topic);
+  txns_.forget(topic);
 }
 
 std::vector<PartitionId> Model::partitions() const {

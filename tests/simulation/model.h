@@ -17,18 +17,24 @@
 
 #include "log/base/ids.h"
 #include "tests/simulation/delay_model.h"
+#include "tests/simulation/txn_model.h"
 
 namespace tidemark::sim {
 
 class Model {
  public:
-  explicit Model(uint64_t seed) : seed_(seed) {}
+  explicit Model(uint64_t seed, TxnModel::Ages ages = {}) : seed_(seed), txns_(delays_, ages) {}
+
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
 
   // A message is about to be sent for the first time: its unique id, from 1 on. `sequence` counts
   // the producer's messages to this partition from 0.
   uint64_t sent(PartitionId partition, uint64_t producer, uint64_t sequence, uint32_t pad_bytes);
   // The same for a delayed message, which has no place among those of its producer.
   uint64_t sent_delayed(PartitionId partition, uint32_t pad_bytes);
+  // Nobody could see the message before now: it lies behind all that is acknowledged.
+  void hidden_until_now(uint64_t uid);
   // What it carries: id, partition, noise, checksum.
   [[nodiscard]] std::string value_of(uint64_t uid) const;
   // Messages uid, uid + 1, ... of one batch were acknowledged.
@@ -41,6 +47,10 @@ class Model {
   [[nodiscard]] DelayModel& delays() { return delays_; }
 
   [[nodiscard]] const DelayModel& delays() const { return delays_; }
+
+  [[nodiscard]] TxnModel& txns() { return txns_; }
+
+  [[nodiscard]] const TxnModel& txns() const { return txns_; }
 
   // The topic was deleted: nothing is promised of it any more.
   void forget(TopicId topic);
@@ -91,6 +101,7 @@ class Model {
   std::vector<MessageState> messages_;  // by uid - 1
   std::map<PartitionId, PartitionState> partitions_;
   DelayModel delays_;
+  TxnModel txns_;
   uint64_t acknowledged_ = 0;
   uint64_t read_ = 0;
 };

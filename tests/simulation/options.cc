@@ -63,6 +63,15 @@ Options Options::from_seed(uint64_t seed) {
   o.wheel_split_entries = pick<size_t>(random, {200, 1'000, 1 << 20});
   o.wheel_lookahead = pick<uint64_t>(random, {1, 100, 5'000, 60'000});
   o.clock_jump_ms = fault(random, 4'000);
+  o.txn_clients = pick<uint32_t>(random, {0, 1, 2, 3});
+  o.txn_groups = static_cast<uint32_t>(random.between(1, 2));
+  o.txn_parts_max = pick<uint32_t>(random, {1, 2, 5});
+  o.txn_interval_us_max = pick<int64_t>(random, {20'000, 100'000, 300'000});
+  o.txn_timeout_ms_max = pick<uint32_t>(random, {100, 500, 2'000});
+  o.txn_pending_age_ms = pick<int64_t>(random, {3'000, 20'000, 86'400'000});
+  o.txn_outcome_age_ms = pick<int64_t>(random, {20'000, 86'400'000});
+  o.txn_process_ms = pick<int64_t>(random, {1'000, 5'000, 1'000'000});
+  o.txn_operator = random.chance(2, 3);
   return o;
 }
 
@@ -91,7 +100,13 @@ std::string Options::to_string() const {
       << " wheel_entries_max=" << wheel_entries_max
       << " wheel_chunk_entries=" << wheel_chunk_entries
       << " wheel_split_entries=" << wheel_split_entries << " wheel_lookahead=" << wheel_lookahead
-      << " clock_jump_ms=" << clock_jump_ms;
+      << " clock_jump_ms=" << clock_jump_ms << " txn_clients=" << txn_clients
+      << " txn_groups=" << txn_groups << " txn_parts_max=" << txn_parts_max
+      << " txn_interval_us_max=" << txn_interval_us_max
+      << " txn_timeout_ms_max=" << txn_timeout_ms_max
+      << " txn_pending_age_ms=" << txn_pending_age_ms
+      << " txn_outcome_age_ms=" << txn_outcome_age_ms << " txn_process_ms=" << txn_process_ms
+      << " txn_operator=" << txn_operator;
   return out.str();
 }
 

@@ -46,6 +46,17 @@ struct Options {
   size_t wheel_split_entries = 0;
   uint64_t wheel_lookahead = 0;
 
+  // Transactions; 0 clients: none. A client is a name that processes take one after the other.
+  uint32_t txn_clients = 0;
+  uint32_t txn_groups = 1;
+  uint32_t txn_parts_max = 1;  // on each of at most four partitions
+  int64_t txn_interval_us_max = 1;
+  uint32_t txn_timeout_ms_max = 100;
+  int64_t txn_pending_age_ms = 1;
+  int64_t txn_outcome_age_ms = 1;
+  int64_t txn_process_ms = 1;  // mean life of a process
+  bool txn_operator = false;
+
   // Faults: mean time between them in ms, 0: never.
   int64_t power_cut_ms = 0;
   int64_t kill_ms = 0;
@@ -64,6 +75,9 @@ struct Options {
   [[nodiscard]] int64_t lateness_ms_max() const {
     return 1'000 + 60 * disk_latency_us_max / 1'000 + 4 * network_delay_us_max / 1'000;
   }
+
+  // Messages with a due time, whoever sends them.
+  [[nodiscard]] bool has_delays() const { return delay_clients > 0 || txn_clients > 0; }
 
   static Options from_seed(uint64_t seed);
   // One `name=value` per word.

@@ -9,17 +9,24 @@ namespace {
 constexpr int64_t kFinishMsMax = 120'000;  // of simulated time, once everything is healed
 constexpr int64_t kDrainMsMax = 600'000;
 constexpr int64_t kWatchMs = 2'000;
+constexpr int64_t kSilenceMs = 3'000;
+constexpr int64_t kPollGapMs = 2'000;  // until a producer waits, once it has got an answer
+constexpr int64_t kSettleMsMax = 900'000;
+constexpr int64_t kLookMs = 300;
 constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
 
 }  // namespace
 
 Simulation::Simulation(const Options& options)
     : options_(options),
-      model_(options.seed),
+      model_(options.seed, {options.txn_pending_age_ms, options.txn_outcome_age_ms}),
       network_(scheduler_, options.seed + 1, options.network_delay_us_max),
       broker_(scheduler_, network_, model_, options_),
       nemesis_(scheduler_, network_, broker_, options_),
       admin_(scheduler_, network_, model_, directory_, options_, options.seed + 5),
+      fleet_(scheduler_, network_, model_, directory_, options_, options.seed + 400),
+      operator_(scheduler_, network_, model_, directory_, options_, options.seed + 9),
+      txn_auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 10),
       watcher_(scheduler_, network_, model_, directory_, options_, options.seed + 7),
       auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 8),
       drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
@@ -39,6 +46,42 @@ Simulation::Simulation(const Options& options)
 }
 
 void Simulation::run() {
+  start_clients();
+  run_until_ms(started_ms_ + options_.chaos_ms);
+  nemesis_.heal();
+  if (options_.has_delays()) {
+    for (const auto& client : delay_clients_) {
+      client->be_gentle();
+    }
+    operator_.finish();
+    fleet_.finish();
+    run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
+    watcher_.start();
+    run_until_ms(scheduler_.now_ms() + kWatchMs);
+  }
+  finish_clients();
+  if (options_.txn_clients > 0) {
+    settle_transactions();
+  }
+  if (options_.has_delays()) {
+    audit();
+    watcher_.finish();
+    restart();
+    audit();
+    leap();
+    audit();
+  } else {
+    restart();
+  }
+  if (options_.txn_clients > 0) {
+    look_at_transactions();
+    check_left(txn_auditor_.sight(), parked_);
+  }
+  drain();
+  model_.txns().check_end(parked_);
+}
+
+void Simulation::start_clients() {
   started_ms_ = scheduler_.now_ms();
   broker_.start();
   admin_.start();
@@ -51,29 +94,50 @@ void Simulation::run() {
   for (const auto& client : delay_clients_) {
     client->start();
   }
+  fleet_.start();
+  if (options_.txn_clients > 0 && options_.txn_operator) {
+    operator_.start();
+  }
   nemesis_.start();
-  run_until_ms(started_ms_ + options_.chaos_ms);
-  nemesis_.heal();
-  if (!delay_clients_.empty()) {
-    for (const auto& client : delay_clients_) {
-      client->be_gentle();
+}
+
+void Simulation::look_at_transactions() {
+  txn_auditor_.look();
+  run_until("the look at transactions", kDrainMsMax, [this] { return txn_auditor_.idle(); });
+}
+
+void Simulation::until_settled() {
+  const int64_t end_ms = scheduler_.now_ms() + kSettleMsMax;
+  TxnDeadlines deadlines(kPollGapMs + options_.lateness_ms_max());
+  look_at_transactions();
+  while (!txn_auditor_.sight().settled(model_.txns())) {
+    deadlines.check(txn_auditor_.sight());
+    run_until_ms(scheduler_.now_ms() + kLookMs);
+    look_at_transactions();
+    if (scheduler_.now_ms() >= end_ms) {
+      throw NoProgress("transactions do not end; " + txn_auditor_.describe());
     }
-    run_until_ms(scheduler_.now_ms() + options_.lateness_ms_max());
-    watcher_.start();
-    run_until_ms(scheduler_.now_ms() + kWatchMs);
   }
-  finish_clients();
-  if (!delay_clients_.empty()) {
-    audit();
-    watcher_.finish();
-    restart();
-    audit();
-    leap();
-    audit();
-  } else {
-    restart();
-  }
-  drain();
+}
+
+void Simulation::settle_transactions() {
+  fleet_.set_silent(true);
+  run_until_ms(scheduler_.now_ms() + TxnClient::kPollMsMax + options_.lateness_ms_max());
+  look_at_transactions();
+  const TxnSight silent = txn_auditor_.sight();
+  run_until_ms(scheduler_.now_ms() + kSilenceMs);
+  look_at_transactions();
+  check_nothing_counted(silent, txn_auditor_.sight());
+  fleet_.set_silent(false);
+  until_settled();
+  txn_auditor_.treat_parked();
+  run_until("the operator", kDrainMsMax, [this] { return txn_auditor_.idle(); });
+  until_settled();
+  txn_auditor_.ask_unknown();
+  run_until("the last questions", kDrainMsMax, [this] { return txn_auditor_.idle(); });
+  check_conserved(silent, txn_auditor_.sight(), model_.txns(), scheduler_.now_ns());
+  parked_ = txn_auditor_.sight().parked();
+  fleet_.set_silent(true);
 }
 
 void Simulation::restart() {
@@ -113,6 +177,7 @@ void Simulation::run_until(const char* what, int64_t ms_max, Done done) {
     for (const auto& client : delay_clients_) {
       waiting += client->idle() ? "" : "; " + client->describe();
     }
+    waiting += fleet_.describe() + "; " + txn_auditor_.describe();
     throw NoProgress(waiting);
   }
 }
@@ -127,7 +192,7 @@ void Simulation::finish_clients() {
   }
   const auto idle = [](const auto& client) { return client->idle(); };
   run_until("the work", kFinishMsMax, [&] {
-    return broker_.healthy() && admin_.idle() &&
+    return broker_.healthy() && admin_.idle() && fleet_.idle() && operator_.idle() &&
            std::all_of(producers_.begin(), producers_.end(), idle) &&
            std::all_of(delay_clients_.begin(), delay_clients_.end(), idle);
   });
@@ -154,6 +219,20 @@ std::string Simulation::delay_summary() const {
          std::to_string(watcher_.judged()) + " pending=" + std::to_string(auditor_.pending());
 }
 
+std::string Simulation::txn_summary() const {
+  const TxnModel::Counters& txns = model_.txns().counters();
+  return " txns=" + std::to_string(model_.txns().count()) + "/" +
+         std::to_string(fleet_.processes()) + " parts=" + std::to_string(txns.parts_stored) +
+         " committed=" + std::to_string(txns.committed) +
+         " rolled_back=" + std::to_string(txns.rolled_back) +
+         " by_check=" + std::to_string(txns.by_check) +
+         " by_operator=" + std::to_string(txns.by_operator) +
+         " conflicts=" + std::to_string(txns.conflicts) + " fenced=" + std::to_string(txns.fenced) +
+         " checks=" + std::to_string(txns.checks) + " rechecks=" + std::to_string(txns.rechecks) +
+         " forgotten=" + std::to_string(txns.forgotten) +
+         " parked=" + std::to_string(parked_.size());
+}
+
 std::string Simulation::summary() {
   const SimBroker::Counters& counters = broker_.counters();
   return "simulated_ms=" + std::to_string(scheduler_.now_ms() - started_ms_) +
@@ -167,7 +246,7 @@ std::string Simulation::summary() {
          " starts=" + std::to_string(counters.starts) +
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
-         " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() +
+         " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() + txn_summary() +
          " torn_bytes=" + std::to_string(counters.torn_bytes) +
          " checkpoints=" + std::to_string(counters.checkpoints) +
          " cold_reads=" + std::to_string(counters.cold_reads) +

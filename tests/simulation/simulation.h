@@ -1,11 +1,12 @@
 // One run: a broker, clients and a nemesis from a seed.
 //
-//   chaos (faults, work) -> healed: no faults, clients finish -> power cut -> drain of everything
-//   from offset 0
+//   chaos (faults, work) -> healed: no faults, clients finish, transactions end -> power cut ->
+//   drain of everything from offset 0
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,9 @@
 #include "tests/simulation/delay_client.h"
 #include "tests/simulation/nemesis.h"
 #include "tests/simulation/producer.h"
+#include "tests/simulation/txn_audit.h"
+#include "tests/simulation/txn_fleet.h"
+#include "tests/simulation/txn_operator.h"
 
 namespace tidemark::sim {
 
@@ -36,7 +40,12 @@ class Simulation {
   // Until `done` holds. Throws NoProgress with what everybody is waiting for.
   template <typename Done>
   void run_until(const char* what, int64_t ms_max, Done done);
+  void start_clients();
   void finish_clients();
+  // Producers that answer check-backs end every transaction that is not parked.
+  void settle_transactions();
+  void look_at_transactions();
+  void until_settled();
   // The process ends and the next one has had the time to deliver what is overdue.
   void restart();
   // What is pending agrees with the model.
@@ -45,6 +54,7 @@ class Simulation {
   void leap();
   void drain();
   [[nodiscard]] std::string delay_summary() const;
+  [[nodiscard]] std::string txn_summary() const;
 
   const Options options_;
   Scheduler scheduler_;
@@ -57,6 +67,10 @@ class Simulation {
   std::vector<std::unique_ptr<Producer>> producers_;
   std::vector<std::unique_ptr<Consumer>> consumers_;
   std::vector<std::unique_ptr<DelayClient>> delay_clients_;
+  TxnFleet fleet_;
+  TxnOperator operator_;
+  TxnAuditor txn_auditor_;
+  std::set<TxnName> parked_;  // in the end
   DelayWatcher watcher_;
   DelayAuditor auditor_;
   Drainer drainer_;

@@ -9,15 +9,6 @@ using protocol::FrameType;
 
 namespace {
 
-template <typename Table>
-protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Offset<Table> root,
-                       FrameType type, uint64_t correlation = 0,
-                       std::vector<SharedBytes> payload = {}) {
-  builder.Finish(root);
-  return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
-                                       protocol::finished(builder), std::move(payload)));
-}
-
 flatbuffers::Offset<fbs::DelayRef> build_ref(flatbuffers::FlatBufferBuilder& builder,
                                              const DelayTarget& target) {
   const auto key = target.key.empty() ? flatbuffers::Offset<flatbuffers::String>()
@@ -76,8 +67,8 @@ protocol::Frame schedule_request(PartitionId partition, SharedBytes set, uint64_
   part.add_kind(fbs::ProduceKind::kSchedule);
   const auto only = part.Finish();
   const auto all = builder.CreateVector(&only, 1);
-  return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
-                {std::move(set)});
+  return request_frame(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
+                       {std::move(set)});
 }
 
 DelayTarget by_handle(PartitionId partition, const fbs::DelayReceipt& receipt) {
@@ -94,35 +85,37 @@ DelayTarget by_key(PartitionId partition, std::string key) {
 protocol::Frame delay_cancel_request(std::span<const DelayTarget> items) {
   flatbuffers::FlatBufferBuilder builder;
   const auto refs = build_refs(builder, items);
-  return finish(builder, fbs::CreateDelayCancel(builder, refs), FrameType::kDelayCancel);
+  return request_frame(builder, fbs::CreateDelayCancel(builder, refs), FrameType::kDelayCancel);
 }
 
 protocol::Frame delay_reschedule_request(std::span<const DelayTarget> items, bool at,
                                          int64_t due_ms) {
   flatbuffers::FlatBufferBuilder builder;
   const auto refs = build_refs(builder, items);
-  return finish(builder,
-                fbs::CreateDelayReschedule(builder, refs, at ? uint8_t{1} : uint8_t{0}, due_ms),
-                FrameType::kDelayReschedule);
+  return request_frame(
+      builder, fbs::CreateDelayReschedule(builder, refs, at ? uint8_t{1} : uint8_t{0}, due_ms),
+      FrameType::kDelayReschedule);
 }
 
 protocol::Frame delay_list_request(const DelayListInput& query) {
   flatbuffers::FlatBufferBuilder builder;
-  return finish(builder,
-                fbs::CreateDelayList(builder, query.topic.value(), query.partition, query.due_to_ms,
-                                     query.after_due_ms, query.after_id, query.limit),
-                FrameType::kDelayList);
+  return request_frame(
+      builder,
+      fbs::CreateDelayList(builder, query.topic.value(), query.partition, query.due_to_ms,
+                           query.after_due_ms, query.after_id, query.limit),
+      FrameType::kDelayList);
 }
 
 protocol::Frame delay_show_request(const DelayTarget& item) {
   flatbuffers::FlatBufferBuilder builder;
   const auto ref = build_ref(builder, item);
-  return finish(builder, fbs::CreateDelayShow(builder, ref), FrameType::kDelayShow);
+  return request_frame(builder, fbs::CreateDelayShow(builder, ref), FrameType::kDelayShow);
 }
 
 protocol::Frame delay_stats_request(TopicId topic) {
   flatbuffers::FlatBufferBuilder builder;
-  return finish(builder, fbs::CreateDelayStats(builder, topic.value()), FrameType::kDelayStats);
+  return request_frame(builder, fbs::CreateDelayStats(builder, topic.value()),
+                       FrameType::kDelayStats);
 }
 
 }  // namespace tidemark::testing

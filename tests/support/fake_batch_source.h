@@ -11,6 +11,7 @@
 #include "broker/kv/memory_store.h"
 #include "broker/partition/chunk_reader.h"
 #include "broker/shard/batch_source.h"
+#include "broker/shard/stored_source.h"
 #include "log/format/record_batch.h"
 #include "tests/support/fake_consensus.h"
 
@@ -55,13 +56,28 @@ class FakeBatchSource final : public shard::BatchSource {
     });
   }
 
+  // Where the oldest segment ends, if there is a newer one. It begins at `segment_begin`.
+  std::optional<LogPosition> segment_end;
+  LogPosition segment_begin;
+
   [[nodiscard]] std::optional<LogPosition> oldest_segment_end() const override {
-    return std::nullopt;
+    return segment_end;
   }
 
   void read_delays(shard::DelayCursor, size_t, DelaysRead done) override {
-    jobs_.push_back(
-        [done = std::move(done)]() mutable { done(Status(ErrorCode::kNotFound, "test")); });
+    jobs_.push_back([this, done = std::move(done)]() mutable {
+      shard::DelaysFound found;
+      size_t bytes = 0;
+      for (const replica::CommittedEntry& entry : log_.log) {
+        if (entry.position >= segment_begin && entry.position < segment_end) {
+          const Status status = shard::find_delays(
+              entry.payload.view(), entry.position + log::kEntryHeaderBytes, found.delays, bytes);
+          TIDEMARK_CHECK(status.ok(), status.to_string());
+        }
+      }
+      found.next.end = true;
+      done(std::move(found));
+    });
   }
 
   void with_store(StoreWork work, StoreDone done) override {

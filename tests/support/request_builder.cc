@@ -13,15 +13,6 @@ using protocol::FrameType;
 
 namespace {
 
-template <typename Table>
-protocol::Frame finish(flatbuffers::FlatBufferBuilder& builder, flatbuffers::Offset<Table> root,
-                       FrameType type, uint64_t correlation,
-                       std::vector<SharedBytes> payload = {}) {
-  builder.Finish(root);
-  return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
-                                       protocol::finished(builder), std::move(payload)));
-}
-
 void check_type(const protocol::Frame& reply, FrameType type) {
   TIDEMARK_CHECK(reply.header.reply, "a reply has the reply flag");
   TIDEMARK_CHECK(
@@ -106,8 +97,8 @@ protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t co
     payload.push_back(part.batch);
   }
   const auto all = builder.CreateVector(tables);
-  return finish(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
-                std::move(payload));
+  return request_frame(builder, fbs::CreateProduce(builder, all), FrameType::kProduce, correlation,
+                       std::move(payload));
 }
 
 protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds,
@@ -120,14 +111,15 @@ protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bou
                                           part.bytes_max));
   }
   const auto all = builder.CreateVector(tables);
-  return finish(builder,
-                fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min, bounds.bytes_max),
-                FrameType::kFetch, correlation);
+  return request_frame(
+      builder, fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min, bounds.bytes_max),
+      FrameType::kFetch, correlation);
 }
 
 protocol::Frame init_producer_request(uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
-  return finish(builder, fbs::CreateInitProducer(builder), FrameType::kInitProducer, correlation);
+  return request_frame(builder, fbs::CreateInitProducer(builder), FrameType::kInitProducer,
+                       correlation);
 }
 
 protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms, uint64_t correlation) {
@@ -135,30 +127,31 @@ protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms, uin
   const auto part = fbs::CreateListOffsetsPart(builder, partition.topic.value(),
                                                partition.index.value(), time_ms);
   const auto all = builder.CreateVector(&part, 1);
-  return finish(builder, fbs::CreateListOffsets(builder, all), FrameType::kListOffsets,
-                correlation);
+  return request_frame(builder, fbs::CreateListOffsets(builder, all), FrameType::kListOffsets,
+                       correlation);
 }
 
 protocol::Frame describe_request(TopicId topic, std::span<const uint32_t> partitions,
                                  uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto numbers = builder.CreateVector(partitions.data(), partitions.size());
-  return finish(builder, fbs::CreatePartitionDescribe(builder, topic.value(), numbers),
-                FrameType::kPartitionDescribe, correlation);
+  return request_frame(builder, fbs::CreatePartitionDescribe(builder, topic.value(), numbers),
+                       FrameType::kPartitionDescribe, correlation);
 }
 
 protocol::Frame metadata_request(std::span<const std::string> topics, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto names = builder.CreateVectorOfStrings(topics.begin(), topics.end());
-  return finish(builder, fbs::CreateMetadata(builder, names), FrameType::kMetadata, correlation);
+  return request_frame(builder, fbs::CreateMetadata(builder, names), FrameType::kMetadata,
+                       correlation);
 }
 
 protocol::Frame topic_create_request(const TopicInput& topic, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto name = builder.CreateString(topic.name);
   const auto config = fbs::CreateTopicConfig(builder, topic.retention_ms, topic.retention_bytes);
-  return finish(builder, fbs::CreateTopicCreate(builder, name, topic.partitions, config),
-                FrameType::kTopicCreate, correlation);
+  return request_frame(builder, fbs::CreateTopicCreate(builder, name, topic.partitions, config),
+                       FrameType::kTopicCreate, correlation);
 }
 
 protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std::string> set,
@@ -167,15 +160,16 @@ protocol::Frame topic_alter_request(const TopicInput& topic, std::span<const std
   const auto name = builder.CreateString(topic.name);
   const auto config = fbs::CreateTopicConfig(builder, topic.retention_ms, topic.retention_bytes);
   const auto fields = builder.CreateVectorOfStrings(set.begin(), set.end());
-  return finish(builder, fbs::CreateTopicAlter(builder, name, config, fields, topic.partitions),
-                FrameType::kTopicAlter, correlation);
+  return request_frame(builder,
+                       fbs::CreateTopicAlter(builder, name, config, fields, topic.partitions),
+                       FrameType::kTopicAlter, correlation);
 }
 
 protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   const auto text = builder.CreateString(name.data(), name.size());
-  return finish(builder, fbs::CreateTopicDelete(builder, text), FrameType::kTopicDelete,
-                correlation);
+  return request_frame(builder, fbs::CreateTopicDelete(builder, text), FrameType::kTopicDelete,
+                       correlation);
 }
 
 // --- replies

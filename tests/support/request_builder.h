@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "broker/protocol/frame.h"
@@ -23,6 +24,16 @@ SharedBytes build_batch_of(size_t count, size_t value_bytes,
 
 // What a connection would have parsed from the bytes of `out`.
 protocol::Frame to_frame(const protocol::OutFrame& out);
+
+// A request with this table, to no shard in particular.
+template <typename Table>
+protocol::Frame request_frame(flatbuffers::FlatBufferBuilder& builder,
+                              flatbuffers::Offset<Table> root, protocol::FrameType type,
+                              uint64_t correlation = 0, std::vector<SharedBytes> payload = {}) {
+  builder.Finish(root);
+  return to_frame(protocol::make_frame(type, /*reply=*/false, protocol::kNoShard, correlation,
+                                       protocol::finished(builder), std::move(payload)));
+}
 
 struct ProduceInput {
   PartitionId partition;

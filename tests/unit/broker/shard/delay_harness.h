@@ -21,7 +21,9 @@ class DelayHarness : public ShardHarness {
  public:
   using Values = std::vector<std::string>;
 
-  explicit DelayHarness(const partition::DelayConfig& config = {}) {
+  explicit DelayHarness(const partition::DelayConfig& config = {}, uint16_t shard = 0,
+                        uint16_t shard_count = 1)
+      : ShardHarness(shard, shard_count) {
     open_partitions_of(TopicId{1}, 2, config);
   }
 

@@ -195,7 +195,8 @@ class ShardHarness {
       const auto view = std::move(store.read()).value();
       delay::KvSlotStore slots(*view, nullptr);
       const timerwheel::Failure failure = plan.run(slots);
-      return failure ? Status(ErrorCode::kCorrupted, *failure) : Status();
+      return failure ? Status(ErrorCode::kCorrupted, *failure)
+                     : delay::PendingDelays::patch(*view, plan.loaded());
     });
     consensus.replay(*core, core->views().applied().index);
     core->views().set_slot_loader(nullptr);
