@@ -36,5 +36,7 @@ ifneq ($(EXAMPLE_SOURCES),)
 $(call objects,$(EXAMPLE_SOURCES)): private LANGUAGE := $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=vptr)
 $(call objects,$(EXAMPLE_SOURCES)): private INCLUDES := -Iclients/cpp/include
 endif
+# What an example needs besides the library.
+$(BUILD)/examples/order_service: private EXAMPLE_LIBS := -lsqlite3
 $(EXAMPLES): $(BUILD)/examples/%: $(OBJ)/clients/cpp/examples/%.o $(BUILD)/lib/libtidemark.a
-	$(call link,$(call libs,$(CLIENT_MODULES)))
+	$(call link,$(call libs,$(CLIENT_MODULES)) $(EXAMPLE_LIBS))

@@ -45,9 +45,11 @@ $(BUILD)/tests/integration $(BUILD)/tests/fault: $(TEST_MAIN)
 $(BUILD)/tests/integration: $(call objects,$(wildcard tests/integration/*.cc))
 $(BUILD)/tests/fault: $(call objects,$(wildcard tests/fault/*.cc))
 $(BUILD)/tests/simulation: $(call objects,$(wildcard tests/simulation/*.cc))
+# The database of the order service.
+$(BUILD)/tests/fault: private SUITE_LIBS := -lsqlite3
 $(BUILD)/tests/integration $(BUILD)/tests/fault $(BUILD)/tests/simulation: \
     $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
-	$(call link,$(ALL_LIBS))
+	$(call link,$(ALL_LIBS) $(SUITE_LIBS))
 
 # --- Fuzz targets: tests/fuzz/<name>_fuzz.cc with its corpus in tests/fuzz/corpus/<name>/ ---
 

@@ -1,5 +1,5 @@
-// A full disk: producing gets a named error, consuming goes on, and producing works again when
-// there is space, without a restart.
+// A full disk: producing gets a named error, consuming goes on, transactions that are open can be
+// ended, and producing works again when there is space, without a restart.
 //
 // On a 64 MiB ext4 in a loop device, which needs root; skipped where that cannot be had.
 #include <sys/mount.h>
@@ -8,7 +8,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -56,6 +58,24 @@ class LoopFileSystem {
   bool mounted_ = false;
 };
 
+std::string ballast_of(const LoopFileSystem& disk) { return disk.path() + "/ballast"; }
+
+// 64 MiB, of which removing the ballast gives back 24. Null, and the test is skipped: not here.
+std::unique_ptr<LoopFileSystem> small_disk(const TempDirectory& directory) {
+  if (::geteuid() != 0) {
+    skip_test("full disk: mounting a loop file system needs root");
+    return nullptr;
+  }
+  auto disk = std::make_unique<LoopFileSystem>(directory, uint64_t{64} << 20);
+  if (!disk->mounted()) {
+    skip_test("full disk: no loop file system can be mounted here");
+    return nullptr;
+  }
+  std::ofstream out(ballast_of(*disk), std::ios::binary);
+  out << std::string(24 << 20, 'b');
+  return disk;
+}
+
 uint64_t count_messages(const client::Client& client) {
   auto consumer = client::Consumer::create(client, {});
   REQUIRE(consumer.ok());
@@ -71,9 +91,10 @@ uint64_t count_messages(const client::Client& client) {
   }
 }
 
-// Sends 64 KiB messages one by one until one fails; returns why. `stored` counts the others.
-client::Status fill(client::Producer& producer, uint64_t& stored, uint64_t attempts_max) {
-  const std::string value(64 * 1024, 'v');
+// Sends messages one by one until one fails; returns why. `stored` counts the others.
+client::Status fill(client::Producer& producer, uint64_t& stored, uint64_t attempts_max,
+                    size_t bytes = 64 * 1024) {
+  const std::string value(bytes, 'v');
   for (uint64_t i = 0; i < attempts_max; ++i) {
     client::Message message;
     message.value = value;
@@ -86,26 +107,39 @@ client::Status fill(client::Producer& producer, uint64_t& stored, uint64_t attem
   return {};
 }
 
+void check_verified(DaemonProcess& daemon) {
+  CHECK(daemon.terminate() == 0);
+  const CommandResult verify =
+      run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
+  CHECK_MESSAGE(verify.exit_code == 0, verify.output << verify.errors);
+}
+
+client::TransactionProducer transactional(const client::Client& client) {
+  client::TransactionOptions options;
+  options.group = "full-disk";
+  options.timeout_ms = 3'600'000;  // nobody is to be asked here
+  auto producer = client::TransactionProducer::create(client, options, kDeadlineMs);
+  REQUIRE_MESSAGE(producer.ok(), producer.status().to_string());
+  return std::move(*producer);
+}
+
+client::Transaction begin(client::TransactionProducer& producer, const std::string& value) {
+  client::Transaction txn = producer.begin();
+  const client::Status sent = txn.send("t", {.value = value});
+  REQUIRE_MESSAGE(sent.ok(), sent.to_string());
+  return txn;
+}
+
 }  // namespace
 
 TEST_CASE(
     "a full disk refuses produce by name, serves consumers, and recovers when space is freed") {
   const TempDirectory directory;
-  if (::geteuid() != 0) {
-    skip_test("full disk: mounting a loop file system needs root");
+  const auto disk = small_disk(directory);
+  if (disk == nullptr) {
     return;
   }
-  const LoopFileSystem disk(directory, uint64_t{64} << 20);
-  if (!disk.mounted()) {
-    skip_test("full disk: no loop file system can be mounted here");
-    return;
-  }
-  const std::string ballast = disk.path() + "/ballast";
-  {
-    std::ofstream out(ballast, std::ios::binary);
-    out << std::string(24 << 20, 'b');
-  }
-  DaemonProcess daemon(disk.path() + "/data", {"--shards", "1"});
+  DaemonProcess daemon(disk->path() + "/data", {"--shards", "1"});
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());
   const client::Client client = connect(daemon.address());
   client::Admin admin(client);
@@ -123,7 +157,7 @@ TEST_CASE(
   CHECK(stored > 0);
   CHECK(count_messages(client) == stored);
 
-  std::filesystem::remove(ballast);
+  std::filesystem::remove(ballast_of(*disk));
   // The broker looks for space by itself a few times a second; a client that keeps trying is
   // served.
   client::ProducerOptions patient;
@@ -134,10 +168,57 @@ TEST_CASE(
   const client::Status after = fill(*again, stored, 20);
   CHECK_MESSAGE(after.ok(), after.to_string());
   CHECK(count_messages(client) == stored);
-  CHECK(daemon.terminate() == 0);
-  const CommandResult verify =
-      run_command({required_environment("TIDEMARK_CLI"), "log", "verify", daemon.data_dir()});
-  CHECK_MESSAGE(verify.exit_code == 0, verify.output << verify.errors);
+  check_verified(daemon);
+}
+
+TEST_CASE("a full disk: transactions that are open can be ended, new ones are refused by name") {
+  constexpr size_t kOpen = 1'000;
+  const TempDirectory directory;
+  const auto disk = small_disk(directory);
+  if (disk == nullptr) {
+    return;
+  }
+  DaemonProcess daemon(disk->path() + "/data", {"--shards", "1"});
+  REQUIRE_MESSAGE(daemon.start(), daemon.errors());
+  const client::Client client = connect(daemon.address());
+  client::Admin admin(client);
+  REQUIRE(admin.create_topic("t", 1, {}, kDeadlineMs).ok());
+  client::TransactionProducer producer = transactional(client);
+  std::vector<client::Transaction> open;
+  for (size_t i = 0; i < kOpen; ++i) {
+    open.push_back(begin(producer, std::to_string(i)));
+    REQUIRE(open.back().prepare(kDeadlineMs).ok());
+  }
+
+  client::ProducerOptions options;
+  options.fail_fast_on_disk_full = true;
+  options.linger_ms = 0;
+  auto filler = client::Producer::create(client, options);
+  REQUIRE(filler.ok());
+  uint64_t stored = 0;
+  // Down to the last bytes.
+  for (const size_t bytes : {64 * 1024, 4 * 1024, 64}) {
+    const client::Status full = fill(*filler, stored, 20'000, bytes);
+    CHECK_MESSAGE(full.code() == client::ErrorCode::kDiskFull, full.to_string());
+  }
+
+  client::Transaction refused = begin(producer, "too late");
+  const client::Status why = refused.prepare(500);
+  CHECK_FALSE(why.ok());
+  CHECK_MESSAGE(why.to_string().find("disk full") != std::string::npos, why.to_string());
+  for (size_t i = 0; i < kOpen; ++i) {
+    CAPTURE(i);
+    const client::TransactionEnd end =
+        i % 2 == 0 ? open[i].commit(kDeadlineMs) : open[i].rollback(kDeadlineMs);
+    REQUIRE_MESSAGE(end.status.ok(), end.status.to_string());
+  }
+  CHECK(count_messages(client) == stored + kOpen / 2);
+
+  std::filesystem::remove(ballast_of(*disk));
+  client::Transaction again = begin(producer, "in time");
+  CHECK(again.commit(kDeadlineMs).status.ok());
+  CHECK(count_messages(client) == stored + kOpen / 2 + 1);
+  check_verified(daemon);
 }
 
 }  // namespace tidemark::testing

@@ -64,7 +64,8 @@ TEST_CASE("the examples produce, consume and administer; wrong usage ends with 2
   const CommandResult administered =
       run_command({example("admin"), "lines-admin"}, {}, environment);
   CHECK_MESSAGE(administered.exit_code == 0, administered.output << administered.errors);
-  for (const char* const name : {"produce", "consume", "admin", "delay"}) {
+  for (const char* const name :
+       {"produce", "consume", "admin", "delay", "transaction", "order_service"}) {
     CHECK(run_command({example(name)}, {}, environment).exit_code == 2);
   }
 
@@ -96,6 +97,24 @@ TEST_CASE("the delay example: one in time, one moved, one cancelled, one twice")
   CHECK_MESSAGE(result.exit_code == 0, result.output << result.errors);
   CHECK(result.output.find("received soon, ") != std::string::npos);
   CHECK(result.output.find("received never, ") == std::string::npos);
+}
+
+TEST_CASE("the transaction example: one committed, one rolled back, one asked about") {
+  const TempDirectory directory;
+  DaemonProcess daemon(directory / "data", {"--shards", "2"});
+  REQUIRE_MESSAGE(daemon.start(), daemon.errors());
+  const std::vector<std::string> environment = {"TIDEMARK_BROKERS=" + daemon.address()};
+  const std::string tool = required_environment("TIDEMARK_CLI");
+  const CommandResult created =
+      run_command({tool, "topic", "create", "orders", "--partitions", "3"}, {}, environment);
+  REQUIRE_MESSAGE(created.exit_code == 0, created.errors);
+  const CommandResult result = run_command({example("transaction"), "orders"}, {}, environment);
+  CHECK_MESSAGE(result.exit_code == 0, result.output << result.errors);
+  CHECK(result.output.find("committed by the check ") != std::string::npos);
+  const CommandResult visible =
+      run_command({tool, "consume", "orders", "-q", "--format", "%k\\n"}, {}, environment);
+  CHECK(sorted_lines(visible.output) ==
+        std::vector<std::string>{"order 1", "order 1", "order 3", "order 3"});
 }
 
 }  // namespace tidemark::testing

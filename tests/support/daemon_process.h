@@ -1,7 +1,7 @@
 // The real daemon as a child process: started on free ports, waited for, killed, started again.
 //
-// Its binary is $TIDEMARKD. stderr goes to a file beside the data directory, errors() reads it. The
-// child dies with the object (SIGKILL). Every wait has a bound; nothing here sleeps.
+// Its binary is $TIDEMARKD. stderr goes to a file beside the data directory, errors() reads it.
+// Waits and ends are those of ChildProcess.
 #pragma once
 
 #include <sys/types.h>
@@ -11,37 +11,37 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/child_process.h"
+
 namespace tidemark::testing {
 
 class DaemonProcess {
  public:
-  static constexpr int kWaitMs = 30'000;  // sanitizer builds on a busy machine are slow
+  static constexpr int kWaitMs = ChildProcess::kWaitMs;
 
   // `flags` are added to --data-dir, --listen and --http-listen; `environment` are NAME=value and
   // come before what this process has. Nothing is started yet.
   explicit DaemonProcess(std::string data_dir, std::vector<std::string> flags = {},
                          std::vector<std::string> environment = {});
-  ~DaemonProcess();
-  DaemonProcess(const DaemonProcess&) = delete;
-  DaemonProcess& operator=(const DaemonProcess&) = delete;
 
   // Starts it and waits for the ready line; false if it exited or said nothing in time. The first
   // start takes free ports, later ones keep them, so clients find it again.
   bool start(int ms_max = kWaitMs);
   // Starts it without waiting: for starts that are expected to fail.
   void launch();
-  // Waits until it has exited; gives the exit code, or -signal if it was killed by one; nullopt if
-  // it is still running.
-  std::optional<int> wait_exit(int ms_max = kWaitMs);
-  // SIGKILL, and waits for the end.
-  void kill();
+
+  std::optional<int> wait_exit(int ms_max = kWaitMs) { return child_.wait_exit(ms_max); }
+
+  void kill() { child_.kill(); }
+
   // SIGTERM, and waits for the exit code.
   std::optional<int> terminate(int ms_max = kWaitMs);
-  void send_signal(int signal);
 
-  [[nodiscard]] bool running() const { return pid_ > 0; }
+  void send_signal(int signal) { child_.send_signal(signal); }
 
-  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] bool running() const { return child_.running(); }
+
+  [[nodiscard]] pid_t pid() const { return child_.pid(); }
 
   [[nodiscard]] uint16_t port() const { return port_; }
 
@@ -66,9 +66,7 @@ class DaemonProcess {
   const std::string error_file_;
   const std::vector<std::string> flags_;
   const std::vector<std::string> environment_;
-  pid_t pid_ = -1;
-  int pid_fd_ = -1;  // readable when the process has exited
-  int stdout_ = -1;
+  ChildProcess child_;
   uint16_t port_ = 0;
   uint16_t http_port_ = 0;
   std::string ready_line_;

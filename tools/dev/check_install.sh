@@ -22,8 +22,10 @@ static=("${static[@]/#-ltidemark/-l:libtidemark.a}")
 examples=0
 for source in clients/cpp/examples/*.cc; do
   [[ -e $source ]] || fail "no examples"
-  "$cxx" -std=c++20 "${compile[@]}" "$source" -o "$work/shared" "${shared[@]}" || fail "$source against the shared library"
-  "$cxx" -std=c++20 "${compile[@]}" "$source" -o "$work/static" "${static[@]}" || fail "$source against the static library"
+  extra=()
+  [[ $source != */order_service.cc ]] || extra=(-lsqlite3)
+  "$cxx" -std=c++20 "${compile[@]}" "$source" -o "$work/shared" "${shared[@]}" "${extra[@]}" || fail "$source against the shared library"
+  "$cxx" -std=c++20 "${compile[@]}" "$source" -o "$work/static" "${static[@]}" "${extra[@]}" || fail "$source against the static library"
   ! LD_LIBRARY_PATH=$prefix/lib ldd "$work/shared" | grep 'not found' || fail "$source: libraries are missing"
   examples=$((examples + 1))
 done

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The queue at work, with the real binaries: start a broker, create a topic, send 100,000 lines, read them back, kill the
 # broker with -9, start it again, read them back again, measure; then delayed messages: cancelled, moved, recurring, and a
-# kill -9 before they are due. Ends with 0 if every byte came back and every delayed message came once and not early.
+# kill -9 before they are due; then transactions: orders in an SQLite database and their messages, with a crash between the
+# two. Ends with 0 if every byte came back, every delayed message came once and not early, and every order has its message.
 #
-#   BIN=build/bin tools/dev/demo.sh        (TIDEMARKD and TIDEMARK_CLI may name the binaries instead)
+#   BIN=build/bin tools/dev/demo.sh   (TIDEMARKD, TIDEMARK_CLI and TIDEMARK_EXAMPLES may name binaries and their folder instead)
 #
 # LINES=100000 sets how many. Everything lives in a temporary folder that is removed at the end; KEEP=1 keeps it.
 set -euo pipefail
@@ -11,8 +12,9 @@ set -euo pipefail
 bin=${BIN:-${BUILD:-build}/bin}
 daemon=${TIDEMARKD:-$bin/tidemarkd}
 cli=${TIDEMARK_CLI:-$bin/tidemark}
+shop=${TIDEMARK_EXAMPLES:-$bin/../examples}/order_service
 lines=${LINES:-100000}
-for binary in "$daemon" "$cli"; do
+for binary in "$daemon" "$cli" "$shop"; do
   if [[ ! -x $binary ]]; then
     echo "demo: $binary is not there; run make first" >&2
     exit 1
@@ -66,11 +68,12 @@ indent() { sed 's/^/   /'; }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 sha() { sha256sum "$1" | cut -d' ' -f1; }
 
+data=$folder/data
 # Waits for the line `ready ...` and takes the address from it: the port was chosen by the system.
 start_broker() {
   local started=$(now_ms) line=
   : > "$folder/ready"
-  "$daemon" --data-dir "$folder/data" --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
+  "$daemon" --data-dir "$data" --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
     > "$folder/ready" 2>> "$folder/broker.log" &
   broker=$!
   # The shell is not to report how this job ends.
@@ -240,4 +243,79 @@ say 'How late delayed messages come at 5,000 per second, with 20,000 more pendin
   fail "bench delay: $(cat "$folder/delay.out")"
 indent < "$folder/delay.out"
 
-printf '\n%sDone: %s lines sent, read, and read again after kill -9, with equal checksums.%s\n' "$bold" "$lines" "$plain"
+# --- transactions -----------------------------------------------------------------------------------------------------
+
+# The example program: for each order prepare, then the database, then commit. Notes what it says in $folder/shop.out.
+shop() { "$shop" --db "$folder/orders.db" --topic placed --instance demo --timeout-ms 1000 "$@" 2>&1 | tee "$folder/shop.out" | indent; }
+# $1: words of a line of the program; the transaction that is named at its end.
+transaction_of() { grep -m1 "$1" "$folder/shop.out" | grep -oE '[0-9]+-[0-9]+-[0-9]+-[0-9]+' || fail "no transaction '$1'"; }
+# The orders that have a message, in order. Nobody sees another.
+placed() { "$cli" consume placed --from start --quiet --format '%k\n' | sort -n > "$folder/placed" || fail 'consume placed'; }
+# $1: how the program calls it when an order is in the database; adds to those that must have a message.
+note_orders() {
+  grep -oE "^order [0-9]+ $1" "$folder/shop.out" | cut -d' ' -f2 >> "$folder/expected" || fail "no order '$1'"
+}
+check_placed() {
+  placed
+  [[ $(sort -n "$folder/expected") == "$(cat "$folder/placed")" ]] ||
+    fail "messages of orders $(tr '\n' ' ' < "$folder/placed"), in the database: $(tr '\n' ' ' < "$folder/expected")"
+}
+
+say 'Transactions, on a broker of their own: orders in an SQLite database, each with its message or without both'
+kill -TERM "$broker"
+wait_gone "$broker" || fail "pid $broker does not end"
+data=$folder/transactions
+start_broker
+"$cli" topic create placed --partitions 2 --quiet > /dev/null
+shop --count 6 --rollback-percent 40 --seed 7
+note_orders committed
+committed=$(transaction_of ' committed')
+rolled_back=$(transaction_of ' refused')
+check_placed
+ok "visible: orders $(tr '\n' ' ' < "$folder/placed")"
+
+say 'The program crashes after its database, before the commit; started again, the broker asks it'
+shop --count 1 --seed 3 --die-after-local-commit 1 || true
+"$cli" txn list | indent
+check_placed
+ok 'nobody sees the message yet'
+note_orders 'is in the database'
+shop --count 1 --seed 4 --settle
+grep -q 'asked about .*: committed' "$folder/shop.out" || fail 'the broker did not ask'
+note_orders committed
+check_placed
+ok "visible: orders $(tr '\n' ' ' < "$folder/placed")"
+"$cli" txn stats | indent
+
+say 'What was answered holds for ever'
+"$cli" txn commit "$committed" | indent
+check_placed
+ok 'committed again: still one message each'
+if "$cli" txn commit "$rolled_back" > "$folder/refused" 2>&1; then
+  fail "the commit of $rolled_back, which is rolled back, was not refused"
+else
+  code=$?
+fi
+indent < "$folder/refused"
+[[ $code == 6 ]] || fail "the commit after the rollback ended with exit code $code, expected is 6"
+check_placed
+ok 'commit after rollback: refused with exit code 6, nothing became visible'
+
+say 'A body is written once: 1 MB prepared, asked about, committed'
+# Sums up to now: the bytes of message values, and of all records of transactions.
+growth() { "$cli" log dump "$data" --stats -o json | grep -oE "\"$1\":[0-9]+" | cut -d: -f2; }
+bodies=$(growth half_body_bytes) records=$(growth txn_log_bytes)
+shop --count 1 --seed 5 --value-bytes 1000000 --die-after-local-commit 1 || true
+note_orders 'is in the database'
+shop --count 0 --settle
+check_placed
+bodies=$(($(growth half_body_bytes) - bodies)) records=$(($(growth txn_log_bytes) - records))
+((records < bodies + 4096)) || fail "$bodies bytes of body took $records bytes of log"
+ok "$bodies bytes of body, $records bytes of log: $((records - bodies)) more"
+
+say 'Transactions per second'
+"$cli" bench txn load --size 1024 --seconds 2 --partitions 4 --no-baseline --quiet > "$folder/txn.out" ||
+  fail "bench txn: $(cat "$folder/txn.out")"
+indent < "$folder/txn.out"
+
+printf '\n%sDone: %s lines sent, read, and read again after kill -9, with equal checksums; every order has its message.%s\n' "$bold" "$lines" "$plain"
