@@ -40,6 +40,7 @@ TopicOutcome TopicCatalog::create(std::string_view name, TopicConfig config,
   by_name_.emplace(topic.name, id);
   topics_.emplace(id, std::move(topic));
   dirty_.insert(id);
+  ++changes_;
   return {ErrorCode::kOk, id, 1};
 }
 
@@ -62,6 +63,7 @@ TopicOutcome TopicCatalog::alter(TopicId id, TopicConfig config, std::vector<Sha
   topic.state = TopicState::kOpening;
   ++topic.version;
   dirty_.insert(id);
+  ++changes_;
   return {ErrorCode::kOk, id, topic.version};
 }
 
@@ -76,6 +78,7 @@ TopicOutcome TopicCatalog::remove(TopicId id) {
   topic.unconfirmed.insert(topic.shards.begin(), topic.shards.end());
   ++topic.version;
   dirty_.insert(id);
+  ++changes_;
   return {ErrorCode::kOk, id, topic.version};
 }
 

@@ -70,6 +70,9 @@ class TopicCatalog {
 
   [[nodiscard]] const std::map<TopicId, Topic>& topics() const { return topics_; }
 
+  // Grows whenever topics or their partitions change; not part of the state.
+  [[nodiscard]] uint64_t changes() const { return changes_; }
+
   // Partitions of all topics, those being dropped included.
   [[nodiscard]] size_t partition_count() const;
 
@@ -101,6 +104,7 @@ class TopicCatalog {
   std::map<TopicId, Topic> topics_;
   std::map<std::string, TopicId, std::less<>> by_name_;
   TopicId next_id_{1};
+  uint64_t changes_ = 1;
   std::set<TopicId> dirty_;
   std::set<TopicId> frozen_;
 };

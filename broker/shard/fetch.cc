@@ -353,6 +353,7 @@ void Shard::connection_closed(uint32_t loop, uint64_t connection) {
     (void)unpark(id);
   }
   forget_polls(loop, connection);
+  forget_heartbeats(loop, connection);
 }
 
 // --- offsets and description

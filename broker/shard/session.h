@@ -31,6 +31,8 @@ struct ShardMail {
     kTxnAsk,          // shard with parts -> coordinating shard: how did it end?
     kFence,           // metadata shard -> shard: take nothing of epochs below this one
     kFenced,          // the answer: it is committed here
+    kGroupLease,      // metadata shard -> shard of a partition: a member of the group gets it
+    kGroupLeased,     // the answer: with this epoch
   };
   enum class State : uint8_t { kOpen, kDropped };
 
@@ -50,9 +52,11 @@ struct ShardMail {
   uint16_t epoch = 0;
   bool commit = false;  // kTxnOutcome
   // kTxnAsk, for a coordinator that does not know it.
-  std::string group = {};
+  std::string group = {};  // of producers; kGroup*: of consumers
   std::string reference = {};
   uint32_t timeout_ms = 0;
+  PartitionId partition = {};  // kGroup*
+  uint32_t group_epoch = 0;    // kGroupLeased
   int64_t age_ms = 0;  // since its first part there: log times of two shards may be far apart
 };
 

@@ -20,7 +20,10 @@ constexpr int64_t kMailIntervalNs = 500'000'000;
 }  // namespace
 
 Shard::Shard(const ShardOptions& options, Outbox& outbox)
-    : options_(options), outbox_(outbox), views_(options.shard, options.wheel) {}
+    : options_(options),
+      outbox_(outbox),
+      views_(options.shard, options.wheel),
+      coordinator_([this](std::string_view topic) { return partitions_of(topic); }) {}
 
 void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
   consensus_ = &consensus;
@@ -79,11 +82,17 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
     case FrameType::kTxnStats:
       return on_txn_stats(from, frame);
     case FrameType::kGroupHeartbeat:
+      return on_group_heartbeat(from, frame, now);
     case FrameType::kGroupCommit:
+      return on_group_commit(from, frame, now);
     case FrameType::kGroupOffsets:
+      return on_group_offsets(from, frame);
     case FrameType::kGroupList:
+      return on_group_list(from, frame);
     case FrameType::kGroupDescribe:
+      return on_group_describe(from, frame);
     case FrameType::kGroupDelete:
+      return on_group_delete(from, frame, now);
     case FrameType::kHello:
     case FrameType::kError:
       break;
@@ -112,6 +121,10 @@ void Shard::receive_mail(const ShardMail& mail, const Now& now) {
       return on_fence_mail(mail, now);
     case ShardMail::Kind::kFenced:
       return on_fenced_mail(mail);
+    case ShardMail::Kind::kGroupLease:
+      return on_group_lease_mail(mail, now);
+    case ShardMail::Kind::kGroupLeased:
+      return on_group_leased_mail(mail, now);
   }
 }
 
@@ -238,6 +251,8 @@ void Shard::on_role(replica::Role role, Term /*term*/) {
   if (was_leader && role != replica::Role::kLeader) {
     fail_pending(
         Status(ErrorCode::kOutcomeUnknown, "leadership was lost before the entry was committed"));
+    coordinator_.fail_all(Status(ErrorCode::kNotLeader, "leadership was lost"));
+    answer_heartbeats();
   }
 }
 
@@ -295,6 +310,8 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
       return;
     case Kind::kTxn:
       return settle_txn(*pending.txn, outcome);
+    case Kind::kGroup:
+      return settle_group(*pending.group, outcome);
   }
 }
 
@@ -351,6 +368,8 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
       return;
     case Kind::kTxn:
       return fail_txn(*pending.txn, status, retry_after_ms);
+    case Kind::kGroup:
+      return fail_group(*pending.group, status, retry_after_ms);
   }
 }
 
@@ -386,6 +405,7 @@ void Shard::tick(const Now& now) {
     check_relocation();
   }
   drive_txns(now);
+  drive_groups(now);
 }
 
 void Shard::begin_stop() {
@@ -403,6 +423,8 @@ void Shard::begin_stop() {
     answer_poll(polls_.begin()->first, {});
   }
   check_fence_waiters();
+  coordinator_.fail_all(Status(ErrorCode::kShuttingDown, "the broker is stopping"));
+  answer_heartbeats();
   for (const auto& op : std::exchange(topic_waiters_, {})) {
     reply_topic(*op,
                 Status(ErrorCode::kShuttingDown, "the broker is stopping; the change is recorded"));

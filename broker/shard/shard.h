@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "broker/delay/delay_scan.h"
+#include "broker/group/coordinator.h"
 #include "broker/protocol/messages.h"
 #include "broker/replica/consensus.h"
 #include "broker/shard/batch_source.h"
@@ -98,6 +99,16 @@ struct TxnPending {
   ShardId shard = {};                  // who is concerned
   std::vector<txn::TxnKey> keys = {};  // kChecked
   ReplyTo to = {};                     // kName
+};
+
+// A record about consumer groups that is under way.
+struct GroupPending {
+  enum class Kind : uint8_t { kCommit, kDrop, kLease };
+
+  Kind kind = Kind::kCommit;
+  ReplyTo to = {};                                   // kCommit, kDrop
+  ShardId shard = {};                                // kLease: who asked
+  std::pair<std::string, PartitionId> lease = {};    // kLease
 };
 
 // A producer that asks to be given work: check-backs of its group.
@@ -188,7 +199,8 @@ class Shard final : public replica::StateMachine {
       kDelayNext,
       kRelocate,
       kRelocated,
-      kTxn
+      kTxn,
+      kGroup
     };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
@@ -203,6 +215,7 @@ class Shard final : public replica::StateMachine {
     uint32_t items = 0;     // kProduce of a schedule set
     bool half = false;      // kProduce of a part of a transaction
     std::unique_ptr<TxnPending> txn;
+    std::unique_ptr<GroupPending> group;
     std::shared_ptr<DelayChangeOp> change;
     uint64_t delay_id = 0;  // kDelayNext
   };
@@ -321,6 +334,26 @@ class Shard final : public replica::StateMachine {
                     const Now& now);
   static PendingRecord txn_record(TxnPending pending);
   void add_txn_stats(ShardStats& stats) const;
+  // groups.cc
+  [[nodiscard]] std::vector<PartitionId> partitions_of(std::string_view topic) const;
+  void on_group_heartbeat(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void answer_heartbeats();
+  void mail_leases(const Now& now);
+  void drive_groups(const Now& now);
+  void forget_heartbeats(uint32_t loop, uint64_t connection);
+  void on_group_lease_mail(const ShardMail& mail, const Now& now);
+  void on_group_leased_mail(const ShardMail& mail, const Now& now);
+  static PendingRecord group_record(GroupPending pending);
+  void on_group_commit(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void reply_group_commit(const ReplyTo& to, const RecordOutcome& outcome);
+  flatbuffers::Offset<protocol::fbs::GroupOffset> build_group_offset(
+      PartitionId id, const group::Position* position);
+  void on_group_offsets(const ReplyTo& from, const protocol::Frame& frame);
+  void on_group_list(const ReplyTo& from, const protocol::Frame& frame);
+  void on_group_describe(const ReplyTo& from, const protocol::Frame& frame);
+  void on_group_delete(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
+  void settle_group(GroupPending& pending, const RecordOutcome& outcome);
+  void fail_group(GroupPending& pending, const Status& status, uint32_t retry_after_ms);
   // producers.cc
   void on_init_producer(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   void settle_producer_name(const TxnPending& pending, const RecordOutcome& outcome);
@@ -526,6 +559,15 @@ class Shard final : public replica::StateMachine {
   std::set<OfShard> fences_in_flight_;  // of a producer and its epoch, to be fenced here
   std::set<OfShard> fenced_in_flight_;  // that a shard has fenced
   MonotonicTime next_fence_mail_;
+
+  // Consumer groups.
+  using LeaseName = std::pair<std::string, PartitionId>;
+
+  group::Coordinator coordinator_;  // works on the metadata shard only
+  std::map<group::Coordinator::Ticket, ReplyTo> heartbeats_;
+  group::Coordinator::Ticket next_heartbeat_ = 1;
+  std::set<LeaseName> leases_in_flight_;
+  uint64_t topics_seen_ = 0;
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

@@ -43,6 +43,7 @@ void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteV
   receipts_.clear();
   fired_.clear();
   exposed_.clear();
+  group_commits_.clear();
   to_tell_.clear();
   while (reader.next(record)) {
     RecordOutcome outcome;
@@ -93,9 +94,11 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
     case RecordKind::kRelocated:
       return apply_relocated(record.body);
     case RecordKind::kGroupCommit:
+      return apply_group_commit(record.body, outcome);
     case RecordKind::kGroupLease:
+      return apply_group_lease(record.body, outcome);
     case RecordKind::kGroupDrop:
-      break;
+      return apply_group_drop(record.body, outcome);
     case RecordKind::kHalf:
     case RecordKind::kRelocateHalf:
     case RecordKind::kTxnEnd:
@@ -224,6 +227,7 @@ void Views::apply_partition_drop(ByteView body, RecordOutcome& outcome) {
   while (it != partitions_.end() && it->first.topic == topic) {
     dropped_keys_.push_back(it->first);
     delays_.drop_partition(it->first);
+    positions_.drop_partition(it->first);
     it = partitions_.erase(it);
   }
 }
@@ -285,7 +289,8 @@ uint64_t Views::hash() const {
   }
   hash = hash * 31 + delays_.hash();
   hash = hash * 31 + txns_.hash();
-  return (hash * 31 + fences_.hash()) * 31 + names_.hash();
+  hash = (hash * 31 + fences_.hash()) * 31 + names_.hash();
+  return hash * 31 + positions_.hash();
 }
 
 Views::Delta Views::freeze() {
@@ -314,6 +319,7 @@ Views::Delta Views::freeze() {
   txns_.freeze(delta.batch);
   fences_.freeze(delta.batch);
   names_.freeze(delta.batch);
+  positions_.freeze(delta.batch);
   delta.spill = delays_.wheel().freeze();
   delta.batch.put(keys::meta(), encode_meta());
   return delta;
@@ -324,6 +330,7 @@ void Views::commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key unt
   txns_.commit_done();
   fences_.commit_done();
   names_.commit_done();
+  positions_.commit_done();
   delays_.wheel().spill_done(delta.spill, until);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -344,6 +351,7 @@ void Views::commit_failed(Delta& delta) {
   txns_.commit_failed();
   fences_.commit_failed();
   names_.commit_failed();
+  positions_.commit_failed();
   delays_.wheel().spill_failed(delta.spill);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -438,7 +446,8 @@ Status Views::load_partitions(kv::ReadView& view) {
   RETURN_IF_ERROR(delays_.load(view));
   RETURN_IF_ERROR(txns_.load(view));
   RETURN_IF_ERROR(fences_.load(view));
-  return names_.load(view);
+  RETURN_IF_ERROR(names_.load(view));
+  return positions_.load(view);
 }
 
 }  // namespace tidemark::shard

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "broker/delay/pending_delays.h"
+#include "broker/group/group_positions.h"
 #include "broker/kv/key_value_store.h"
 #include "broker/meta/producer_names.h"
 #include "broker/meta/topic_catalog.h"
@@ -46,7 +47,8 @@ struct RecordOutcome {
   uint64_t first_producer_id = 0;
   uint16_t producer_epoch = 0;
   delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;  // kDelayCancel, kDelayReschedule
-  // kSchedule, kDelayReschedule: which of Views::receipts().
+  // kSchedule, kDelayReschedule: which of Views::receipts(); kGroupCommit: which of
+  // Views::group_commits(); kGroupDrop: how many were forgotten.
   uint32_t first_receipt = 0;
   uint32_t receipts = 0;
   // Records of transactions.
@@ -55,6 +57,7 @@ struct RecordOutcome {
   bool txn_first = false;      // kHalf, kTxnJoin: one that this shard coordinates begins
   bool txn_done = false;       // it ended by this record
   uint32_t halves_stored = 0;  // kTxnEnd
+  uint32_t group_epoch = 0;    // kGroupLease
   uint32_t parked = 0;         // kTxnParked
 };
 
@@ -108,6 +111,13 @@ class Views {
 
   // Transactions that ended in the last entry and of which other shards have to be told.
   [[nodiscard]] const std::vector<txn::TxnKey>& to_tell() const { return to_tell_; }
+
+  // Of the last entry applied.
+  [[nodiscard]] const std::vector<group::CommitOutcome>& group_commits() const {
+    return group_commits_;
+  }
+
+  [[nodiscard]] const group::GroupPositions& positions() const { return positions_; }
 
   [[nodiscard]] const txn::TxnTable& txns() const { return txns_; }
 
@@ -212,6 +222,10 @@ class Views {
   void apply_delay_next(ByteView body);
   void apply_relocate(const format::LogRecord& record, LogPosition payload_position);
   void apply_relocated(ByteView body);
+  // group_views.cc
+  void apply_group_commit(ByteView body, RecordOutcome& outcome);
+  void apply_group_lease(ByteView body, RecordOutcome& outcome);
+  void apply_group_drop(ByteView body, RecordOutcome& outcome);
   // txn_views.cc
   void apply_txn_record(const format::LogRecord& record, LogPosition payload_position,
                         RecordOutcome& outcome);
@@ -244,6 +258,8 @@ class Views {
   txn::TxnTable txns_;
   txn::ProducerFences fences_;
   meta::ProducerNames names_;
+  group::GroupPositions positions_;
+  std::vector<group::CommitOutcome> group_commits_;
   std::vector<DelayReceipt> receipts_;
   std::vector<Fired> fired_;
   std::vector<PartitionId> exposed_;
