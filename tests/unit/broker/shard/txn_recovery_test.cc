@@ -85,7 +85,6 @@ class Life {
     letter.commit = commit;
     letter.group = "orders";
     letter.timeout_ms = 1000;
-    letter.born_ms = harness_.log_ms();
     harness_.core->receive_mail(letter, harness_.now);
     settle();
   }
