@@ -67,7 +67,7 @@ TEST_CASE("a confirmation of an epoch that is not the present one is ignored") {
   CHECK(names.is_settled(10, 2));
 }
 
-TEST_CASE("after epoch 65,535 a name gets a new id") {
+TEST_CASE("after epoch 32,767 a name gets a new id") {
   ProducerNames names;
   kv::MemoryStore store;
   uint64_t use = 0;
