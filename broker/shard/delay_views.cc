@@ -64,6 +64,10 @@ void Views::apply_schedule(const format::LogRecord& record, LogPosition payload_
   outcome.partition = header.partition;
   outcome.first_receipt = static_cast<uint32_t>(receipts_.size());
   advance_time(header.received_ms);
+  if (is_fenced(header.producer_id, header.producer_epoch)) {
+    outcome.error = outcome.append.error = ErrorCode::kFenced;
+    return;
+  }
   const auto it = partitions_.find(header.partition);
   if (it == partitions_.end()) {
     outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;

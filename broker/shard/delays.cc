@@ -168,6 +168,7 @@ Status Shard::accept_schedule(PartitionId partition, ByteView set, const Now& no
   RETURN_IF_ERROR(check_room(partition, set.size(), retry_after_ms));
   RETURN_IF_ERROR(check_schedule(partition, set, retry_after_ms));
   const Result<format::ScheduleReader> reader = format::ScheduleReader::open(set);
+  RETURN_IF_ERROR(check_fence(reader->header().producer_id, reader->header().producer_epoch));
   pending.bytes = static_cast<uint32_t>(set.size());
   pending.partition = partition;
   pending.items = reader->header().items;

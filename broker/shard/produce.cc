@@ -126,6 +126,12 @@ Status Shard::check_room(PartitionId partition, size_t bytes, uint32_t& retry_af
   return Status();
 }
 
+Status Shard::check_fence(int64_t producer_id, int16_t epoch) const {
+  return views_.is_fenced(producer_id, epoch)
+             ? Status(ErrorCode::kFenced, "a newer producer has taken over the name of this one")
+             : Status();
+}
+
 Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,
                            PendingRecord pending, uint32_t& retry_after_ms) {
   RETURN_IF_ERROR(check_room(partition, batch.size(), retry_after_ms));
@@ -133,11 +139,7 @@ Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now
   if (header.transactional) {
     return Status(ErrorCode::kInvalidArgument, "a transactional batch outside of a transaction");
   }
-  if (header.producer_id >= 0 &&
-      views_.fences().is_fenced(static_cast<uint64_t>(header.producer_id),
-                                static_cast<uint16_t>(header.producer_epoch))) {
-    return Status(ErrorCode::kFenced, "a newer producer has taken over the name of this one");
-  }
+  RETURN_IF_ERROR(check_fence(header.producer_id, header.producer_epoch));
   pending.bytes = static_cast<uint32_t>(batch.size());
   make_room_for(format::kProduceHeaderBytes + batch.size());
   accepted_bytes_ += batch.size();

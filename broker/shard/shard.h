@@ -241,6 +241,7 @@ class Shard final : public replica::StateMachine {
   Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
                       uint32_t& retry_after_ms);
   Status check_room(PartitionId partition, size_t bytes, uint32_t& retry_after_ms);
+  [[nodiscard]] Status check_fence(int64_t producer_id, int16_t epoch) const;
   void release_produce(const PendingRecord& pending);
   void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
   void finish_produce(ProduceOp& op);

@@ -119,9 +119,7 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
   outcome.partition = produce->partition;
   advance_time(produce->received_ms);
   const auto it = partitions_.find(produce->partition);
-  if (header->producer_id >= 0 &&
-      fences_.is_fenced(static_cast<uint64_t>(header->producer_id),
-                        static_cast<uint16_t>(header->producer_epoch))) {
+  if (is_fenced(header->producer_id, header->producer_epoch)) {
     outcome.error = outcome.append.error = ErrorCode::kFenced;
     return;
   }

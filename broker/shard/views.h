@@ -113,6 +113,12 @@ class Views {
 
   [[nodiscard]] const txn::ProducerFences& fences() const { return fences_; }
 
+  // Batches and sets of this producer's epoch are no longer taken. Without a producer (-1): false.
+  [[nodiscard]] bool is_fenced(int64_t producer_id, int16_t epoch) const {
+    return producer_id >= 0 &&
+           fences_.is_fenced(static_cast<uint64_t>(producer_id), static_cast<uint16_t>(epoch));
+  }
+
   [[nodiscard]] const meta::ProducerNames& producer_names() const { return names_; }
 
   [[nodiscard]] delay::PendingDelays& delays() { return delays_; }

@@ -226,7 +226,7 @@ TEST_CASE("a part that is on its way when its transaction commits makes the comm
   harness.settle();
   CHECK(testing::read_produce_reply(harness.outbox.take()).at(0).status.ok());
   CHECK(testing::read_txn_results(harness.outbox.take()).at(0).status.code() ==
-        ErrorCode::kConflict);
+        ErrorCode::kUnavailable);
   CHECK(harness.state() == TxnWireState::kOpen);
   CHECK(harness.commit().status.ok());
   harness.run_ms(10);

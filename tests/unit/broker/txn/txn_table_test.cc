@@ -291,7 +291,7 @@ TEST_CASE("a commit needs an id for every delayed message") {
   CHECK(table.delayed() == 3);
   TxnTable::End end = end_of(true);
   end.delayed = 2;
-  CHECK(table.end(end).error == ErrorCode::kConflict);
+  CHECK(table.end(end).error == ErrorCode::kUnavailable);
   CHECK(table.delayed() == 3);
   end.delayed = 3;
   const EndOutcome done = table.end(end);
