@@ -13,6 +13,8 @@ namespace keys = partition::keys;
 namespace {
 
 constexpr uint8_t kVersion = 1;
+// The largest that a record batch can name.
+constexpr uint16_t kEpochMax = INT16_MAX;
 constexpr std::string_view kLetter = "A";
 
 std::string store_key_of(uint64_t producer) {
@@ -24,7 +26,7 @@ std::string store_key_of(uint64_t producer) {
 ProducerNames::Taken ProducerNames::take_next(std::string_view name, uint64_t new_id,
                                               uint16_t shard_count, uint64_t use) {
   auto it = names_.find(name);
-  if (it != names_.end() && it->second.epoch == UINT16_MAX) {
+  if (it != names_.end() && it->second.epoch == kEpochMax) {
     forget(it);
     it = names_.end();
   }

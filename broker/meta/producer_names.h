@@ -41,8 +41,8 @@ class ProducerNames {
   };
 
   // A name that is not known gets `new_id` with epoch 0 and no shard to fence; a known one the next
-  // epoch, with shards 0 to shard_count - 1 to fence. After epoch 65,535 the name gets `new_id`,
-  // epoch 0, and the old id stays fenced by nobody: 65,535 restarts of one instance. `use` grows
+  // epoch, with shards 0 to shard_count - 1 to fence. After epoch 32,767 the name gets `new_id`,
+  // epoch 0, and the old id stays fenced by nobody: 32,767 restarts of one instance. `use` grows
   // with every call. Beyond the bound the name idle longest is forgotten; one that still waits for
   // shards goes last.
   Taken take_next(std::string_view name, uint64_t new_id, uint16_t shard_count, uint64_t use);

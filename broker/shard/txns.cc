@@ -21,6 +21,7 @@ namespace {
 constexpr uint8_t kEndByCoordinator = 3;
 // How exact check-backs are.
 constexpr int64_t kCheckIntervalNs = 20'000'000;
+constexpr int64_t kCheckRetryNs = 1'000'000'000;
 // Parts wait this long for an outcome before their shard asks: most are told sooner.
 constexpr int64_t kAskIntervalNs = 1'000'000'000;
 // Mails, or names in a record, of one round.
@@ -471,6 +472,10 @@ void Shard::fail_txn(TxnPending& pending, const Status& status, uint32_t retry_a
   }
   if (pending.kind == TxnPending::Kind::kName) {
     refuse(pending.to, status, retry_after_ms);
+  }
+  if (pending.kind == TxnPending::Kind::kChecked || pending.kind == TxnPending::Kind::kParked) {
+    // A full disk: what is not recorded is asked about again, but not at once.
+    next_check_ = MonotonicTime{now_.monotonic.ns + kCheckRetryNs};
   }
 }
 

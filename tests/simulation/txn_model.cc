@@ -179,9 +179,9 @@ std::vector<uint64_t> TxnModel::end_arrived(uint64_t number, int64_t ns) {
   Txn& txn = txns_.at(end.txn - 1);
   end.arrived_ns = ns;
   note_arrival(txn, ns);
-  txn.ended_low_ms.emplace(txn.name.shard, delays_.log_ms(txn.name.shard, ns));
+  note_end(txn, txn.name.shard, ns);
   for (const Part& part : txn.parts) {
-    txn.ended_low_ms.emplace(part.shard, delays_.log_ms(part.shard, ns));
+    note_end(txn, part.shard, ns);
   }
   if (!end.commit) {
     txn.rollback_ns = std::min(txn.rollback_ns, ns);
@@ -206,8 +206,17 @@ void TxnModel::count_delays(const Part& part, int64_t ns) {
   }
 }
 
+void TxnModel::note_end(Txn& txn, ShardId shard, int64_t ns) {
+  const int64_t log_ms = delays_.log_ms(shard, ns);
+  const auto [low, first] = txn.ended_low_ms.emplace(shard, log_ms);
+  low->second = std::min(low->second, log_ms);
+}
+
 void TxnModel::broker_started(ShardId shard, int64_t ns) {
-  for (const Txn& txn : txns_) {
+  for (Txn& txn : txns_) {
+    if (txn.ended_low_ms.contains(shard)) {
+      note_end(txn, shard, ns);
+    }
     for (const Part& part : txn.parts) {
       if (txn.commit_ns != INT64_MAX && part.shard == shard) {
         count_delays(part, ns);

@@ -90,7 +90,7 @@ class TxnModel {
     int64_t commit_ns = INT64_MAX;    // first arrivals
     int64_t rollback_ns = INT64_MAX;
     uint32_t commits = 0;  // arrivals
-    // Log time of its shards when the first end arrived.
+    // Log time of its shards when an end arrived; the least that it can have been done at.
     std::map<ShardId, int64_t> ended_low_ms;
     State outcome = State::kNone;    // kCommitted, kRolledBack once known
     int64_t outcome_ns = INT64_MAX;  // since when
@@ -193,8 +193,8 @@ class TxnModel {
   // It said that it knows nothing of it.
   void not_known(ShardId shard, uint64_t txn, int64_t sent_ns, int64_t left_ns);
 
-  // A process began: log time may be less than when the last one ended, and a commit that came then
-  // may be taken only now.
+  // A process began: log time may be less than when the last one ended, and an end that came then
+  // may be done only now.
   void broker_started(ShardId shard, int64_t ns);
 
   // Of the broker's state right after recovery.
@@ -263,6 +263,7 @@ class TxnModel {
   // How it ended may be forgotten by now.
   [[nodiscard]] bool is_old(const Txn& txn, int64_t ns) const;
   void note_arrival(Txn& txn, int64_t ns);
+  void note_end(Txn& txn, ShardId shard, int64_t ns);
   // Delayed messages may count from now on.
   void count_delays(const Part& part, int64_t ns);
   // An answer tells how it ended.

@@ -50,7 +50,8 @@ for flag in $(tr -d '\\' < "$prefix/share/man/man8/tidemarkd.8" | grep -oE -- '-
   grep -qF -- "$flag" <<< "$daemon_help" || fail "tidemarkd.8 speaks of $flag, the daemon does not"
 done
 for command in "topic create" "topic list" "topic describe" "topic alter" "topic delete" produce consume \
-  "partition describe" "log dump" "log verify" "bench produce" "bench consume" "bench e2e" completion; do
+  "partition describe" "txn list" "txn show" "txn commit" "txn rollback" "txn recheck" "txn stats" \
+  "log dump" "log verify" "bench produce" "bench consume" "bench e2e" "bench txn" completion; do
   read -ra words <<< "$command"
   "$prefix/bin/tidemark" "${words[@]}" --help > /dev/null || fail "tidemark.1 speaks of $command, the tool does not"
 done

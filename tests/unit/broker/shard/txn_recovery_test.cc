@@ -85,7 +85,6 @@ class Life {
     letter.commit = commit;
     letter.group = "orders";
     letter.timeout_ms = 1000;
-    letter.age_ms = 0;
     harness_.core->receive_mail(letter, harness_.now);
     settle();
   }
