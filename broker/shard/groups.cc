@@ -20,9 +20,9 @@ constexpr size_t kGroupsInListMax = 10'000;
 
 Status check_name(std::string_view group) {
   if (group.empty() || group.size() > limits::kGroupNameBytesMax) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "a consumer group has a name of 1 to " +
-                      std::to_string(limits::kGroupNameBytesMax) + " bytes");
+    return Status(ErrorCode::kInvalidArgument, "a consumer group has a name of 1 to " +
+                                                   std::to_string(limits::kGroupNameBytesMax) +
+                                                   " bytes");
   }
   return Status();
 }
@@ -47,26 +47,26 @@ Status unknown(PartitionId id, ShardId shard) {
 }
 
 Status commit_status(const group::CommitOutcome& outcome) {
-  switch (outcome.error) {
-    case ErrorCode::kOk:
-      return Status();
-    case ErrorCode::kFenced:
-      return Status(outcome.error, "the partition is leased with epoch " +
-                                       std::to_string(outcome.position.epoch));
-    case ErrorCode::kOffsetOutOfRange:
-      return Status(outcome.error, "a position lies at most at the end of its partition");
-    default:
-      return Status(outcome.error, "position of a consumer group");
+  if (outcome.error == ErrorCode::kOk) {
+    return Status();
   }
+  if (outcome.error == ErrorCode::kFenced) {
+    return Status(outcome.error,
+                  "the partition is leased with epoch " + std::to_string(outcome.position.epoch));
+  }
+  if (outcome.error == ErrorCode::kOffsetOutOfRange) {
+    return Status(outcome.error, "a position lies at most at the end of its partition");
+  }
+  return Status(outcome.error, "position of a consumer group");
 }
 
 Status check_heartbeat(const fbs::GroupHeartbeat& request) {
   RETURN_IF_ERROR(check_name(protocol::view(request.group())));
   const size_t member_bytes = protocol::view(request.member()).size();
   if (member_bytes == 0 || member_bytes > limits::kGroupMemberBytesMax) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "a member has an id of 1 to " + std::to_string(limits::kGroupMemberBytesMax) +
-                      " bytes");
+    return Status(
+        ErrorCode::kInvalidArgument,
+        "a member has an id of 1 to " + std::to_string(limits::kGroupMemberBytesMax) + " bytes");
   }
   if (protocol::view(request.instance()).size() > limits::kGroupNameBytesMax) {
     return Status(ErrorCode::kInvalidArgument, "an instance has a name of at most " +
@@ -74,9 +74,9 @@ Status check_heartbeat(const fbs::GroupHeartbeat& request) {
                                                    " bytes");
   }
   if (request.topics() != nullptr && request.topics()->size() > limits::kGroupTopicsMax) {
-    return Status(ErrorCode::kInvalidArgument,
-                  "a subscription has at most " + std::to_string(limits::kGroupTopicsMax) +
-                      " topics");
+    return Status(
+        ErrorCode::kInvalidArgument,
+        "a subscription has at most " + std::to_string(limits::kGroupTopicsMax) + " topics");
   }
   if (request.session_timeout_ms() < limits::kGroupSessionMsMin ||
       request.session_timeout_ms() > limits::kGroupSessionMsMax) {
@@ -256,9 +256,9 @@ void Shard::on_group_commit(const ReplyTo& from, const protocol::Frame& frame, c
   const auto* items = commit.items();
   if (status.ok() && (items == nullptr || items->size() == 0 ||
                       items->size() > limits::kGroupItemsPerRequestMax)) {
-    status = Status(ErrorCode::kInvalidArgument,
-                    "1 to " + std::to_string(limits::kGroupItemsPerRequestMax) +
-                        " positions are allowed");
+    status = Status(
+        ErrorCode::kInvalidArgument,
+        "1 to " + std::to_string(limits::kGroupItemsPerRequestMax) + " positions are allowed");
   }
   if (status.ok() && commit.kind() > fbs::GroupCommitKind::kReset) {
     status = Status(ErrorCode::kInvalidArgument, "the kind of a commit is 0, 1 or 2");
@@ -418,10 +418,10 @@ void Shard::on_group_describe(const ReplyTo& from, const protocol::Frame& frame)
     const auto instance = builder_.CreateString(member.instance);
     const auto topics = builder_.CreateVectorOfStrings(member.topics);
     const auto assigned = builder_.CreateVectorOfStructs(to_wire(member.assigned));
-    members.push_back(fbs::CreateGroupMember(
-        builder_, id, instance, topics, assigned,
-        static_cast<uint64_t>(std::max<int64_t>(member.heard_ms_ago, 0)),
-        member.session_timeout_ms));
+    members.push_back(
+        fbs::CreateGroupMember(builder_, id, instance, topics, assigned,
+                               static_cast<uint64_t>(std::max<int64_t>(member.heard_ms_ago, 0)),
+                               member.session_timeout_ms));
   }
   const auto all = builder_.CreateVector(members);
   fbs::GroupDescribeReplyBuilder reply(builder_);
@@ -439,9 +439,9 @@ void Shard::on_group_delete(const ReplyTo& from, const protocol::Frame& frame, c
   const std::string_view name = protocol::view((*request)->group());
   Status status = check_name(name);
   if (status.ok() && coordinator_.members(name) > 0) {
-    status = Status(ErrorCode::kConflict, "consumer group " + std::string(name) + " has " +
-                                              std::to_string(coordinator_.members(name)) +
-                                              " members");
+    status =
+        Status(ErrorCode::kConflict, "consumer group " + std::string(name) + " has " +
+                                         std::to_string(coordinator_.members(name)) + " members");
   }
   if (status.ok()) {
     status = may_write();

@@ -106,9 +106,9 @@ struct GroupPending {
   enum class Kind : uint8_t { kCommit, kDrop, kLease };
 
   Kind kind = Kind::kCommit;
-  ReplyTo to = {};                                   // kCommit, kDrop
-  ShardId shard = {};                                // kLease: who asked
-  std::pair<std::string, PartitionId> lease = {};    // kLease
+  ReplyTo to = {};                                 // kCommit, kDrop
+  ShardId shard = {};                              // kLease: who asked
+  std::pair<std::string, PartitionId> lease = {};  // kLease
 };
 
 // A producer that asks to be given work: check-backs of its group.
