@@ -133,10 +133,7 @@ void add_baseline_options(CLI::App& command, BenchOptions& options) {
                   "2 with --rate and for e2e)")
       ->check(check_positive)
       ->type_name("S");
-  command
-      .add_option("--metrics", options.metrics,
-                  "Where the broker serves /metrics (default: port 9471 of its host)")
-      ->type_name("HOST:PORT");
+  add_metrics_option(command, options.metrics);
 }
 
 void check_options(const BenchOptions& options) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/meta/topic_name.h"
+#include "log/base/limits.h"
 #include "tools/errors.h"
 #include "tools/output.h"
 #include "tools/parse.h"
@@ -24,6 +25,8 @@ constexpr const char* kFooter =
     "  tidemark produce orders --message 'call back' --after 90s\n"
     "  tidemark delay list orders\n"
     "  tidemark txn list --state parked\n"
+    "  tidemark consume orders --group billing\n"
+    "  tidemark group lag billing\n"
     "  tidemark bench produce orders --size 1024 --seconds 10\n"
     "\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
@@ -127,6 +130,9 @@ std::unique_ptr<CLI::App> make_app(Globals& globals) {
   add_partition_commands(*app, globals);
   add_delay_commands(*app, globals);
   add_txn_commands(*app, globals);
+  add_group_commands(*app, globals);
+  add_top_command(*app, globals);
+  add_check_command(*app, globals);
   add_log_commands(*app, globals);
   add_bench_commands(*app, globals);
   add_completion_command(*app, globals);
@@ -164,6 +170,24 @@ CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_
 namespace {
 
 template <typename Value>
+CLI::Option* add_bounded_duration(CLI::App& app, const std::string& name, Value& out_ms,
+                                  int64_t ms_min, int64_t ms_max, const std::string& help) {
+  const auto parse = [&out_ms, name, ms_min, ms_max](const std::string& text) {
+    const Result<int64_t> parsed = parse_duration_ms(text);
+    if (!parsed.ok()) {
+      throw CLI::ValidationError(name, std::string(parsed.error().context()));
+    }
+    if (*parsed < ms_min || *parsed > ms_max) {
+      throw CLI::ValidationError(
+          name, fmt::format("'{}' is not within {} and {}", text, format_duration(ms_min),
+                            format_duration(ms_max)));
+    }
+    out_ms = *parsed;
+  };
+  return app.add_option_function<std::string>(name, parse, help)->type_name("DURATION");
+}
+
+template <typename Value>
 CLI::Option* add_bytes_option(CLI::App& app, const std::string& names, Value& out_bytes,
                               const std::string& help) {
   const auto parse = [&out_bytes, names](const std::string& text) {
@@ -177,6 +201,17 @@ CLI::Option* add_bytes_option(CLI::App& app, const std::string& names, Value& ou
 }
 
 }  // namespace
+
+CLI::Option* add_duration_within(CLI::App& app, const std::string& name, int64_t& out_ms,
+                                 int64_t ms_min, int64_t ms_max, const std::string& help) {
+  return add_bounded_duration(app, name, out_ms, ms_min, ms_max, help);
+}
+
+CLI::Option* add_duration_within(CLI::App& app, const std::string& name,
+                                 std::optional<int64_t>& out_ms, int64_t ms_min, int64_t ms_max,
+                                 const std::string& help) {
+  return add_bounded_duration(app, name, out_ms, ms_min, ms_max, help);
+}
 
 CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
                        const std::string& help) {
@@ -195,13 +230,26 @@ std::string check_positive(const std::string& text) {
 }
 
 CLI::Option* add_topic_name(CLI::App& app, std::string& out) {
+  return add_topic_option(app, "topic", out, "Name of the topic")->required();
+}
+
+CLI::Option* add_topic_option(CLI::App& app, const std::string& name, std::string& out,
+                              const std::string& help) {
   const auto valid = [](const std::string& text) {
     return std::string(meta::check_topic_name(text).context());  // empty: valid
   };
-  return app.add_option("topic", out, "Name of the topic")
-      ->required()
-      ->check(valid)
-      ->type_name("TOPIC");
+  return app.add_option(name, out, help)->check(valid)->type_name("TOPIC");
+}
+
+CLI::Option* add_group_name(CLI::App& app, const std::string& name, std::string& out,
+                            const std::string& help) {
+  const auto valid = [](const std::string& text) {
+    const bool fits = !text.empty() && text.size() <= limits::kGroupNameBytesMax;
+    return fits ? std::string()
+                : fmt::format("the name of a group has 1 to {} bytes, this one {}",
+                              limits::kGroupNameBytesMax, text.size());
+  };
+  return app.add_option(name, out, help)->check(valid)->type_name("GROUP");
 }
 
 }  // namespace tidemark::tools
