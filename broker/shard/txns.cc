@@ -23,7 +23,7 @@ constexpr uint8_t kEndByCoordinator = 3;
 constexpr int64_t kCheckIntervalNs = 20'000'000;
 constexpr int64_t kCheckRetryNs = 1'000'000'000;
 // Parts wait this long for an outcome before their shard asks: most are told sooner.
-constexpr int64_t kAskIntervalNs = 1'000'000'000;
+constexpr int64_t kAskIntervalNs = 250'000'000;
 // Mails, or names in a record, of one round.
 constexpr size_t kPerRoundMax = 1024;
 

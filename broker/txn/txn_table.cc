@@ -72,12 +72,13 @@ Transaction& TxnTable::begin(const Birth& birth) {
   return txn;
 }
 
-HalfOutcome TxnTable::add_half(const Birth& birth, Half half) {
-  HalfOutcome outcome;
+// The transaction, begun if it is not known; nullptr if it has ended or has another coordinator:
+// `outcome` says so.
+Transaction* TxnTable::open_or_begin(const Birth& birth, HalfOutcome& outcome) {
   if (const TxnState known = ended_state(birth.key); known != TxnState::kNone) {
     outcome.error = ErrorCode::kConflict;
     outcome.state = known;
-    return outcome;
+    return nullptr;
   }
   const auto it = open_.find(birth.key);
   outcome.first = it == open_.end();
@@ -85,42 +86,42 @@ HalfOutcome TxnTable::add_half(const Birth& birth, Half half) {
   outcome.state = txn.state;
   if (txn.coordinator != birth.coordinator) {
     outcome.error = ErrorCode::kConflict;
+    return nullptr;
+  }
+  return &txn;
+}
+
+HalfOutcome TxnTable::add_half(const Birth& birth, Half half) {
+  HalfOutcome outcome;
+  Transaction* const txn = open_or_begin(birth, outcome);
+  if (txn == nullptr) {
     return outcome;
   }
-  if (txn.find_half(half.index) != nullptr) {
+  if (txn->find_half(half.index) != nullptr) {
     outcome.duplicate = true;
     return outcome;
   }
-  const auto at = std::find_if(txn.halves.begin(), txn.halves.end(),
+  const auto at = std::find_if(txn->halves.begin(), txn->halves.end(),
                                [&](const Half& stored) { return stored.index > half.index; });
-  by_position_.emplace(half.position, Place{txn.key, half.index});
+  by_position_.emplace(half.position, Place{txn->key, half.index});
   half_bytes_ += half.bytes;
   delayed_ += half.items.size();
-  txn.halves.insert(at, std::move(half));
-  touch(txn.key);
+  txn->halves.insert(at, std::move(half));
+  touch(txn->key);
   return outcome;
 }
 
 HalfOutcome TxnTable::join(const Birth& birth, ShardId participant) {
   HalfOutcome outcome;
-  if (const TxnState known = ended_state(birth.key); known != TxnState::kNone) {
-    outcome.error = ErrorCode::kConflict;
-    outcome.state = known;
+  Transaction* const txn = open_or_begin(birth, outcome);
+  if (txn == nullptr) {
     return outcome;
   }
-  const auto it = open_.find(birth.key);
-  outcome.first = it == open_.end();
-  Transaction& txn = outcome.first ? begin(birth) : it->second;
-  outcome.state = txn.state;
-  if (txn.coordinator != shard_) {
-    outcome.error = ErrorCode::kConflict;
-    return outcome;
+  const auto at = std::lower_bound(txn->participants.begin(), txn->participants.end(), participant);
+  if (at == txn->participants.end() || *at != participant) {
+    txn->participants.insert(at, participant);
   }
-  const auto at = std::lower_bound(txn.participants.begin(), txn.participants.end(), participant);
-  if (at == txn.participants.end() || *at != participant) {
-    txn.participants.insert(at, participant);
-  }
-  touch(txn.key);
+  touch(txn->key);
   return outcome;
 }
 

@@ -222,6 +222,7 @@ class TxnTable {
 
  private:
   Transaction& begin(const Birth& birth);
+  Transaction* open_or_begin(const Birth& birth, HalfOutcome& outcome);
   Group& use_group(std::string_view name);
   void enlist(Transaction& txn);
   void delist(Transaction& txn);

@@ -1,6 +1,7 @@
 // Transactions by the tool against a real broker. The test is the program that begins them and,
 // as far as the broker can see, forgets them.
 #include <algorithm>
+#include <future>
 #include <map>
 #include <optional>
 #include <string>
@@ -294,15 +295,15 @@ TEST_CASE("a parked transaction is rechecked: a producer of the group is asked")
   CHECK(fixture.listed({"--state", "open"}).empty());
   CHECK(fixture.output_json({"txn", "stats"})["parked"] == 1);
 
-  std::string asked;
+  std::promise<std::string> asked;
   const client::TransactionProducer other =
       fixture.producer({.group = "g", .check = [&asked](const client::CheckRequest& request) {
-                          asked = request.id.to_string() + " " + request.reference;
+                          asked.set_value(request.id.to_string() + " " + request.reference);
                           return client::CheckAnswer::kCommitted;
                         }});
   CHECK(fixture.output_json({"txn", "recheck", id})["rechecked"] == 1);
   CHECK(fixture.wait_for("t", 1) == std::vector<std::string>{"late"});
-  CHECK(asked == id + " order 9");
+  CHECK(asked.get_future().get() == id + " order 9");
   CHECK(fixture.output_json({"txn", "show", id})["state"] == "committed");
 }
 

@@ -34,20 +34,7 @@ Batcher::Batcher(const BatcherOptions& options, Clock& clock, std::function<void
 
 Result<TopicQueue*> Batcher::topic(std::string_view name) {
   const Lock lock(mutex_);
-  const auto found = topics_.find(name);
-  if (found != topics_.end()) {
-    return found->second.get();
-  }
-  RETURN_IF_ERROR(check_topic_name(name));
-  if (topics_.size() >= limits::kTopicsMax) {
-    return Status(ErrorCode::kLimitExceeded,
-                  "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
-  }
-  auto queue = std::make_unique<TopicQueue>();
-  queue->name = name;
-  TopicQueue* const raw = queue.get();
-  topics_.emplace(raw->name, std::move(queue));
-  return raw;
+  return find_or_add_topic(topics_, name);
 }
 
 Status Batcher::append(TopicQueue& topic, const client::Message& message, uint64_t opaque,

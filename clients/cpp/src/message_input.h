@@ -4,12 +4,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "clients/cpp/src/batch.h"
+#include "log/base/limits.h"
 #include "log/base/result.h"
 #include "log/format/batch_builder.h"
 #include "log/format/record_batch.h"
@@ -19,6 +24,24 @@ namespace tidemark::client_core {
 
 // kInvalidArgument: no name of a topic.
 Status check_topic_name(std::string_view name);
+
+// The topic of this name in a producer's table, new with this name if it is not there yet.
+// kInvalidArgument: no name of a topic; kLimitExceeded.
+template <typename T>
+Result<T*> find_or_add_topic(std::map<std::string, std::unique_ptr<T>, std::less<>>& topics,
+                             std::string_view name) {
+  if (const auto found = topics.find(name); found != topics.end()) {
+    return found->second.get();
+  }
+  RETURN_IF_ERROR(check_topic_name(name));
+  if (topics.size() >= limits::kTopicsMax) {
+    return Status(ErrorCode::kLimitExceeded,
+                  "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
+  }
+  auto topic = std::make_unique<T>();
+  topic->name = name;
+  return topics.emplace(topic->name, std::move(topic)).first->second.get();
+}
 
 // Views the message, and `headers`, which it fills. `now_ms`: wall time, of a message without a
 // time of its own. kTooLarge.

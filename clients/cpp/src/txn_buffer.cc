@@ -250,20 +250,7 @@ Status TxnBuffer::gate() const {
 
 Result<TxnTopic*> TxnBuffer::topic(std::string_view name) {
   const Lock lock(mutex_);
-  const auto found = topics_.find(name);
-  if (found != topics_.end()) {
-    return found->second.get();
-  }
-  RETURN_IF_ERROR(check_topic_name(name));
-  if (topics_.size() >= limits::kTopicsMax) {
-    return Status(ErrorCode::kLimitExceeded,
-                  "a producer sends to at most " + std::to_string(limits::kTopicsMax) + " topics");
-  }
-  auto topic = std::make_unique<TxnTopic>();
-  topic->name = name;
-  TxnTopic* const raw = topic.get();
-  topics_.emplace(raw->name, std::move(topic));
-  return raw;
+  return find_or_add_topic(topics_, name);
 }
 
 Status TxnBuffer::reserve(size_t bytes) {
