@@ -13,6 +13,7 @@
 #include "log/base/random.h"
 #include "tools/baseline.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
 #include "tools/output.h"

@@ -10,6 +10,7 @@
 #include "tidemark/delay.h"
 #include "tools/check_rules.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/group.h"
 #include "tools/json_text.h"

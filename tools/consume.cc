@@ -11,6 +11,7 @@
 #include "tidemark/consumer.h"
 #include "tidemark/delay.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
 #include "tools/message_printer.h"

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "log/base/clock.h"
-#include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/parse.h"
 
 namespace tidemark::tools {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/json_text.h"
 
 namespace tidemark::tools {

@@ -14,6 +14,7 @@
 #include "log/base/clock.h"
 #include "tools/broker_metrics.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/group.h"
 #include "tools/interrupt.h"

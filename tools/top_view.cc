@@ -94,7 +94,7 @@ uint64_t total_lag(const std::vector<GroupState>& groups) {
 std::string top_text(const TopView& view, size_t groups_max) {
   std::string text =
       fmt::format("broker   {}, up {}, {} connections, {} of memory\n", state_text(view),
-                  format_span(static_cast<int64_t>(view.uptime_s * 1'000)),
+                  format_span(static_cast<int64_t>(view.uptime_s) * 1'000),
                   count_text(view.connections), format_bytes(whole(view.memory_bytes)));
   text += fmt::format("in       {} messages/s, {}/s\n", count_text(view.messages_in),
                       format_megabytes(view.bytes_in));
@@ -105,7 +105,7 @@ std::string top_text(const TopView& view, size_t groups_max) {
                       count_text(view.delays_fired));
   text += fmt::format("txns     {} open, {} parked, oldest {}\n", count_text(view.txn_open),
                       count_text(view.txn_parked),
-                      format_span(static_cast<int64_t>(view.txn_oldest_s * 1'000)));
+                      format_span(static_cast<int64_t>(view.txn_oldest_s) * 1'000));
   text += fmt::format("log      {}, {}/s written, {} syncs/s of {:.2f} ms, longest {:.2f} ms\n",
                       format_bytes(whole(view.log_bytes)), format_megabytes(view.log_written),
                       count_text(view.syncs), view.sync_ms, view.sync_ms_max);

@@ -9,6 +9,7 @@
 
 #include "log/base/clock.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/parse.h"
 #include "tools/session.h"
