@@ -11,7 +11,6 @@ namespace {
 
 constexpr uint64_t kBytesPerSyncDefault = uint64_t{1} << 20;
 constexpr uint64_t kBytesPerSyncStep = 4096;  // a page: what a file system writes
-constexpr const char* kHttpPortDefault = "9471";
 
 }  // namespace
 
@@ -19,20 +18,16 @@ Baseline::Baseline(const BenchOptions& options, const client::ClusterDescription
     : wanted_(options.baseline),
       learns_(options.baseline && !options.baseline_bytes),
       bytes_per_sync_(options.baseline_bytes.value_or(kBytesPerSyncDefault)),
-      port_(kHttpPortDefault),
       cluster_id_(cluster.cluster_id),
       node_(cluster.node),
       writer_(options.baseline_dir) {
+  std::string host;
   for (const client::BrokerPlace& place : cluster.brokers) {
     if (place.node == node_) {
-      host_ = place.host;
+      host = place.host;
     }
   }
-  if (!options.metrics.empty()) {
-    const size_t colon = options.metrics.rfind(':');
-    host_ = options.metrics.substr(0, colon);
-    port_ = colon == std::string::npos ? port_ : options.metrics.substr(colon + 1);
-  }
+  metrics_place_ = metrics_place(options.metrics, host);
 }
 
 void Baseline::measure(double seconds) {
@@ -42,7 +37,11 @@ void Baseline::measure(double seconds) {
 }
 
 std::optional<LogWrites> Baseline::log_writes() const {
-  return learns_ ? read_log_writes(host_, port_, cluster_id_, node_) : std::nullopt;
+  if (!learns_) {
+    return std::nullopt;
+  }
+  const std::optional<BrokerMetrics> metrics = read_metrics(metrics_place_);
+  return metrics ? log_writes_of(*metrics, cluster_id_, node_) : std::nullopt;
 }
 
 void Baseline::workload_begins() {

@@ -45,8 +45,7 @@ class Baseline {
   bool wanted_;
   bool learns_;
   uint64_t bytes_per_sync_;
-  std::string host_;
-  std::string port_;
+  MetricsPlace metrics_place_;
   uint64_t cluster_id_;
   uint64_t node_;
   std::optional<LogWrites> before_;

@@ -13,6 +13,7 @@
 #include "log/base/random.h"
 #include "tools/baseline.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/interrupt.h"
 #include "tools/output.h"
@@ -133,10 +134,7 @@ void add_baseline_options(CLI::App& command, BenchOptions& options) {
                   "2 with --rate and for e2e)")
       ->check(check_positive)
       ->type_name("S");
-  command
-      .add_option("--metrics", options.metrics,
-                  "Where the broker serves /metrics (default: port 9471 of its host)")
-      ->type_name("HOST:PORT");
+  add_metrics_option(command, options.metrics);
 }
 
 void check_options(const BenchOptions& options) {

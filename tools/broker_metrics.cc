@@ -5,15 +5,22 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <memory>
+#include <utility>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include "tools/errors.h"
 
 namespace tidemark::tools {
 namespace {
 
+constexpr const char* kHttpPortDefault = "9471";
 constexpr size_t kAnswerBytesMax = size_t{4} << 20;
 
 class Socket {
@@ -59,46 +66,125 @@ std::string ask(const addrinfo& address, const std::string& host) {
   return got == 0 && answer.starts_with("HTTP/1.1 200 ") ? answer : std::string();
 }
 
-// The number at the end of a line; 0 if it is none.
-uint64_t value_of(std::string_view line) {
+// The number at the end of a line.
+std::optional<double> value_of(std::string_view line) {
   const std::string_view text = line.substr(line.rfind(' ') + 1);
-  uint64_t value = 0;
+  double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? value : 0;
+  const bool read = error == std::errc() && end == text.data() + text.size() && !text.empty();
+  return read && std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+// Host and port of "host:port"; an address of IPv6 has brackets around it.
+MetricsPlace split_place(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const bool has_port = colon != std::string::npos && !text.ends_with(']');
+  MetricsPlace place = {.host = has_port ? text.substr(0, colon) : text,
+                        .port = has_port ? text.substr(colon + 1) : kHttpPortDefault};
+  if (place.host.starts_with('[') && place.host.ends_with(']')) {
+    place.host = place.host.substr(1, place.host.size() - 2);
+  }
+  return place;
 }
 
 }  // namespace
 
-std::optional<LogWrites> parse_log_writes(std::string_view metrics, uint64_t cluster_id,
-                                          uint64_t node) {
-  LogWrites writes;
-  bool is_ours = false;
-  while (!metrics.empty()) {
-    const size_t end = metrics.find('\n');
-    const std::string_view line = metrics.substr(0, end);
-    metrics.remove_prefix(end == std::string_view::npos ? metrics.size() : end + 1);
-    if (line.starts_with("tidemark_build_info{")) {
-      is_ours = line.find(fmt::format("cluster_id=\"{}\"", cluster_id)) != std::string_view::npos &&
-                line.find(fmt::format("node_id=\"{}\"", node)) != std::string_view::npos;
-    } else if (line.starts_with("tidemark_log_written_bytes_total{")) {
-      writes.bytes += value_of(line);
-    } else if (line.starts_with("tidemark_log_syncs_total{")) {
-      writes.syncs += value_of(line);
+BrokerMetrics BrokerMetrics::parse(std::string_view text) {
+  BrokerMetrics metrics;
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    const std::string_view name = line.substr(0, line.find_first_of("{ "));
+    const std::optional<double> value = value_of(line);
+    if (!name.starts_with("tidemark_") || name.size() == line.size() || !value) {
+      continue;
     }
+    if (name == "tidemark_build_info") {
+      metrics.build_ = line;
+    }
+    const auto [at, is_first] = metrics.numbers_.try_emplace(std::string(name));
+    Numbers& numbers = at->second;
+    numbers.sum += *value;
+    numbers.max = is_first ? *value : std::max(numbers.max, *value);
+    numbers.zeros += *value == 0 ? 1 : 0;
   }
-  return is_ours ? std::optional(writes) : std::nullopt;
+  return metrics;
 }
 
-std::optional<LogWrites> read_log_writes(const std::string& host, const std::string& port,
-                                         uint64_t cluster_id, uint64_t node) {
+std::optional<double> BrokerMetrics::find(std::string_view name, double Numbers::*which) const {
+  const auto at = numbers_.find(name);
+  return at == numbers_.end() ? std::nullopt : std::optional(at->second.*which);
+}
+
+std::optional<double> BrokerMetrics::sum(std::string_view name) const {
+  return find(name, &Numbers::sum);
+}
+
+std::optional<double> BrokerMetrics::max(std::string_view name) const {
+  return find(name, &Numbers::max);
+}
+
+std::optional<double> BrokerMetrics::zeros(std::string_view name) const {
+  return find(name, &Numbers::zeros);
+}
+
+bool BrokerMetrics::is_of(uint64_t cluster_id, uint64_t node) const {
+  return build_.find(fmt::format("cluster_id=\"{}\"", cluster_id)) != std::string::npos &&
+         build_.find(fmt::format("node_id=\"{}\"", node)) != std::string::npos;
+}
+
+MetricsPlace metrics_place(const std::string& given, const std::string& host) {
+  return given.empty() ? MetricsPlace{.host = host, .port = kHttpPortDefault} : split_place(given);
+}
+
+MetricsPlace metrics_place_of(const std::string& given, const std::string& brokers) {
+  return metrics_place(given, split_place(brokers.substr(0, brokers.find(','))).host);
+}
+
+void add_metrics_option(CLI::App& command, std::string& out) {
+  command
+      .add_option("--metrics", out,
+                  "Where the broker serves /metrics (default: port 9471 of its host)")
+      ->type_name("HOST:PORT");
+}
+
+std::optional<BrokerMetrics> read_metrics(const MetricsPlace& place) {
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) {
+  if (::getaddrinfo(place.host.c_str(), place.port.c_str(), &hints, &found) != 0) {
     return std::nullopt;
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, &::freeaddrinfo);
-  return parse_log_writes(ask(*addresses, host), cluster_id, node);
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    const std::string answer = ask(*one, place.host);
+    if (!answer.empty()) {
+      return BrokerMetrics::parse(answer);
+    }
+  }
+  return std::nullopt;
+}
+
+BrokerMetrics require_metrics(const MetricsPlace& place) {
+  std::optional<BrokerMetrics> metrics = read_metrics(place);
+  if (!metrics || !metrics->sum("tidemark_build_info")) {
+    throw CommandError(ExitCode::kUnavailable, "Unavailable",
+                       fmt::format("no broker answers with its metrics at {}: see --metrics, and "
+                                   "http-listen of the broker",
+                                   place.to_string()));
+  }
+  return *std::move(metrics);
+}
+
+std::optional<LogWrites> log_writes_of(const BrokerMetrics& metrics, uint64_t cluster_id,
+                                       uint64_t node) {
+  if (!metrics.is_of(cluster_id, node)) {
+    return std::nullopt;
+  }
+  const double bytes = metrics.sum("tidemark_log_written_bytes_total").value_or(0);
+  const double syncs = metrics.sum("tidemark_log_syncs_total").value_or(0);
+  return LogWrites{.bytes = static_cast<uint64_t>(bytes), .syncs = static_cast<uint64_t>(syncs)};
 }
 
 }  // namespace tidemark::tools

@@ -8,10 +8,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "broker/meta/topic_name.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/output.h"
-#include "tools/parse.h"
 
 namespace tidemark::tools {
 namespace {
@@ -24,6 +23,8 @@ constexpr const char* kFooter =
     "  tidemark produce orders --message 'call back' --after 90s\n"
     "  tidemark delay list orders\n"
     "  tidemark txn list --state parked\n"
+    "  tidemark consume orders --group billing\n"
+    "  tidemark group lag billing\n"
     "  tidemark bench produce orders --size 1024 --seconds 10\n"
     "\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
@@ -127,6 +128,9 @@ std::unique_ptr<CLI::App> make_app(Globals& globals) {
   add_partition_commands(*app, globals);
   add_delay_commands(*app, globals);
   add_txn_commands(*app, globals);
+  add_group_commands(*app, globals);
+  add_top_command(*app, globals);
+  add_check_command(*app, globals);
   add_log_commands(*app, globals);
   add_bench_commands(*app, globals);
   add_completion_command(*app, globals);
@@ -147,61 +151,6 @@ int run_tool(int argc, const char* const* argv) {
   }
   set_quiet(globals.quiet);
   return run_action(globals);
-}
-
-CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_ms,
-                          const std::string& help) {
-  const auto parse = [&out_ms, names](const std::string& text) {
-    const Result<int64_t> parsed = parse_duration_ms(text);
-    if (!parsed.ok()) {
-      throw CLI::ValidationError(names, std::string(parsed.error().context()));
-    }
-    out_ms = *parsed;
-  };
-  return app.add_option_function<std::string>(names, parse, help)->type_name("TIME");
-}
-
-namespace {
-
-template <typename Value>
-CLI::Option* add_bytes_option(CLI::App& app, const std::string& names, Value& out_bytes,
-                              const std::string& help) {
-  const auto parse = [&out_bytes, names](const std::string& text) {
-    const Result<uint64_t> parsed = parse_bytes(text);
-    if (!parsed.ok()) {
-      throw CLI::ValidationError(names, std::string(parsed.error().context()));
-    }
-    out_bytes = *parsed;
-  };
-  return app.add_option_function<std::string>(names, parse, help)->type_name("BYTES");
-}
-
-}  // namespace
-
-CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
-                       const std::string& help) {
-  return add_bytes_option(app, names, out_bytes, help);
-}
-
-CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::optional<uint64_t>& out_bytes,
-                       const std::string& help) {
-  return add_bytes_option(app, names, out_bytes, help);
-}
-
-std::string check_positive(const std::string& text) {
-  double value = 0;
-  const bool positive = CLI::detail::lexical_cast(text, value) && value > 0;
-  return positive ? std::string() : fmt::format("'{}' is not a number above 0", text);
-}
-
-CLI::Option* add_topic_name(CLI::App& app, std::string& out) {
-  const auto valid = [](const std::string& text) {
-    return std::string(meta::check_topic_name(text).context());  // empty: valid
-  };
-  return app.add_option("topic", out, "Name of the topic")
-      ->required()
-      ->check(valid)
-      ->type_name("TOPIC");
 }
 
 }  // namespace tidemark::tools

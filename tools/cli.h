@@ -14,7 +14,6 @@
 
 namespace CLI {
 class App;
-class Option;
 }  // namespace CLI
 
 namespace tidemark::tools {
@@ -39,21 +38,11 @@ void add_consume_command(CLI::App& app, Globals& globals);
 void add_partition_commands(CLI::App& app, Globals& globals);
 void add_delay_commands(CLI::App& app, Globals& globals);
 void add_txn_commands(CLI::App& app, Globals& globals);
+void add_group_commands(CLI::App& app, Globals& globals);
+void add_top_command(CLI::App& app, Globals& globals);
+void add_check_command(CLI::App& app, Globals& globals);
 void add_log_commands(CLI::App& app, Globals& globals);
 void add_bench_commands(CLI::App& app, Globals& globals);
 void add_completion_command(CLI::App& app, Globals& globals);
-
-// Options whose text is parsed by tools/parse.h while the command line is read, so that a mistake
-// names the option.
-CLI::Option* add_duration(CLI::App& app, const std::string& names, int64_t& out_ms,
-                          const std::string& help);
-CLI::Option* add_bytes(CLI::App& app, const std::string& names, uint64_t& out_bytes,
-                       const std::string& help);
-CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::optional<uint64_t>& out_bytes,
-                       const std::string& help);
-// A check for options: "" if `text` is a number above 0, else what is wrong.
-std::string check_positive(const std::string& text);
-// A positional that must be the name of a topic.
-CLI::Option* add_topic_name(CLI::App& app, std::string& out);
 
 }  // namespace tidemark::tools

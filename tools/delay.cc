@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/session.h"
 

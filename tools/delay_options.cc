@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "log/base/clock.h"
-#include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/parse.h"
 
 namespace tidemark::tools {
@@ -14,23 +14,6 @@ namespace {
 
 constexpr int64_t kEveryMsMin = 1'000;
 constexpr size_t kDelayKeyBytesMax = 255;
-
-CLI::Option* add_span(CLI::App& command, const std::string& name, std::optional<int64_t>& out_ms,
-                      int64_t ms_min, const std::string& help) {
-  const auto parse = [&out_ms, name, ms_min](const std::string& text) {
-    const Result<int64_t> parsed = parse_duration_ms(text);
-    if (!parsed.ok()) {
-      throw CLI::ValidationError(name, std::string(parsed.error().context()));
-    }
-    if (*parsed < ms_min || *parsed > client::kDelayMsMax) {
-      throw CLI::ValidationError(
-          name, fmt::format("'{}' is not within {} and {}", text, format_duration(ms_min),
-                            format_duration(client::kDelayMsMax)));
-    }
-    out_ms = *parsed;
-  };
-  return command.add_option_function<std::string>(name, parse, help)->type_name("DURATION");
-}
 
 CLI::Option* add_due_time(CLI::App& command, const std::string& name,
                           std::optional<int64_t>& out_ms, const std::string& help) {
@@ -57,8 +40,8 @@ struct When {
 
 When add_when(CLI::App& command, DelayOptions& options) {
   CLI::Option* after =
-      add_span(command, "--after", options.after_ms, 0,
-               "Deliver this long after the broker received it: 250ms, 90s, 1h30m, 2d");
+      add_duration_within(command, "--after", options.after_ms, 0, client::kDelayMsMax,
+                          "Deliver this long after the broker received it: 250ms, 90s, 1h30m, 2d");
   CLI::Option* at = add_due_time(command, "--at", options.at_ms,
                                  "Deliver at this time: 2026-12-24T18:00:00Z, 2026-12-24T18:00 "
                                  "(local), @<ms since 1970>, +90s");
@@ -74,8 +57,9 @@ void add_after_and_at(CLI::App& command, DelayOptions& options) {
 
 void add_delay_options(CLI::App& command, DelayOptions& options) {
   const auto [after, at] = add_when(command, options);
-  CLI::Option* every = add_span(command, "--every", options.every_ms, kEveryMsMin,
-                                "Deliver again and again, first after this time (at least 1s)");
+  CLI::Option* every =
+      add_duration_within(command, "--every", options.every_ms, kEveryMsMin, client::kDelayMsMax,
+                          "Deliver again and again, first after this time (at least 1s)");
   every->excludes(after)->excludes(at);
   CLI::Option* cron =
       command

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 
 namespace tidemark::tools {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 
 #include "log/base/status.h"
 #include "tools/errors.h"
@@ -59,6 +60,12 @@ void note(std::string_view line) {
 }
 
 void set_quiet(bool quiet) { quiet_now = quiet; }
+
+bool can_redraw(int descriptor) {
+  const char* terminal =
+      std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): nobody changes the environment
+  return isatty(descriptor) == 1 && terminal != nullptr && std::string_view(terminal) != "dumb";
+}
 
 std::string Table::to_string() const {
   std::vector<size_t> widths;

@@ -46,6 +46,8 @@ void print(std::string_view text);
 // One line on standard error: for people, never data. Nothing when --quiet.
 void note(std::string_view line);
 void set_quiet(bool quiet);
+// True if `descriptor` is a terminal on which text can be drawn over.
+bool can_redraw(int descriptor);
 
 // A table for people: a heading, then rows; numbers to the right.
 class Table {

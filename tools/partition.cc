@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/output.h"
 #include "tools/parse.h"
 #include "tools/session.h"

@@ -12,6 +12,7 @@
 #include "log/base/limits.h"
 #include "tidemark/producer.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/delay_options.h"
 #include "tools/delivery_log.h"
 #include "tools/errors.h"

@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include <fmt/format.h>
 
+#include "tools/output.h"
 #include "tools/parse.h"
 
 namespace tidemark::tools {
@@ -88,10 +88,6 @@ std::string Progress::render(std::string_view label, uint64_t done, uint64_t tot
                      std::string(bar_width - filled, '.'), text);
 }
 
-bool progress_wanted(bool quiet) {
-  const char* terminal =
-      std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): read before threads start
-  return !quiet && isatty(2) == 1 && terminal != nullptr && std::string_view(terminal) != "dumb";
-}
+bool progress_wanted(bool quiet) { return !quiet && can_redraw(2); }
 
 }  // namespace tidemark::tools

@@ -10,6 +10,7 @@
 
 #include "log/base/limits.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/confirm.h"
 #include "tools/errors.h"
 #include "tools/output.h"

@@ -7,9 +7,9 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "broker/meta/topic_name.h"
 #include "log/base/clock.h"
 #include "tools/cli.h"
+#include "tools/cli_options.h"
 #include "tools/errors.h"
 #include "tools/parse.h"
 #include "tools/session.h"
@@ -31,9 +31,6 @@ CLI::App* add_command(CLI::App& txn, Globals& globals, const std::string& name,
 }
 
 void add_selection(CLI::App& command, TxnSelection& selection) {
-  const auto valid_topic = [](const std::string& text) {
-    return std::string(meta::check_topic_name(text).context());  // empty: valid
-  };
   const auto set_age = [&selection](const std::string& text) {
     const Result<int64_t> parsed = parse_duration_ms(text);
     if (!parsed.ok()) {
@@ -45,13 +42,11 @@ void add_selection(CLI::App& command, TxnSelection& selection) {
     selection.older_than_ms = *parsed;
   };
   command.add_option("--group", selection.group, "Only those of this producer group")
-      ->type_name("GROUP");
+      ->type_name("PRODUCERS");
   command.add_option("--state", selection.state, "Only those that are open, or parked")
       ->check(CLI::IsMember({"open", "parked"}))
       ->type_name("STATE");
-  command.add_option("--topic", selection.topic, "Only those with messages of this topic")
-      ->check(valid_topic)
-      ->type_name("TOPIC");
+  add_topic_option(command, "--topic", selection.topic, "Only those with messages of this topic");
   command
       .add_option_function<std::string>("--older-than", set_age,
                                         "Only those begun at least this long ago: 90s, 1h30m, 2d")
