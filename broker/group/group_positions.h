@@ -83,6 +83,11 @@ class GroupPositions {
  private:
   using Name = std::pair<PartitionId, std::string>;
 
+  static bool raise_epoch(Position& position);
+  CommitOutcome record(std::string_view group, PartitionId partition, const Position& position);
+  void forget(std::string_view group, PartitionId partition, const Position& position);
+  Status load_one(std::string_view key, std::string_view value);
+
   size_t positions_max_;
   size_t size_ = 0;
   std::map<std::string, OfGroup, std::less<>> groups_;

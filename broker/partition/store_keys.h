@@ -12,6 +12,7 @@
 //   H  transaction that has not ended
 //   O  outcomes of 256 transactions
 //   U  end that another shard has yet to follow
+//   G  position of a consumer group in a partition
 #pragma once
 
 #include <string>
