@@ -5,25 +5,25 @@
 //
 // A partition within its group:
 //
-//   free --chosen for a member--> leasing --leased (epoch)--> owned --chosen for another-->
-//   revoking
-//    ^                                                          |                              |
-//    +---- member gone (left, timed out, replaced) <------------+---- left out of `owned` <----+
+//   free --planned for a member--> leasing --leased (epoch)--> owned --planned for another--+
+//    ^                                ^                          |                          |
+//    |                                +---- left out of `owned` -+------------- revoking <--+
+//    +---- its member is gone (left, timed out, replaced): planned for another
 //
 // Cooperative and sticky: a rebalance moves as few partitions as make the loads differ by at most
 // one; a partition that moves is taken from its member first (the next answer does not have it),
 // and is leased to the next one when the member no longer works on it. The others are not touched.
+// A member that leaves out what it did list and still has assigned lost it (its epoch was refused):
+// it gets the partition with another epoch. Epochs may also grow while a member has the partition,
+// when a lease was given twice: the one in the last answer is to be used.
 //
 // Deterministic, without I/O; time is an argument (monotonic). Thread: the shard's loop.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,7 +31,6 @@
 
 #include "log/base/clock.h"
 #include "log/base/ids.h"
-#include "log/base/limits.h"
 #include "log/base/result.h"
 
 namespace tidemark::group {
@@ -46,6 +45,8 @@ struct OwnedPartition {
 struct Heartbeat {
   std::string group;
   std::string member;
+  // Counts when the member is new: it replaces the one that has this instance, which gets kFenced
+  // from then on. A member that has a generation is not new.
   std::string instance = {};
   std::vector<std::string> topics = {};
   uint32_t session_timeout_ms = 10'000;
@@ -56,6 +57,7 @@ struct Heartbeat {
 };
 
 struct HeartbeatAnswer {
+  // kFenced: replaced; kLimitExceeded: no room for another member; kInvalidArgument.
   Status status;
   uint64_t generation = 0;
   std::vector<OwnedPartition> assigned;
@@ -83,7 +85,8 @@ class Coordinator {
   using Partitions = std::function<std::vector<PartitionId>(std::string_view topic)>;
 
   // `claims_ms`: after the start members have this long to say what they work on before partitions
-  // of their groups are given to others.
+  // of their groups are given to others. The start is the first call that has a time. Of claims to
+  // one partition the highest epoch wins, later as well.
   explicit Coordinator(Partitions partitions, int64_t claims_ms = 3'000);
   ~Coordinator();
   Coordinator(const Coordinator&) = delete;
@@ -91,8 +94,9 @@ class Coordinator {
 
   using Ticket = uint64_t;  // of whoever waits for an answer
 
-  // The answer comes from take_answers(), at this or a later call; each ticket once. A second
-  // heartbeat of a member answers the one that waits.
+  // The answer comes from take_answers(), at this or a later call; each ticket once: at once if the
+  // member has another generation than its own, else when that changes or after wait_ms (at most a
+  // third of the session timeout). A second heartbeat of a member answers the one that waits.
   void heartbeat(const Heartbeat& heartbeat, Ticket ticket, MonotonicTime now);
   // The connection of a waiting heartbeat is gone.
   void forget(Ticket ticket);
@@ -100,13 +104,15 @@ class Coordinator {
   void leased(std::string_view group, PartitionId partition, uint32_t epoch, MonotonicTime now);
   // Topics changed: subscriptions are looked at again.
   void topics_changed(MonotonicTime now);
-  // Members that were not heard of for too long are gone; waiting heartbeats are answered.
+  // Members that were not heard of for their session timeout are gone; heartbeats that waited long
+  // enough are answered.
   void tick(MonotonicTime now);
 
   [[nodiscard]] std::vector<std::pair<Ticket, HeartbeatAnswer>> take_answers();
   // To be asked for again until leased() comes: those wanted now, each at most twice a second.
   [[nodiscard]] std::vector<LeaseWanted> take_leases(MonotonicTime now);
-  // All that wait are answered with this status: leadership was lost, or the broker stops.
+  // All that wait are answered with this status: leadership was lost, or the broker stops. Groups
+  // are forgotten, and the next call that has a time is a start: who does not lead makes none.
   void fail_all(const Status& status);
 
   [[nodiscard]] size_t members(std::string_view group) const;
