@@ -126,7 +126,7 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   }
 
   void mail(shard::ShardMail mail) override {
-    if (broker_.mail_random_.chance(broker_.mail_loss_percent_, 100)) {
+    if (broker_.loses(mail)) {
       return;
     }
     broker_.scheduler_.after_us(
@@ -306,6 +306,12 @@ void SimBroker::count_process() {
     last_states_[stats.shard] = {loop->runtime().applied_index(), loop->runtime().state_hash()};
     model_.delays().broker_ended(ShardId{stats.shard}, scheduler_.now_ns());
   }
+}
+
+bool SimBroker::loses(const shard::ShardMail& mail) {
+  using Kind = shard::ShardMail::Kind;
+  return (mail.kind == Kind::kGroupLease || mail.kind == Kind::kGroupLeased) &&
+         mail_random_.chance(mail_loss_percent_, 100);
 }
 
 bool SimBroker::healthy() const {

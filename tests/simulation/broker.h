@@ -42,7 +42,7 @@ class SimBroker final : public Service {
   // sync nobody knows what the system still holds in memory and takes for written.
   void distrust_disk() { disk_distrusted_ = true; }
 
-  // So much of the mail between shards is lost from now on.
+  // So much of the mail about consumer groups is lost from now on.
   void set_mail_loss(uint32_t percent) { mail_loss_percent_ = percent; }
 
   // Ends in order; then the process is gone.
@@ -92,6 +92,7 @@ class SimBroker final : public Service {
   void check_replay(size_t shard);
   void check_delays(size_t shard, const shard::Views& views);
   void check_transactions(size_t shard, const shard::Views& views);
+  bool loses(const shard::ShardMail& mail);
   void check_groups(const shard::Views& views);
   void count_process();
   void end_process();

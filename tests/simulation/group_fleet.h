@@ -22,9 +22,9 @@ class GroupFleet {
   // Nobody reads any more.
   void stop();
 
-  // Each partition is worked on by one member of each group, and the loads of members that want
-  // the same differ by at most one. Requires: finish() was long ago.
-  void check_shares() const;
+  // Empty once each partition is worked on by one member of each group, and the loads of members
+  // that want the same differ by at most one.
+  [[nodiscard]] std::string not_shared() const;
 
   [[nodiscard]] std::string describe() const;
 

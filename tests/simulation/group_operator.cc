@@ -110,26 +110,30 @@ void GroupAuditor::ask() {
   if (left_ == 0) {
     return;
   }
-  const Question& question = questions_[left_ - 1];
+  const GroupModel::Name& question = questions_[left_ - 1];
+  known_ = model_.end_of(question.partition);
   if (!send_look(directory_.shard_of(question.partition), question.group, {question.partition})) {
     scheduler_.after_us(kRetryUs, [this] { ask(); });
   }
 }
 
 void GroupAuditor::on_look(const std::vector<testing::GroupOffsetResult>& results) {
-  const Question& question = questions_[--left_];
+  const GroupModel::Name& question = questions_[--left_];
   const testing::GroupOffsetResult& result = results.at(0);
   require(result.status.ok(), "a position is not told: " + result.status.to_string());
-  require(result.end >= model_.end_of(question.partition),
-          "I7: topic " + std::to_string(question.partition.topic.value()) + " partition " +
-              std::to_string(question.partition.index.value()) + " ends at " +
-              std::to_string(result.end.value()) + ", but known is up to " +
-              std::to_string(model_.end_of(question.partition).value()));
-  if (result.lag() > 0) {
-    lag_ += static_cast<uint64_t>(result.lag());
+  require(result.end >= known_, "I7: topic " + std::to_string(question.partition.topic.value()) +
+                                    " partition " +
+                                    std::to_string(question.partition.index.value()) + " ends at " +
+                                    std::to_string(result.end.value()) + ", but known was up to " +
+                                    std::to_string(known_.value()));
+  starts_[question] = result.start;
+  const Offset goal = goals_.emplace(question, result.end).first->second;
+  if (goal > result.position()) {
+    const uint64_t lag = goal.value() - result.position().value();
+    lag_ += lag;
     text_ += ", " + question.group + " topic " + std::to_string(question.partition.topic.value()) +
              " partition " + std::to_string(question.partition.index.value()) + ": " +
-             std::to_string(result.lag()) + " of " + std::to_string(result.end.value());
+             std::to_string(lag) + " of " + std::to_string(goal.value());
   }
   ask();
 }

@@ -40,24 +40,26 @@ class GroupAuditor final : public GroupClient {
  public:
   using GroupClient::GroupClient;
 
+  // From now on lag is counted up to where each partition is seen to end next.
+  void begin() { goals_.clear(); }
+
   // Asks for all positions.
   void look();
 
   [[nodiscard]] bool idle() const override { return left_ == 0; }
 
-  // Of all groups, as seen last. Requires: idle().
+  // Of all groups, as seen last: messages of before begin() that are not committed. Requires:
+  // idle().
   [[nodiscard]] uint64_t lag() const { return lag_; }
+
+  // Where partitions began then.
+  [[nodiscard]] const std::map<GroupModel::Name, Offset>& starts() const { return starts_; }
 
   [[nodiscard]] std::string describe() const override {
     return "lag " + std::to_string(lag_) + text_ + ", " + std::to_string(left_) + " questions left";
   }
 
  private:
-  struct Question {
-    std::string group;
-    PartitionId partition;
-  };
-
   void on_look(const std::vector<testing::GroupOffsetResult>& results) override;
   void on_look_failed(const std::vector<PartitionId>& partitions) override;
 
@@ -67,9 +69,12 @@ class GroupAuditor final : public GroupClient {
 
   void ask();
 
-  std::vector<Question> questions_;  // the last is asked
+  std::vector<GroupModel::Name> questions_;  // the last is asked
   size_t left_ = 0;
   uint64_t lag_ = 0;
+  Offset known_;  // end of the partition when it was asked about
+  std::map<GroupModel::Name, Offset> starts_;
+  std::map<GroupModel::Name, Offset> goals_;
   std::string text_;
 };
 

@@ -77,7 +77,7 @@ struct Options {
   int64_t clock_step_ms = 0;
   int64_t clock_jump_ms = 0;  // back 30 s, a day forward, or to and fro
   int64_t connection_reset_ms = 0;
-  uint32_t mail_loss_percent = 0;  // of mail between shards
+  uint32_t mail_loss_percent = 0;  // of mail about consumer groups
 
   // How late a delayed message may be while nothing is wrong: a wheel that is tiny has to wait for
   // some checkpoints, and each for the disk.

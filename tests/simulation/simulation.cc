@@ -85,8 +85,9 @@ void Simulation::run() {
     check_left(txn_auditor_.sight(), parked_);
   }
   catch_up();
-  group_fleet_.stop();
   drain();
+  catch_up();  // with what came due meanwhile
+  group_fleet_.stop();
   check_delivered();
   model_.txns().check_end(parked_);
 }
@@ -220,28 +221,29 @@ void Simulation::catch_up() {
     return;
   }
   const int64_t began_ms = scheduler_.now_ms();
+  group_auditor_.begin();
   const auto look = [this] {
     group_auditor_.look();
     run_until("the look at groups", kDrainMsMax, [this] { return group_auditor_.idle(); });
   };
-  for (look(); group_auditor_.lag() > 0; look()) {
+  for (look(); group_auditor_.lag() > 0 || !group_fleet_.not_shared().empty(); look()) {
     if (scheduler_.now_ms() - began_ms > kCatchUpMsMax) {
-      throw NoProgress("I10: groups do not catch up: " + group_auditor_.describe() +
-                       group_fleet_.describe());
+      throw NoProgress("I10: groups do not catch up: " + group_fleet_.not_shared() + "; " +
+                       group_auditor_.describe() + group_fleet_.describe());
     }
     run_until_ms(scheduler_.now_ms() + kLookMs);
   }
   caught_up_ms_max_ = std::max(caught_up_ms_max_, scheduler_.now_ms() - began_ms);
-  group_fleet_.check_shares();
 }
 
 void Simulation::check_delivered() {
   GroupModel& groups = model_.groups();
   groups.check();
-  for (uint32_t i = 0; i < options_.groups; ++i) {
-    for (const Drainer::Drained& drained : drainer_.partitions()) {
-      groups.check_delivered({"readers-" + std::to_string(i), drained.partition}, drained.start,
-                             drained.end);
+  for (const Drainer::Drained& drained : drainer_.partitions()) {
+    for (const auto& [name, start] : group_auditor_.starts()) {
+      if (name.partition == drained.partition) {
+        groups.check_delivered(name, start, drained.end);
+      }
     }
   }
 }
