@@ -185,7 +185,7 @@ void Shard::mail_leases(const Now& now) {
 }
 
 void Shard::drive_groups(const Now& now) {
-  if (options_.shard != ShardId{0}) {
+  if (options_.shard != ShardId{0} || role_ != replica::Role::kLeader || stopping_) {
     return;
   }
   if (const uint64_t version = views_.catalog().changes(); version != topics_seen_) {
@@ -239,8 +239,9 @@ Shard::PendingRecord Shard::group_record(GroupPending pending) {
 }
 
 void Shard::on_group_leased_mail(const ShardMail& mail, const Now& now) {
+  // Members are told at the end of the turn, of all leases that came in it.
   coordinator_.leased(mail.group, mail.partition, mail.group_epoch, now.monotonic);
-  answer_heartbeats();
+  leases_came_ = true;
 }
 
 // --- positions

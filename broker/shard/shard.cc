@@ -210,6 +210,9 @@ void Shard::flush(const Now& now) {
   take_time(now);
   drive_delays(now);
   keep_room_for_ends();
+  if (std::exchange(leases_came_, false)) {
+    answer_heartbeats();
+  }
   if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
                             records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();

@@ -568,6 +568,7 @@ class Shard final : public replica::StateMachine {
   group::Coordinator::Ticket next_heartbeat_ = 1;
   std::set<LeaseName> leases_in_flight_;
   uint64_t topics_seen_ = 0;
+  bool leases_came_ = false;  // since the last turn
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

@@ -10,14 +10,16 @@
 //
 // Promises: every message is given to the group at least once; a position never goes back but by
 // seek() or an operator's reset; what is committed is only what the program is done with: messages
-// of a batch count as done when poll() is called again, or when on_messages has returned, or when
-// commit() was called for them (Commit::kManual). A member that lost a partition (it was away for
-// longer than its session timeout) cannot commit for it any more: the broker refuses its epoch.
-// When members come and go, only the partitions that move are interrupted.
+// of a batch count as done when poll() or commit() is called, or when on_messages has returned. A
+// member that lost a partition (it was away for longer than its session timeout) cannot commit for
+// it any more: the broker refuses its epoch. When members come and go, only the partitions that
+// move are interrupted.
 //
 // Thread: every member may be called from any thread, but only one thread may be in poll() or use
-// what it returned. Callbacks of rebalances come on the client's executor or I/O thread, or inside
-// poll(): see GroupOptions.
+// what it returned. The consumer has a thread of its own for the group. Callbacks of rebalances
+// come inside poll(), or, in callback style, on that thread: no call of on_messages is under way
+// then for the partitions concerned. Calls that wait (commit, close) are not for on_messages when
+// that runs on the I/O thread.
 #pragma once
 
 #include <cstdint>
@@ -61,9 +63,8 @@ struct GroupOptions {
   Position initial = Position::start();
   // How to read. on_messages: callback style, poll() must not be used.
   ConsumerOptions reading = {};
-  // Partitions came / are about to go. on_revoked comes when the program is between batches: what
-  // it was given is done or will not be committed; in manual mode it may commit() inside. Called
-  // inside poll(), or between two calls of on_messages.
+  // Partitions came / are about to go. on_revoked comes when the program has no batch of them: in
+  // manual mode it may commit() inside.
   std::function<void(const std::vector<TopicPartition>&)> on_assigned = {};
   std::function<void(const std::vector<TopicPartition>&)> on_revoked = {};
   // Partitions went without being given up: the session timed out or an operator reset the group.
@@ -106,8 +107,8 @@ class GroupConsumer {
   [[nodiscard]] uint64_t generation() const;
   [[nodiscard]] Status last_error() const;
 
-  // Commits what is done (auto), gives up the partitions and leaves the group, so that others get
-  // them at once. Idempotent.
+  // Commits what is done (auto; not the batch that the program still has), gives up the partitions
+  // and leaves the group, so that others get them at once. Idempotent.
   Status close(int64_t deadline_ms);
 
  private:
