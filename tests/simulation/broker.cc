@@ -1,5 +1,6 @@
 #include "tests/simulation/broker.h"
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <optional>
@@ -125,6 +126,9 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
   }
 
   void mail(shard::ShardMail mail) override {
+    if (broker_.loses(mail)) {
+      return;
+    }
     broker_.scheduler_.after_us(
         5, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
           if (generation == broker.generation_ && !broker.loops_.empty()) {
@@ -177,6 +181,7 @@ SimBroker::SimBroker(Scheduler& scheduler, SimNetwork& network, Model& model,
       model_(model),
       options_(options),
       random_(options.seed + 2),
+      mail_random_(options.seed + 11),
       disk_(options.seed + 3) {
   last_states_.resize(options.shards);
   for (size_t shard = 0; shard < options.shards; ++shard) {
@@ -303,6 +308,12 @@ void SimBroker::count_process() {
   }
 }
 
+bool SimBroker::loses(const shard::ShardMail& mail) {
+  using Kind = shard::ShardMail::Kind;
+  return (mail.kind == Kind::kGroupLease || mail.kind == Kind::kGroupLeased) &&
+         mail_random_.chance(mail_loss_percent_, 100);
+}
+
 bool SimBroker::healthy() const {
   if (state_ != State::kRunning) {
     return false;
@@ -348,6 +359,7 @@ void SimBroker::check_recovered() {
     require(loops_[shard]->runtime().ready(), "the only voter does not lead after its start");
     check_replay(shard);
   }
+  model_.groups().broker_started(scheduler_.now_ns());
 }
 
 // The same state comes from the log alone, as far as the log reaches back; else from the checkpoint
@@ -384,6 +396,7 @@ void SimBroker::check_replay(size_t shard) {
   }
   check_delays(shard, views);
   check_transactions(shard, views);
+  check_groups(views);
   for (const auto& [id, partition] : views.partitions()) {
     require(partition.end() >= model_.end_of(id),
             "I1, I7: after a restart topic " + std::to_string(id.topic.value()) + " partition " +
@@ -423,6 +436,28 @@ void SimBroker::check_delays(size_t shard, const shard::Views& views) {
             "I13: after a restart " + std::to_string(count) + " delayed messages of topic " +
                 std::to_string(topic.value()) + " are pending on shard " + std::to_string(shard) +
                 ", not " + std::to_string(range.low) + " to " + std::to_string(range.high));
+  }
+}
+
+void SimBroker::check_groups(const shard::Views& views) {
+  std::vector<GroupModel::Name> names = model_.groups().names();
+  for (const auto& [group, positions] : views.positions().groups()) {
+    for (const auto& [partition, position] : positions) {
+      names.push_back({group, partition});
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (const GroupModel::Name& name : names) {
+    if (views.find(name.partition) == nullptr) {
+      continue;
+    }
+    const group::Position* const position = views.positions().find(name.group, name.partition);
+    GroupModel::Position committed;
+    if (position != nullptr && position->committed) {
+      committed = position->offset;
+    }
+    model_.groups().recovered(name, committed, position != nullptr ? position->epoch : 0);
   }
 }
 

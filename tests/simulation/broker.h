@@ -42,6 +42,9 @@ class SimBroker final : public Service {
   // sync nobody knows what the system still holds in memory and takes for written.
   void distrust_disk() { disk_distrusted_ = true; }
 
+  // So much of the mail about consumer groups is lost from now on.
+  void set_mail_loss(uint32_t percent) { mail_loss_percent_ = percent; }
+
   // Ends in order; then the process is gone.
   void stop();
   // The checkpoint stores are deleted, if the log still has everything. Requires: not running.
@@ -89,6 +92,8 @@ class SimBroker final : public Service {
   void check_replay(size_t shard);
   void check_delays(size_t shard, const shard::Views& views);
   void check_transactions(size_t shard, const shard::Views& views);
+  bool loses(const shard::ShardMail& mail);
+  void check_groups(const shard::Views& views);
   void count_process();
   void end_process();
 
@@ -97,6 +102,8 @@ class SimBroker final : public Service {
   Model& model_;
   const Options& options_;
   Random random_;
+  Random mail_random_;
+  uint32_t mail_loss_percent_ = 0;
   SimFileSystem disk_;
   std::vector<std::unique_ptr<kv::MemoryStore>> stores_;
   std::vector<std::unique_ptr<Loop>> loops_;

@@ -12,5 +12,7 @@ std::string find_blind_checker();
 std::string find_blind_delay_checker();
 // The same for transactions.
 std::string find_blind_txn_checker();
+// The same for consumer groups.
+std::string find_blind_group_checker();
 
 }  // namespace tidemark::sim

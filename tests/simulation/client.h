@@ -40,7 +40,7 @@ class Directory {
 
   [[nodiscard]] bool alive(PartitionId partition) {
     const KnownTopic* topic = find(partition.topic);
-    return topic != nullptr && !topic->deleting;
+    return topic != nullptr && !topic->deleting && partition.index.value() < topic->shards.size();
   }
 
   ShardId shard_of(PartitionId partition) {

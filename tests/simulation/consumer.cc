@@ -26,6 +26,42 @@ void check_order(const testing::FetchPartResult& result, Offset asked) {
 
 }  // namespace
 
+// --- Reader
+// -------------------------------------------------------------------------------------------------------------
+
+Offset Reader::read_part(PartitionId partition, Offset asked, int64_t sent_ns,
+                         const testing::FetchPartResult& result) {
+  const std::string where = "topic " + std::to_string(partition.topic.value()) + " partition " +
+                            std::to_string(partition.index.value()) + " offset " +
+                            std::to_string(asked.value()) + ": " + result.status.to_string();
+  const bool retention = directory_.find(partition.topic)->retention;
+  if (result.status.code() == ErrorCode::kOffsetOutOfRange) {
+    require(retention && asked < result.start, "I7: what was known is gone: " + where);
+    return result.start;
+  }
+  if (result.status.code() == ErrorCode::kUnknownPartition) {
+    require(!model_.used(partition), "a partition is gone: " + where);
+    return asked;
+  }
+  if (result.status.code() == ErrorCode::kNotFound) {
+    // Retention dropped the segment between the look-up and the read; the next fetch says out of
+    // range.
+    require(retention, "what was known cannot be read: " + where);
+    return asked;
+  }
+  require(result.status.ok() || is_transient(result.status.code()), "a fetch failed: " + where);
+  check_order(result, asked);
+  for (const testing::Message& message : result.messages) {
+    see(partition, message);
+  }
+  if (!result.status.ok()) {
+    return asked;
+  }
+  model_.groups().watermark(partition, result.high_watermark, sent_ns, network_.reply_left_ns());
+  require(result.next >= asked, "a fetch leads back: " + where);
+  return result.next;
+}
+
 // --- Consumer
 // -----------------------------------------------------------------------------------------------------------
 
@@ -73,6 +109,7 @@ void Consumer::ask() {
         {position.partition, position.offset, static_cast<uint32_t>(random_.between(1, 100'000))});
   }
   correlation_ = next_correlation();
+  sent_ns_ = scheduler_.now_ns();
   const testing::FetchLimits bounds{
       static_cast<uint32_t>(random_.below(2'000)),
       static_cast<uint32_t>(random_.chance(1, 2) ? 1 : random_.below(10'000)),
@@ -93,42 +130,10 @@ void Consumer::on_reply(uint64_t connection, const protocol::Frame& frame) {
   require(results.size() == positions_.size(),
           "a fetch reply with another number of parts than its request");
   for (size_t i = 0; i < results.size(); ++i) {
-    if (directory_.alive(positions_[i].partition)) {
-      on_part(positions_[i], results[i]);
+    Position& position = positions_[i];
+    if (directory_.alive(position.partition)) {
+      position.offset = read_part(position.partition, position.offset, sent_ns_, results[i]);
     }
-  }
-}
-
-void Consumer::on_part(Position& position, const testing::FetchPartResult& result) {
-  const std::string where = "topic " + std::to_string(position.partition.topic.value()) +
-                            " partition " + std::to_string(position.partition.index.value()) +
-                            " offset " + std::to_string(position.offset.value()) + ": " +
-                            result.status.to_string();
-  if (result.status.code() == ErrorCode::kOffsetOutOfRange) {
-    const bool retention = directory_.find(position.partition.topic)->retention;
-    require(retention && position.offset < result.start, "I7: what was known is gone: " + where);
-    position.offset = result.start;
-    return;
-  }
-  if (result.status.code() == ErrorCode::kUnknownPartition) {
-    require(!model_.used(position.partition), "a partition is gone: " + where);
-    return;
-  }
-  if (result.status.code() == ErrorCode::kNotFound) {
-    // Retention dropped the segment between the look-up and the read; the next fetch says out of
-    // range.
-    require(directory_.find(position.partition.topic)->retention,
-            "what was known cannot be read: " + where);
-    return;
-  }
-  require(result.status.ok() || is_transient(result.status.code()), "a fetch failed: " + where);
-  check_order(result, position.offset);
-  for (const testing::Message& message : result.messages) {
-    see(position.partition, message);
-  }
-  if (result.status.ok()) {
-    require(result.next >= position.offset, "a fetch leads back: " + where);
-    position.offset = result.next;
   }
 }
 
@@ -209,6 +214,7 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
                                   model_.delays().log_ms(shard, network_.reply_left_ns()),
                                   options_.lateness_ms_max(), delayed_);
     model_.txns().drained(partition, retention, uids_);
+    results_.push_back({partition, start_, offset_});
     drained_ += messages_.size();
     messages_.clear();
     delayed_.clear();

@@ -6,9 +6,21 @@
 
 namespace tidemark::sim {
 
-class Consumer final : public Client {
+// A client that reads partitions.
+class Reader : public Client {
  public:
   using Client::Client;
+
+ protected:
+  // Checks what a fetch gave for a partition and tells the model what was read. Gives where to go
+  // on from.
+  Offset read_part(PartitionId partition, Offset asked, int64_t sent_ns,
+                   const testing::FetchPartResult& result);
+};
+
+class Consumer final : public Reader {
+ public:
+  using Reader::Reader;
 
   void start() { schedule(1'000); }
 
@@ -28,11 +40,11 @@ class Consumer final : public Client {
   void schedule(int64_t us);
   void choose();
   void ask();
-  void on_part(Position& position, const testing::FetchPartResult& result);
 
   std::vector<Position> positions_;  // on one shard
   uint64_t connection_ = 0;          // of the fetch under way; 0: none
   uint64_t correlation_ = 0;
+  int64_t sent_ns_ = 0;
 };
 
 // Reads whole partitions, one after the other; for the end of a run.
@@ -49,6 +61,14 @@ class Drainer final : public Client {
 
   [[nodiscard]] uint64_t drained() const { return drained_; }
 
+  struct Drained {
+    PartitionId partition;
+    Offset start;
+    Offset end;
+  };
+
+  [[nodiscard]] const std::vector<Drained>& partitions() const { return results_; }
+
  private:
   void on_lost(uint64_t connection) override;
   void ask();
@@ -62,6 +82,7 @@ class Drainer final : public Client {
   std::vector<Model::Stored> messages_;
   std::vector<DelayModel::Drained> delayed_;
   std::vector<uint64_t> uids_;
+  std::vector<Drained> results_;
   uint64_t drained_ = 0;
 };
 

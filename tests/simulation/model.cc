@@ -124,6 +124,7 @@ void Model::forget(TopicId topic) {
   std::erase_if(partitions_, [&](const auto& entry) { return entry.first.topic == topic; });
   delays_.forget(topic);
   txns_.forget(topic);
+  groups_.forget(topic);
 }
 
 std::vector<PartitionId> Model::partitions() const {

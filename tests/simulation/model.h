@@ -17,6 +17,7 @@
 
 #include "log/base/ids.h"
 #include "tests/simulation/delay_model.h"
+#include "tests/simulation/group_model.h"
 #include "tests/simulation/txn_model.h"
 
 namespace tidemark::sim {
@@ -51,6 +52,10 @@ class Model {
   [[nodiscard]] TxnModel& txns() { return txns_; }
 
   [[nodiscard]] const TxnModel& txns() const { return txns_; }
+
+  [[nodiscard]] GroupModel& groups() { return groups_; }
+
+  [[nodiscard]] const GroupModel& groups() const { return groups_; }
 
   // The topic was deleted: nothing is promised of it any more.
   void forget(TopicId topic);
@@ -102,6 +107,7 @@ class Model {
   std::map<PartitionId, PartitionState> partitions_;
   DelayModel delays_;
   TxnModel txns_;
+  GroupModel groups_;
   uint64_t acknowledged_ = 0;
   uint64_t read_ = 0;
 };

@@ -19,6 +19,7 @@ Nemesis::Nemesis(Scheduler& scheduler, SimNetwork& network, SimBroker& broker,
       random_(options.seed + 4) {}
 
 void Nemesis::start() {
+  broker_.set_mail_loss(options_.mail_loss_percent);
   every(options_.power_cut_ms, [this] { cut_power(); });
   every(options_.kill_ms, [this] { die(SimBroker::Death::kKill); });
   every(options_.clean_stop_ms, [this] { stop(); });
@@ -154,6 +155,7 @@ void Nemesis::jump_clock() {
 
 void Nemesis::heal() {
   healed_ = true;
+  broker_.set_mail_loss(0);
   broker_.disk().set_capacity(UINT64_MAX);
   broker_.die(SimBroker::Death::kPowerCut);
   broker_.start();

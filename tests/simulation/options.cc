@@ -72,6 +72,13 @@ Options Options::from_seed(uint64_t seed) {
   o.txn_outcome_age_ms = pick<int64_t>(random, {20'000, 86'400'000});
   o.txn_process_ms = pick<int64_t>(random, {1'000, 5'000, 1'000'000});
   o.txn_operator = random.chance(2, 3);
+  o.groups = pick<uint32_t>(random, {0, 1, 1, 2});
+  o.group_members = static_cast<uint32_t>(random.between(1, 5));
+  o.group_session_ms = pick<uint32_t>(random, {1'000, 2'000, 6'000});
+  o.group_commit_us_max = pick<int64_t>(random, {20'000, 200'000, 2'000'000});
+  o.group_change_ms = pick<int64_t>(random, {300, 2'000, 1'000'000});
+  o.group_operator = random.chance(2, 3);
+  o.mail_loss_percent = pick<uint32_t>(random, {0, 0, 2, 30});
   return o;
 }
 
@@ -106,7 +113,10 @@ std::string Options::to_string() const {
       << " txn_timeout_ms_max=" << txn_timeout_ms_max
       << " txn_pending_age_ms=" << txn_pending_age_ms
       << " txn_outcome_age_ms=" << txn_outcome_age_ms << " txn_process_ms=" << txn_process_ms
-      << " txn_operator=" << txn_operator;
+      << " txn_operator=" << txn_operator << " groups=" << groups
+      << " group_members=" << group_members << " group_session_ms=" << group_session_ms
+      << " group_commit_us_max=" << group_commit_us_max << " group_change_ms=" << group_change_ms
+      << " group_operator=" << group_operator << " mail_loss_percent=" << mail_loss_percent;
   return out.str();
 }
 

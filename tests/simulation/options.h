@@ -57,6 +57,14 @@ struct Options {
   int64_t txn_process_ms = 1;  // mean life of a process
   bool txn_operator = false;
 
+  // Consumer groups; 0: none.
+  uint32_t groups = 0;
+  uint32_t group_members = 1;  // of each
+  uint32_t group_session_ms = 1'000;
+  int64_t group_commit_us_max = 1;
+  int64_t group_change_ms = 1;  // mean time between two changes of the members
+  bool group_operator = false;
+
   // Faults: mean time between them in ms, 0: never.
   int64_t power_cut_ms = 0;
   int64_t kill_ms = 0;
@@ -69,6 +77,7 @@ struct Options {
   int64_t clock_step_ms = 0;
   int64_t clock_jump_ms = 0;  // back 30 s, a day forward, or to and fro
   int64_t connection_reset_ms = 0;
+  uint32_t mail_loss_percent = 0;  // of mail about consumer groups
 
   // How late a delayed message may be while nothing is wrong: a wheel that is tiny has to wait for
   // some checkpoints, and each for the disk.

@@ -13,6 +13,7 @@ constexpr int64_t kSilenceMs = 3'000;
 constexpr int64_t kPollGapMs = 2'000;  // until a producer waits, once it has got an answer
 constexpr int64_t kSettleMsMax = 900'000;
 constexpr int64_t kLookMs = 300;
+constexpr int64_t kCatchUpMsMax = 60'000;
 constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
 
 }  // namespace
@@ -27,6 +28,9 @@ Simulation::Simulation(const Options& options)
       fleet_(scheduler_, network_, model_, directory_, options_, options.seed + 400),
       operator_(scheduler_, network_, model_, directory_, options_, options.seed + 9),
       txn_auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 10),
+      group_fleet_(scheduler_, network_, model_, directory_, options_, options.seed + 500),
+      group_operator_(scheduler_, network_, model_, directory_, options_, options.seed + 12),
+      group_auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 13),
       watcher_(scheduler_, network_, model_, directory_, options_, options.seed + 7),
       auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 8),
       drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
@@ -49,6 +53,8 @@ void Simulation::run() {
   start_clients();
   run_until_ms(started_ms_ + options_.chaos_ms);
   nemesis_.heal();
+  group_operator_.finish();
+  group_fleet_.finish();
   if (options_.has_delays()) {
     for (const auto& client : delay_clients_) {
       client->be_gentle();
@@ -60,6 +66,7 @@ void Simulation::run() {
     run_until_ms(scheduler_.now_ms() + kWatchMs);
   }
   finish_clients();
+  catch_up();
   if (options_.txn_clients > 0) {
     settle_transactions();
   }
@@ -77,7 +84,11 @@ void Simulation::run() {
     look_at_transactions();
     check_left(txn_auditor_.sight(), parked_);
   }
+  catch_up();
   drain();
+  catch_up();  // with what came due meanwhile
+  group_fleet_.stop();
+  check_delivered();
   model_.txns().check_end(parked_);
 }
 
@@ -97,6 +108,10 @@ void Simulation::start_clients() {
   fleet_.start();
   if (options_.txn_clients > 0 && options_.txn_operator) {
     operator_.start();
+  }
+  group_fleet_.start();
+  if (options_.groups > 0 && options_.group_operator) {
+    group_operator_.start();
   }
   nemesis_.start();
 }
@@ -201,6 +216,38 @@ void Simulation::finish_clients() {
   }
 }
 
+void Simulation::catch_up() {
+  if (options_.groups == 0) {
+    return;
+  }
+  const int64_t began_ms = scheduler_.now_ms();
+  group_auditor_.begin();
+  const auto look = [this] {
+    group_auditor_.look();
+    run_until("the look at groups", kDrainMsMax, [this] { return group_auditor_.idle(); });
+  };
+  for (look(); group_auditor_.lag() > 0 || !group_fleet_.not_shared().empty(); look()) {
+    if (scheduler_.now_ms() - began_ms > kCatchUpMsMax) {
+      throw NoProgress("I10: groups do not catch up: " + group_fleet_.not_shared() + "; " +
+                       group_auditor_.describe() + group_fleet_.describe());
+    }
+    run_until_ms(scheduler_.now_ms() + kLookMs);
+  }
+  caught_up_ms_max_ = std::max(caught_up_ms_max_, scheduler_.now_ms() - began_ms);
+}
+
+void Simulation::check_delivered() {
+  GroupModel& groups = model_.groups();
+  groups.check();
+  for (const Drainer::Drained& drained : drainer_.partitions()) {
+    for (const auto& [name, start] : group_auditor_.starts()) {
+      if (name.partition == drained.partition) {
+        groups.check_delivered(name, start, drained.end);
+      }
+    }
+  }
+}
+
 void Simulation::drain() {
   drainer_.start();
   run_until("the drain", kDrainMsMax, [this] { return drainer_.idle(); });
@@ -233,6 +280,20 @@ std::string Simulation::txn_summary() const {
          " parked=" + std::to_string(parked_.size());
 }
 
+std::string Simulation::group_summary() {
+  const GroupModel::Counters& groups = model_.groups().counters();
+  const MemberModel::Counters& members = model_.groups().members().counters();
+  return " members=" + std::to_string(group_fleet_.processes()) +
+         " beats=" + std::to_string(members.beats) + " leases=" + std::to_string(members.leases) +
+         " replaced=" + std::to_string(members.fenced) +
+         " commits=" + std::to_string(groups.commits) +
+         " rewinds=" + std::to_string(groups.rewinds) + " resets=" + std::to_string(groups.resets) +
+         " commits_fenced=" + std::to_string(groups.fenced) +
+         " looks=" + std::to_string(groups.looks) +
+         " delivered=" + std::to_string(groups.delivered) +
+         " caught_up_ms=" + std::to_string(caught_up_ms_max_);
+}
+
 std::string Simulation::summary() {
   const SimBroker::Counters& counters = broker_.counters();
   return "simulated_ms=" + std::to_string(scheduler_.now_ms() - started_ms_) +
@@ -247,7 +308,7 @@ std::string Simulation::summary() {
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
          " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() + txn_summary() +
-         " torn_bytes=" + std::to_string(counters.torn_bytes) +
+         group_summary() + " torn_bytes=" + std::to_string(counters.torn_bytes) +
          " checkpoints=" + std::to_string(counters.checkpoints) +
          " cold_reads=" + std::to_string(counters.cold_reads) +
          " duplicates=" + std::to_string(counters.duplicates) +

@@ -1,7 +1,7 @@
 // One run: a broker, clients and a nemesis from a seed.
 //
-//   chaos (faults, work) -> healed: no faults, clients finish, transactions end -> power cut ->
-//   drain of everything from offset 0
+//   chaos (faults, work) -> healed: no faults, clients finish, transactions end, groups catch up ->
+//   power cut -> groups catch up -> drain of everything from offset 0
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,8 @@
 #include "tests/simulation/consumer.h"
 #include "tests/simulation/delay_audit.h"
 #include "tests/simulation/delay_client.h"
+#include "tests/simulation/group_fleet.h"
+#include "tests/simulation/group_operator.h"
 #include "tests/simulation/nemesis.h"
 #include "tests/simulation/producer.h"
 #include "tests/simulation/txn_audit.h"
@@ -52,9 +54,13 @@ class Simulation {
   void audit();
   // The time of all that is due within a month comes.
   void leap();
+  // I10: members have read and committed all there is.
+  void catch_up();
+  void check_delivered();
   void drain();
   [[nodiscard]] std::string delay_summary() const;
   [[nodiscard]] std::string txn_summary() const;
+  [[nodiscard]] std::string group_summary();
 
   const Options options_;
   Scheduler scheduler_;
@@ -71,6 +77,10 @@ class Simulation {
   TxnOperator operator_;
   TxnAuditor txn_auditor_;
   std::set<TxnName> parked_;  // in the end
+  GroupFleet group_fleet_;
+  GroupOperator group_operator_;
+  GroupAuditor group_auditor_;
+  int64_t caught_up_ms_max_ = 0;
   DelayWatcher watcher_;
   DelayAuditor auditor_;
   Drainer drainer_;

@@ -292,6 +292,14 @@ Status Consumer::assign(const std::vector<Assignment>& assignment) {
   return to_public(impl_->fetcher().assign(assignment));
 }
 
+Status Consumer::add(const std::vector<Assignment>& assignment) {
+  return to_public(impl_->fetcher().add(assignment));
+}
+
+Status Consumer::remove(std::string_view topic, uint32_t partition) {
+  return to_public(impl_->fetcher().remove(topic, partition));
+}
+
 Result<MessageBatch> Consumer::poll(int64_t timeout_ms) { return impl_->poll(timeout_ms); }
 
 Status Consumer::seek(std::string_view topic, uint32_t partition, Position position) {

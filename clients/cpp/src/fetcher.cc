@@ -401,7 +401,9 @@ void Fetcher::unlock_and_tell(std::unique_lock<std::mutex>& lock) {
 
 // --- any thread ---
 
-Status Fetcher::assign(const std::vector<client::Assignment>& assignment) {
+namespace {
+
+Status check_assignment(const std::vector<client::Assignment>& assignment) {
   std::set<std::pair<std::string_view, uint32_t>> seen;
   for (const client::Assignment& each : assignment) {
     if (each.topic.empty() || each.topic.size() > limits::kTopicNameBytesMax) {
@@ -412,6 +414,13 @@ Status Fetcher::assign(const std::vector<client::Assignment>& assignment) {
               place_text(each.topic, each.partition) + " is assigned twice"};
     }
   }
+  return {};
+}
+
+}  // namespace
+
+Status Fetcher::assign(const std::vector<client::Assignment>& assignment) {
+  RETURN_IF_ERROR(check_assignment(assignment));
   std::unique_lock lock(mutex_);
   if (closed_) {
     return {ErrorCode::kShuttingDown, "the consumer is closed"};
@@ -422,15 +431,49 @@ Status Fetcher::assign(const std::vector<client::Assignment>& assignment) {
   partitions_.clear();
   chunks_.clear();
   for (const client::Assignment& each : assignment) {
-    auto partition = std::make_shared<Partition>();
-    partition->number = next_number_++;
-    partition->topic = each.topic;
-    partition->partition = each.partition;
-    restart(*partition, each.from);
-    partitions_.push_back(std::move(partition));
+    add_partition(each);
   }
   lock.unlock();
   wake_();
+  return {};
+}
+
+void Fetcher::add_partition(const client::Assignment& assignment) {
+  auto partition = std::make_shared<Partition>();
+  partition->number = next_number_++;
+  partition->topic = assignment.topic;
+  partition->partition = assignment.partition;
+  restart(*partition, assignment.from);
+  partitions_.push_back(std::move(partition));
+}
+
+Status Fetcher::add(const std::vector<client::Assignment>& assignment) {
+  RETURN_IF_ERROR(check_assignment(assignment));
+  std::unique_lock lock(mutex_);
+  if (closed_) {
+    return {ErrorCode::kShuttingDown, "the consumer is closed"};
+  }
+  for (const client::Assignment& each : assignment) {
+    if (find(each.topic, each.partition) != nullptr) {
+      return {ErrorCode::kInvalidArgument,
+              place_text(each.topic, each.partition) + " is assigned already"};
+    }
+  }
+  for (const client::Assignment& each : assignment) {
+    add_partition(each);
+  }
+  lock.unlock();
+  wake_();
+  return {};
+}
+
+Status Fetcher::remove(std::string_view topic, uint32_t partition) {
+  const std::lock_guard lock(mutex_);
+  if (const PartitionPtr found = find(topic, partition); found != nullptr) {
+    drop_chunks(*found);
+    ++found->generation;  // answers under way are void
+    std::erase(partitions_, found);
+  }
   return {};
 }
 

@@ -66,6 +66,9 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
 
   // --- any thread ---
   Status assign(const std::vector<client::Assignment>& assignment);
+  // Others than these are not touched.
+  Status add(const std::vector<client::Assignment>& assignment);
+  Status remove(std::string_view topic, uint32_t partition);
   Status seek(std::string_view topic, uint32_t partition, client::Position position);
   Status pause(std::string_view topic, uint32_t partition, bool paused);
   Result<uint64_t> position(std::string_view topic, uint32_t partition) const;
@@ -133,6 +136,8 @@ class Fetcher final : public Component, public std::enable_shared_from_this<Fetc
     size_t bytes = 0;
   };
 
+  // Requires: the lock.
+  void add_partition(const client::Assignment& assignment);
   PartitionPtr find(std::string_view topic, uint32_t partition) const;
   void restart(Partition& partition, client::Position position);
   void drop_chunks(const Partition& partition);

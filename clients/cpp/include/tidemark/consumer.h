@@ -107,6 +107,11 @@ class Consumer {
   // shows in poll().
   Status assign(const std::vector<Assignment>& assignment);
 
+  // Adds partitions to the assignment, or takes some away; the others are not interrupted.
+  // kInvalidArgument: one is assigned already. Taking away what is not assigned is no error.
+  Status add(const std::vector<Assignment>& assignment);
+  Status remove(std::string_view topic, uint32_t partition);
+
   // The next messages of some partition; partitions take turns. Waits up to timeout_ms (0: does not
   // wait). An error concerns one partition (the text names it) and stops it until seek():
   // kUnknownTopic, kUnknownPartition, kOffsetOutOfRange (policy kError), kCorrupted (seek past it).
