@@ -63,12 +63,6 @@ void Coordinator::Impl::settle() {
     plan(*group);
   }
   stale.clear();
-  for (Member* const member : touched) {
-    if (member->ticket.has_value()) {
-      answer(*member);
-    }
-  }
-  touched.clear();
 }
 
 // --- members
@@ -99,8 +93,8 @@ void Coordinator::Impl::heartbeat(const Heartbeat& heartbeat, Ticket ticket, Mon
     answers.emplace_back(*superseded, answer_of(*member));
   }
   const bool has_news = member->generation != heartbeat.generation;
-  if (member->ticket.has_value() && (has_news || heartbeat.wait_ms == 0)) {
-    answer(*member);
+  if (has_news || heartbeat.wait_ms == 0) {
+    ready.push_back(ticket);
   }
 }
 
@@ -202,7 +196,6 @@ void Coordinator::Impl::remove(Member& member, Member* heir, const Status& statu
   }
   unsubscribe(member);
   sessions.erase({member.session_ends_ns, member.serial});
-  std::erase(touched, &member);
   if (!member.instance.empty()) {
     group.instances.erase(member.instance);
   }
@@ -271,7 +264,9 @@ void Coordinator::Impl::touch(Member& member) {
     ++group.generation;
   }
   member.generation = group.generation;
-  touched.push_back(&member);
+  if (member.ticket.has_value()) {
+    ready.push_back(*member.ticket);
+  }
 }
 
 HeartbeatAnswer Coordinator::Impl::answer_of(const Member& member) const {
@@ -293,11 +288,6 @@ void Coordinator::Impl::stop_waiting(Member& member) {
     waits.erase({member.wait_ends_ns, member.serial});
     member.ticket.reset();
   }
-}
-
-void Coordinator::Impl::answer(Member& member) {
-  answers.emplace_back(*member.ticket, answer_of(member));
-  stop_waiting(member);
 }
 
 // --- the public part
@@ -353,11 +343,20 @@ void Coordinator::tick(MonotonicTime now) {
   impl_->settle();
   auto& waits = impl_->waits;
   while (!waits.empty() && waits.begin()->first.first <= now.ns) {
-    impl_->answer(*waits.begin()->second);
+    impl_->ready.push_back(*waits.begin()->second->ticket);
+    waits.erase(waits.begin());
   }
 }
 
 std::vector<std::pair<Coordinator::Ticket, HeartbeatAnswer>> Coordinator::take_answers() {
+  for (const Ticket ticket : std::exchange(impl_->ready, {})) {
+    const auto it = impl_->waiting.find(ticket);
+    if (it != impl_->waiting.end()) {
+      Member& member = *it->second;
+      impl_->answers.emplace_back(ticket, impl_->answer_of(member));
+      impl_->stop_waiting(member);
+    }
+  }
   return std::exchange(impl_->answers, {});
 }
 
@@ -377,6 +376,7 @@ void Coordinator::fail_all(const Status& status) {
     impl_->answers.emplace_back(ticket, HeartbeatAnswer{status, 0, {}, 0});
   }
   impl_->waiting.clear();
+  impl_->ready.clear();
   impl_->sessions.clear();
   impl_->waits.clear();
   impl_->leases.clear();

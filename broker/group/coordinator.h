@@ -108,6 +108,7 @@ class Coordinator {
   // enough are answered.
   void tick(MonotonicTime now);
 
+  // They tell what is assigned now: taken once for several calls, they hold the news of all.
   [[nodiscard]] std::vector<std::pair<Ticket, HeartbeatAnswer>> take_answers();
   // To be asked for again until leased() comes: those wanted now, each at most twice a second.
   [[nodiscard]] std::vector<LeaseWanted> take_leases(MonotonicTime now);

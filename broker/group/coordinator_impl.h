@@ -128,7 +128,6 @@ struct Coordinator::Impl {
   HeartbeatAnswer answer_of(const Member& member) const;
   void wait(Member& member, Ticket ticket, uint32_t wait_ms);
   void stop_waiting(Member& member);
-  void answer(Member& member);
 
   Partitions partitions;
   int64_t claims_ms;
@@ -142,9 +141,10 @@ struct Coordinator::Impl {
   size_t member_count = 0;
   std::map<std::string, Group, std::less<>> groups;
   std::vector<Group*> stale;
-  std::vector<Member*> touched;
   std::vector<std::pair<Ticket, HeartbeatAnswer>> answers;
 
+  // Tickets to be answered with what is assigned when the answers are taken.
+  std::vector<Ticket> ready;
   std::map<Ticket, Member*> waiting;
   using Order = std::pair<int64_t, uint64_t>;  // ns, serial
   std::map<Order, Member*> sessions;
