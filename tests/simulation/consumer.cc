@@ -214,7 +214,6 @@ void Drainer::on_reply(uint64_t connection, const protocol::Frame& frame) {
                                   model_.delays().log_ms(shard, network_.reply_left_ns()),
                                   options_.lateness_ms_max(), delayed_);
     model_.txns().drained(partition, retention, uids_);
-    results_.push_back({partition, start_, offset_});
     drained_ += messages_.size();
     messages_.clear();
     delayed_.clear();

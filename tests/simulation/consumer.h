@@ -61,14 +61,6 @@ class Drainer final : public Client {
 
   [[nodiscard]] uint64_t drained() const { return drained_; }
 
-  struct Drained {
-    PartitionId partition;
-    Offset start;
-    Offset end;
-  };
-
-  [[nodiscard]] const std::vector<Drained>& partitions() const { return results_; }
-
  private:
   void on_lost(uint64_t connection) override;
   void ask();
@@ -82,7 +74,6 @@ class Drainer final : public Client {
   std::vector<Model::Stored> messages_;
   std::vector<DelayModel::Drained> delayed_;
   std::vector<uint64_t> uids_;
-  std::vector<Drained> results_;
   uint64_t drained_ = 0;
 };
 

@@ -126,8 +126,9 @@ void GroupAuditor::on_look(const std::vector<testing::GroupOffsetResult>& result
                                     std::to_string(question.partition.index.value()) + " ends at " +
                                     std::to_string(result.end.value()) + ", but known was up to " +
                                     std::to_string(known_.value()));
-  starts_[question] = result.start;
-  const Offset goal = goals_.emplace(question, result.end).first->second;
+  Range& range = ranges_.try_emplace(question, Range{result.start, result.end}).first->second;
+  range.start = result.start;
+  const Offset goal = range.end;
   if (goal > result.position()) {
     const uint64_t lag = goal.value() - result.position().value();
     lag_ += lag;

@@ -41,7 +41,7 @@ class GroupAuditor final : public GroupClient {
   using GroupClient::GroupClient;
 
   // From now on lag is counted up to where each partition is seen to end next.
-  void begin() { goals_.clear(); }
+  void begin() { ranges_.clear(); }
 
   // Asks for all positions.
   void look();
@@ -52,8 +52,12 @@ class GroupAuditor final : public GroupClient {
   // idle().
   [[nodiscard]] uint64_t lag() const { return lag_; }
 
-  // Where partitions began then.
-  [[nodiscard]] const std::map<GroupModel::Name, Offset>& starts() const { return starts_; }
+  struct Range {
+    Offset start;  // as seen last
+    Offset end;    // as seen first
+  };
+
+  [[nodiscard]] const std::map<GroupModel::Name, Range>& ranges() const { return ranges_; }
 
   [[nodiscard]] std::string describe() const override {
     return "lag " + std::to_string(lag_) + text_ + ", " + std::to_string(left_) + " questions left";
@@ -73,8 +77,7 @@ class GroupAuditor final : public GroupClient {
   size_t left_ = 0;
   uint64_t lag_ = 0;
   Offset known_;  // end of the partition when it was asked about
-  std::map<GroupModel::Name, Offset> starts_;
-  std::map<GroupModel::Name, Offset> goals_;
+  std::map<GroupModel::Name, Range> ranges_;
   std::string text_;
 };
 

@@ -141,7 +141,9 @@ void MemberModel::on_answer(const Record& record) {
   if (*record.answer != Answer::kOk) {
     return;
   }
-  check_generation(record, member);
+  if (!record.beat.leave) {
+    check_generation(record, member);
+  }
   for (const Share& share : record.result.assigned) {
     const auto [holder, fresh] = holders_.emplace(
         std::tuple(record.beat.group, share.partition, share.epoch), record.beat.member);
