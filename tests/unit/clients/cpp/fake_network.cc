@@ -285,6 +285,12 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     case FrameType::kDelayStats:
       return on_delay(channel, frame);
     case FrameType::kPartitionDescribe:
+    case FrameType::kGroupHeartbeat:
+    case FrameType::kGroupCommit:
+    case FrameType::kGroupOffsets:
+    case FrameType::kGroupList:
+    case FrameType::kGroupDescribe:
+    case FrameType::kGroupDelete:
     case FrameType::kError:
       violations.emplace_back("unexpected frame type");
   }
