@@ -37,6 +37,7 @@ namespace {
 constexpr uint32_t kHeartbeatWaitMs = 300;
 constexpr int64_t kHeartbeatDeadlineMs = 5'000;
 constexpr int64_t kRetryMs = 200;
+constexpr int64_t kLeaseCheckMs = 1'000;
 // poll() looks for a rebalance this often.
 constexpr int64_t kSliceMs = 50;
 
@@ -424,6 +425,12 @@ class GroupConsumerImpl {
         }
       }
     }
+    drop_lost(lost);
+    return first;
+  }
+
+  // Partitions that were taken away: they are no longer owned.
+  void drop_lost(const std::vector<TopicPartition>& lost) {
     for (const TopicPartition& key : lost) {
       static_cast<void>(consumer_->remove(key.topic, key.partition));
       const std::lock_guard lock(mutex_);
@@ -432,7 +439,34 @@ class GroupConsumerImpl {
     if (!lost.empty() && options_.on_lost) {
       options_.on_lost(lost);
     }
-    return first;
+  }
+
+  // Who has nothing to commit is not told that an operator reset its position: it looks.
+  void check_leases() {
+    std::vector<TopicPartition> keys;
+    std::vector<GroupPlace> places;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [key, owned] : owned_) {
+        keys.push_back(key);
+        places.push_back(owned.place);
+      }
+    }
+    Call call(client_, kHeartbeatDeadlineMs);
+    const std::vector<GroupOffset> offsets =
+        client_core::group_offsets(call, options_.group, places);
+    std::vector<TopicPartition> lost;
+    {
+      const std::lock_guard lock(mutex_);
+      for (size_t i = 0; i < keys.size(); ++i) {
+        const auto it = owned_.find(keys[i]);
+        if (it != owned_.end() && offsets[i].status.ok() && offsets[i].epoch > it->second.epoch) {
+          lost.push_back(keys[i]);
+          owned_.erase(it);
+        }
+      }
+    }
+    drop_lost(lost);
   }
 
   // --- membership; the group thread
@@ -440,6 +474,7 @@ class GroupConsumerImpl {
   void run() {
     tidemark::Clock& clock = tidemark::system_clock();
     int64_t commit_at_ns = clock.monotonic().ns;
+    int64_t check_at_ns = commit_at_ns;
     while (state().ok()) {
       if (const tidemark::Status status = beat(); !status.ok()) {
         std::unique_lock lock(mutex_);
@@ -453,6 +488,10 @@ class GroupConsumerImpl {
       changed_.notify_all();
       if (options_.reading.on_messages) {
         take_rebalance();
+      }
+      if (clock.monotonic().ns >= check_at_ns) {
+        check_at_ns = clock.monotonic().ns + kLeaseCheckMs * client_core::kNsPerMs;
+        check_leases();
       }
       if (options_.commit == CommitMode::kAuto && clock.monotonic().ns >= commit_at_ns) {
         commit_at_ns =
