@@ -182,6 +182,9 @@ void GroupMember::go_on(PartitionId partition, Work& work) {
     work.position = Offset{random_.below(work.position.value())};
     work.rewind = true;
   }
+  if (!finishing_ && random_.chance(1, 200)) {
+    commit_later(partition, work);
+  }
   if (!work.fetching) {
     fetch(partition, work);
   }
@@ -294,6 +297,11 @@ void GroupMember::on_commit(Kind kind, const testing::CommitInput& item, Answer 
   }
 }
 
+void GroupMember::commit_later(PartitionId partition, const Work& work) {
+  late_.push_back({{partition, work.epoch, work.position},
+                   scheduler_.now_ms() + static_cast<int64_t>(random_.below(kLateMsMax))});
+}
+
 void GroupMember::commit_late() {
   for (auto it = late_.begin(); it != late_.end();) {
     if (!directory_.alive(it->item.partition)) {
@@ -323,8 +331,7 @@ void GroupMember::give_up_closed() {
 
 void GroupMember::give_up(std::map<PartitionId, Work>::iterator work) {
   if (work->second.to_commit() && !work->second.rewind && random_.chance(1, 2)) {
-    late_.push_back({{work->first, work->second.epoch, work->second.position},
-                     scheduler_.now_ms() + static_cast<int64_t>(random_.below(kLateMsMax))});
+    commit_later(work->first, work->second);
   }
   given_up_[work->first] = work->second.epoch;
   works_.erase(work);

@@ -84,7 +84,7 @@ class GroupMember final : public GroupClient {
     int64_t sent_ns = 0;
   };
 
-  // A commit of what it has given up.
+  // A commit that others overtake, or of what it has given up.
   struct Late {
     testing::CommitInput item;
     int64_t at_ms = 0;
@@ -106,6 +106,7 @@ class GroupMember final : public GroupClient {
   void fetch(PartitionId partition, Work& work);
   void on_fetched(const FetchRequest& request, const protocol::Frame& frame);
   void commit_all();
+  void commit_later(PartitionId partition, const Work& work);
   void commit_late();
   void give_up_closed();
   void give_up(std::map<PartitionId, Work>::iterator work);
