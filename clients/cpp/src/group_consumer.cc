@@ -270,6 +270,12 @@ class GroupConsumerImpl {
       }
     }
     Result<MessageBatch> batch = consumer_->poll(timeout_ms);
+    if (!batch.ok() && batch.status().code() == ErrorCode::kInvalidArgument) {
+      const std::lock_guard lock(mutex_);
+      if (owned_.empty()) {
+        return MessageBatch{};  // the last partition was lost meanwhile
+      }
+    }
     if (batch.ok() && !batch->messages.empty()) {
       const std::lock_guard lock(mutex_);
       current_ = {TopicPartition{std::string(batch->topic), batch->partition}, batch->next_offset};
