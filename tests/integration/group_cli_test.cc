@@ -212,7 +212,7 @@ TEST_CASE("lag is told for each partition and in all") {
   CHECK(mentions(fixture.output({"group", "list"}), "GROUP  MEMBERS  PARTITIONS\ng "));
 }
 
-TEST_CASE("reset sets positions; with members only by force, and they begin anew there") {
+TEST_CASE("reset sets positions of a topic, or of some of its partitions") {
   Fixture fixture;
   const std::vector<std::string> all = fixture.produce(40);
   fixture.consumed({"-n", "40"});
@@ -238,13 +238,21 @@ TEST_CASE("reset sets positions; with members only by force, and they begin anew
   fixture.output({"group", "reset", "g", "--topic", "t", "--partition", "1", "--to", "8", "-y"});
   CHECK(fixture.lag() == 12);
   CHECK(fixture.rest().size() == 12);
+}
 
+TEST_CASE("reset is refused while the group has members; forced, they begin anew there") {
+  Fixture fixture;
+  const std::vector<std::string> all = fixture.produce(40);
+  fixture.consumed({"-n", "40"});
+  const Arguments to_start = {"group", "reset", "g", "--topic", "t", "--to", "start", "-y"};
   const auto member = fixture.launch_member("member");
   REQUIRE(fixture.shared_out({4}));
-  const CommandResult refused = fixture.run(with({"-y"}));
+  const CommandResult refused = fixture.run(to_start);
   CHECK(refused.exit_code == 6);
   CHECK(mentions(refused.errors, "1 member"));
-  CHECK(fixture.output_json(with({"-y", "--force"}))["reset"] == 4);
+  Arguments forced = to_start;
+  forced.push_back("--force");
+  CHECK(fixture.output_json(forced)["reset"] == 4);
   CHECK(Fixture::comes_true([&] { return fixture.printed("member") == all; }));
   member->send_signal(SIGTERM);
   CHECK(member->wait_exit() == 0);

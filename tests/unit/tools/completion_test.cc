@@ -20,6 +20,7 @@ struct Tree {
     CLI::App* create = topic->add_subcommand("create", "Create a topic: it's new");
     create->add_option("topic", text, "Name")->type_name("TOPIC");
     create->add_option("--file", text, "A file")->type_name("FILE");
+    create->add_option("--group", text, "A group")->type_name("GROUP");
     create->add_flag("--force", force, "Do it");
   }
 };
@@ -37,6 +38,7 @@ TEST_CASE("bash") {
   CHECK(contains(script,
                  "-o|--output) COMPREPLY=($(compgen -W \"table json\" -- \"$cur\")); return ;;"));
   CHECK(contains(script, "$(_tidemark_topics)"));
+  CHECK(contains(script, "--group) COMPREPLY=($(compgen -W \"$(_tidemark_groups)\""));
   CHECK(contains(script, "--force"));
 }
 
@@ -46,6 +48,7 @@ TEST_CASE("zsh quotes what it must") {
   CHECK(contains(script, "#compdef tidemark"));
   CHECK(contains(script, "'create:Create a topic\\: it'\\''s new'"));
   CHECK(contains(script, "'--file=[A file]:file:_files'"));
+  CHECK(contains(script, "'--group=[A group]:group:_tidemark_group_names'"));
 }
 
 TEST_CASE("fish quotes what it must") {
