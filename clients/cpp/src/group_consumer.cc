@@ -427,6 +427,7 @@ class GroupConsumerImpl {
           it->second.rewind = it->second.rewind && !which[i]->rewind;
         } else if (done[i].status.code() == tidemark::ErrorCode::kFenced) {
           lost.push_back(it->first);
+          lost_epochs_[it->first] = it->second.epoch;
           owned_.erase(it);
         }
       }
@@ -468,6 +469,7 @@ class GroupConsumerImpl {
         const auto it = owned_.find(keys[i]);
         if (it != owned_.end() && offsets[i].status.ok() && offsets[i].epoch > it->second.epoch) {
           lost.push_back(keys[i]);
+          lost_epochs_[keys[i]] = it->second.epoch;
           owned_.erase(it);
         }
       }
@@ -547,7 +549,8 @@ class GroupConsumerImpl {
         const std::lock_guard lock(mutex_);
         if (const auto it = owned_.find(place.first); it != owned_.end()) {
           it->second.epoch = one->epoch();
-        } else {
+        } else if (const auto lost = lost_epochs_.find(place.first);
+                   lost == lost_epochs_.end() || one->epoch() > lost->second) {
           fresh[place.first].owned.place = place.second;
           fresh[place.first].owned.epoch = one->epoch();
         }
@@ -635,6 +638,8 @@ class GroupConsumerImpl {
   std::map<TopicPartition, Owned> owned_;  // read from; those that are revoking included
   std::set<TopicPartition> revoking_;
   std::map<TopicPartition, Arriving> arriving_;
+  // Epochs that were refused: an answer that still has one was on its way when that was noticed.
+  std::map<TopicPartition, uint32_t> lost_epochs_;
   std::optional<std::pair<TopicPartition, uint64_t>> current_;  // that the program has: next offset
 };
 
