@@ -6,8 +6,7 @@
 //     arriving --> on_assigned, read from the group's position --> owned
 //
 // Locks: `mutex_` for what is known, never held over a call to the broker or the program;
-// `handler_` for one call of on_messages at a time, never held over a call to the broker, because
-// the I/O thread waits for it; `committing_` for one commit at a time.
+// `committing_` for one commit at a time.
 #include <algorithm>
 #include <condition_variable>
 #include <map>
@@ -163,7 +162,23 @@ class GroupConsumerImpl {
     return {};
   }
 
-  Consumer& consumer() { return *consumer_; }
+  Status pause(std::string_view topic, uint32_t partition, bool paused) {
+    const TopicPartition key{std::string(topic), partition};
+    const std::lock_guard lock(mutex_);
+    if (!owned_.contains(key)) {
+      return Status(ErrorCode::kNotFound,
+                    key.topic + " partition " + std::to_string(partition) + " is not assigned");
+    }
+    if (paused) {
+      paused_.insert(key);
+    } else {
+      paused_.erase(key);
+    }
+    if (revoking_.contains(key)) {
+      return {};  // it is on its way out, and not read
+    }
+    return paused ? consumer_->pause(topic, partition) : consumer_->resume(topic, partition);
+  }
 
   std::vector<TopicPartition> assignment() const {
     const std::lock_guard lock(mutex_);
@@ -285,21 +300,25 @@ class GroupConsumerImpl {
 
   // Callback style: one batch for the program.
   void deliver(const Result<MessageBatch>& batch) {
-    const std::lock_guard handling(handler_);
-    TopicPartition key;
-    if (batch.ok()) {
-      key = {std::string(batch->topic), batch->partition};
+    if (!batch.ok()) {
+      return options_.reading.on_messages(batch);
+    }
+    const TopicPartition key{std::string(batch->topic), batch->partition};
+    uint32_t epoch = 0;
+    {
       const std::lock_guard lock(mutex_);
-      if (!owned_.contains(key) || revoking_.contains(key)) {
-        return;  // on its way out
+      const auto it = owned_.find(key);
+      if (it == owned_.end()) {
+        return;  // it was given up meanwhile: the next one to have it reads this again
       }
+      epoch = it->second.epoch;
+      handling_ = key;
     }
     options_.reading.on_messages(batch);
-    if (batch.ok()) {
-      const std::lock_guard lock(mutex_);
-      if (const auto it = owned_.find(key); it != owned_.end()) {
-        it->second.done = batch->next_offset;
-      }
+    const std::lock_guard lock(mutex_);
+    handling_.reset();
+    if (const auto it = owned_.find(key); it != owned_.end() && it->second.epoch == epoch) {
+      it->second.done = batch->next_offset;
     }
   }
 
@@ -329,21 +348,24 @@ class GroupConsumerImpl {
     if (options_.on_assigned) {
       options_.on_assigned(keys);
     }
-    static_cast<void>(consumer_->add(assignment));
+    if (const Status status = consumer_->add(assignment); !status.ok()) {
+      // Closed meanwhile: nothing is read of them, so they are nobody's to hold.
+      const std::lock_guard lock(mutex_);
+      for (const TopicPartition& key : keys) {
+        owned_.erase(key);
+      }
+    }
   }
 
   void give_up_revoked() {
     std::vector<TopicPartition> keys;
     {
-      // In callback style no call of on_messages is under way for what is taken away here.
-      std::unique_lock<std::mutex> handling(handler_, std::defer_lock);
-      if (options_.reading.on_messages) {
-        handling.lock();
-      }
       const std::lock_guard lock(mutex_);
-      keys.assign(revoking_.begin(), revoking_.end());
-      for (const TopicPartition& key : keys) {
-        static_cast<void>(consumer_->remove(key.topic, key.partition));
+      for (const TopicPartition& key : revoking_) {
+        if (handling_ != key) {  // else at the next round: heartbeats do not wait for the program
+          keys.push_back(key);
+          static_cast<void>(consumer_->remove(key.topic, key.partition));
+        }
       }
     }
     if (keys.empty()) {
@@ -359,6 +381,7 @@ class GroupConsumerImpl {
     for (const TopicPartition& key : keys) {
       owned_.erase(key);
       revoking_.erase(key);
+      paused_.erase(key);
     }
   }
 
@@ -442,6 +465,7 @@ class GroupConsumerImpl {
       static_cast<void>(consumer_->remove(key.topic, key.partition));
       const std::lock_guard lock(mutex_);
       revoking_.erase(key);
+      paused_.erase(key);
     }
     if (!lost.empty() && options_.on_lost) {
       options_.on_lost(lost);
@@ -563,13 +587,20 @@ class GroupConsumerImpl {
     // The program may have taken some over meanwhile.
     std::erase_if(fresh, [this](const auto& one) { return owned_.contains(one.first); });
     arriving_ = std::move(fresh);
-    revoking_.clear();
     for (const auto& [key, owned] : owned_) {
-      if (!assigned.contains(key)) {
-        revoking_.insert(key);
-      }
+      set_revoking(key, !assigned.contains(key));
     }
     return tidemark::Status();
+  }
+
+  // No further batch of a partition that is to go; nothing is lost if it may stay after all.
+  // Requires: the lock.
+  void set_revoking(const TopicPartition& key, bool revoking) {
+    if (revoking && revoking_.insert(key).second) {
+      static_cast<void>(consumer_->pause(key.topic, key.partition));
+    } else if (!revoking && revoking_.erase(key) > 0 && !paused_.contains(key)) {
+      static_cast<void>(consumer_->resume(key.topic, key.partition));
+    }
   }
 
   tidemark::Status find_positions(std::map<TopicPartition, Arriving>& fresh) {
@@ -629,7 +660,6 @@ class GroupConsumerImpl {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::mutex handler_;
   std::mutex committing_;
   bool closing_ = false;
   tidemark::Status fatal_;
@@ -637,6 +667,8 @@ class GroupConsumerImpl {
   uint64_t generation_ = 0;
   std::map<TopicPartition, Owned> owned_;  // read from; those that are revoking included
   std::set<TopicPartition> revoking_;
+  std::set<TopicPartition> paused_;         // by the program
+  std::optional<TopicPartition> handling_;  // callback style: whose batch the program has
   std::map<TopicPartition, Arriving> arriving_;
   // Epochs that were refused: an answer that still has one was on its way when that was noticed.
   std::map<TopicPartition, uint32_t> lost_epochs_;
@@ -685,11 +717,11 @@ Status GroupConsumer::seek(std::string_view topic, uint32_t partition, Position 
 }
 
 Status GroupConsumer::pause(std::string_view topic, uint32_t partition) {
-  return impl_->consumer().pause(topic, partition);
+  return impl_->pause(topic, partition, true);
 }
 
 Status GroupConsumer::resume(std::string_view topic, uint32_t partition) {
-  return impl_->consumer().resume(topic, partition);
+  return impl_->pause(topic, partition, false);
 }
 
 std::vector<TopicPartition> GroupConsumer::assignment() const { return impl_->assignment(); }
