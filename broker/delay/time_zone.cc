@@ -107,9 +107,11 @@ Period TimeZone::period_at(int64_t instant_s) const noexcept {
   static constexpr int64_t kContinuedFrom = seconds_of(march_first(date::year(kListedYearMax + 1)));
   Period period = listed_period(*zone_, instant_s);
   // A list that ends earlier means that the rules were given up; one that goes beyond (some zones
-  // follow the moon) was written out as far as anybody knows.
-  const bool continued = period.begin_s >= kLastYearBegin && period.begin_s < kContinuedFrom &&
-                         period.end_s > kContinuedFrom;
+  // follow the moon) was written out as far as anybody knows. What lies behind the last entry of a
+  // list has no end.
+  static constexpr int64_t kNoEnd = seconds_of(date::sys_days(date::year(9999) / 1 / 1));
+  const bool continued =
+      period.begin_s >= kLastYearBegin && period.begin_s < kContinuedFrom && period.end_s > kNoEnd;
   if (continued && instant_s >= kContinuedFrom) {
     period = continued_period(*zone_, instant_s);
   } else if (continued) {
