@@ -70,8 +70,7 @@ CommitOutcome GroupPositions::commit(std::string_view group, PartitionId partiti
   return record(group, partition, position);
 }
 
-CommitOutcome GroupPositions::lease(std::string_view group, PartitionId partition,
-                                    int64_t /*now_ms*/) {
+CommitOutcome GroupPositions::lease(std::string_view group, PartitionId partition) {
   const Position* const recorded = find(group, partition);
   Position position = recorded ? *recorded : Position{};
   if (!raise_epoch(position)) {

@@ -53,7 +53,7 @@ class GroupPositions {
 
   CommitOutcome commit(std::string_view group, PartitionId partition, const Commit& commit);
   // The epoch grows by one; kLimitExceeded: there is no room for another position.
-  CommitOutcome lease(std::string_view group, PartitionId partition, int64_t now_ms);
+  CommitOutcome lease(std::string_view group, PartitionId partition);
   // How many were forgotten.
   size_t drop_group(std::string_view group);
   void drop_partition(PartitionId partition);

@@ -78,6 +78,11 @@ bool ProducerNames::is_settled(uint64_t producer, uint16_t epoch) const {
   return named.epoch >= epoch && named.unfenced.empty();
 }
 
+const NamedProducer* ProducerNames::find(uint64_t producer) const {
+  const auto name = by_producer_.find(producer);
+  return name == by_producer_.end() ? nullptr : &names_.find(name->second)->second;
+}
+
 std::vector<NamedProducer> ProducerNames::unsettled() const {
   std::vector<NamedProducer> waiting;
   waiting.reserve(unsettled_.size());

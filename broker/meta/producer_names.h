@@ -53,6 +53,9 @@ class ProducerNames {
   // it.
   [[nodiscard]] bool is_settled(uint64_t producer, uint16_t epoch) const;
 
+  // nullptr: nothing is known of it.
+  [[nodiscard]] const NamedProducer* find(uint64_t producer) const;
+
   // Producers that wait for shards, by id.
   [[nodiscard]] std::vector<NamedProducer> unsettled() const;
 

@@ -44,7 +44,7 @@ std::optional<timerwheel::Entry> named(const delay::PendingDelays& delays, const
                              tag.packed()};
   }
   const timerwheel::Entry* found =
-      delays.find_key(tag.partition, std::string_view(record.key()->c_str(), record.key()->size()));
+      delays.find_key(tag.partition, format::control_text(record.key()));
   return found == nullptr ? std::nullopt : std::optional(*found);
 }
 

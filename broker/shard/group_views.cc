@@ -6,14 +6,7 @@ namespace tidemark::shard {
 
 namespace fbs = format::fbs;
 using format::control_table;
-
-namespace {
-
-std::string_view text_of(const flatbuffers::String* text) {
-  return text ? std::string_view(text->c_str(), text->size()) : std::string_view();
-}
-
-}  // namespace
+using format::control_text;
 
 void Views::apply_group_commit(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::GroupCommit>(body);
@@ -35,7 +28,7 @@ void Views::apply_group_commit(ByteView body, RecordOutcome& outcome) {
     commit.offset = Offset{position->offset()};
     commit.end = partition->end();
     commit.now_ms = log_time_ms_;
-    group_commits_.push_back(positions_.commit(text_of(record.group()), id, commit));
+    group_commits_.push_back(positions_.commit(control_text(record.group()), id, commit));
   }
   outcome.receipts = static_cast<uint32_t>(group_commits_.size()) - outcome.first_receipt;
 }
@@ -49,7 +42,7 @@ void Views::apply_group_lease(ByteView body, RecordOutcome& outcome) {
     return;
   }
   const group::CommitOutcome leased =
-      positions_.lease(text_of(record.group()), outcome.partition, log_time_ms_);
+      positions_.lease(control_text(record.group()), outcome.partition);
   outcome.error = leased.error;
   outcome.group_epoch = leased.position.epoch;
 }
@@ -57,7 +50,7 @@ void Views::apply_group_lease(ByteView body, RecordOutcome& outcome) {
 void Views::apply_group_drop(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::GroupDrop>(body);
   advance_time(record.time_ms());
-  outcome.receipts = static_cast<uint32_t>(positions_.drop_group(text_of(record.group())));
+  outcome.receipts = static_cast<uint32_t>(positions_.drop_group(control_text(record.group())));
 }
 
 }  // namespace tidemark::shard

@@ -174,10 +174,8 @@ void Shard::mail_leases(const Now& now) {
     if (topic == nullptr || wanted.partition.index.value() >= topic->shards.size()) {
       continue;
     }
-    ShardMail mail;
-    mail.kind = ShardMail::Kind::kGroupLease;
-    mail.from = options_.shard;
-    mail.to = topic->shards[wanted.partition.index.value()];
+    ShardMail mail =
+        new_mail(ShardMail::Kind::kGroupLease, topic->shards[wanted.partition.index.value()]);
     mail.group = wanted.group;
     mail.partition = wanted.partition;
     outbox_.mail(std::move(mail));
@@ -478,10 +476,7 @@ void Shard::settle_group(GroupPending& pending, const RecordOutcome& outcome) {
       if (outcome.error != ErrorCode::kOk) {
         return;  // the coordinator asks again
       }
-      ShardMail mail;
-      mail.kind = ShardMail::Kind::kGroupLeased;
-      mail.from = options_.shard;
-      mail.to = pending.shard;
+      ShardMail mail = new_mail(ShardMail::Kind::kGroupLeased, pending.shard);
       mail.group = pending.lease.first;
       mail.partition = pending.lease.second;
       mail.group_epoch = outcome.group_epoch;

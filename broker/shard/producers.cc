@@ -77,20 +77,25 @@ void Shard::reply_producer(const ReplyTo& to, uint64_t producer, uint16_t epoch)
 void Shard::settle_producer_name(const TxnPending& pending, const RecordOutcome& outcome) {
   fence_waiters_.push_back({pending.to, outcome.first_producer_id, outcome.producer_epoch,
                             MonotonicTime{now_.monotonic.ns + kFenceWaitNs}});
-  next_fence_mail_ = MonotonicTime{};
-  mail_unsettled_fences();
+  // The others are mailed in their turn.
+  if (const auto* named = views_.producer_names().find(outcome.first_producer_id);
+      named != nullptr) {
+    mail_fences(*named);
+  }
   check_fence_waiters();
+}
+
+// kFence or kFenced.
+void Shard::mail_fence(ShardMail::Kind kind, ShardId to, uint64_t producer, uint16_t epoch) {
+  ShardMail mail = new_mail(kind, to);
+  mail.txn.producer = producer;
+  mail.epoch = epoch;
+  outbox_.mail(std::move(mail));
 }
 
 void Shard::mail_fences(const meta::NamedProducer& named) {
   for (const ShardId shard : named.unfenced) {
-    ShardMail mail;
-    mail.kind = ShardMail::Kind::kFence;
-    mail.from = options_.shard;
-    mail.to = shard;
-    mail.txn.producer = named.producer;
-    mail.epoch = named.epoch;
-    outbox_.mail(std::move(mail));
+    mail_fence(ShardMail::Kind::kFence, shard, named.producer, named.epoch);
   }
 }
 
@@ -123,13 +128,7 @@ void Shard::check_fence_waiters() {
 void Shard::on_fence_mail(const ShardMail& mail, const Now& now) {
   const uint64_t producer = mail.txn.producer;
   if (views_.fences().lowest_epoch(producer) >= mail.epoch) {
-    ShardMail done;
-    done.kind = ShardMail::Kind::kFenced;
-    done.from = options_.shard;
-    done.to = mail.from;
-    done.txn.producer = producer;
-    done.epoch = mail.epoch;
-    return outbox_.mail(std::move(done));
+    return mail_fence(ShardMail::Kind::kFenced, mail.from, producer, mail.epoch);
   }
   const OfShard name{epoch_key(producer, mail.epoch), mail.from};
   if (!may_write().ok() || !fences_in_flight_.insert(name).second) {

@@ -128,6 +128,14 @@ void Shard::receive_mail(const ShardMail& mail, const Now& now) {
   }
 }
 
+ShardMail Shard::new_mail(ShardMail::Kind kind, ShardId to) const {
+  ShardMail mail;
+  mail.kind = kind;
+  mail.from = options_.shard;
+  mail.to = to;
+  return mail;
+}
+
 void Shard::refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms) {
   outbox_.reply(to, protocol::make_error_frame(to.correlation, status, retry_after_ms));
 }
@@ -284,10 +292,7 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
     }
     case Kind::kPartitions: {
       partitions_in_flight_.erase({pending.topic_id, pending.version});
-      ShardMail mail;
-      mail.kind = ShardMail::Kind::kPartitionsDone;
-      mail.from = options_.shard;
-      mail.to = ShardId{0};
+      ShardMail mail = new_mail(ShardMail::Kind::kPartitionsDone, ShardId{0});
       mail.topic = pending.topic_id;
       mail.version = pending.version;
       return outbox_.mail(std::move(mail));

@@ -322,6 +322,7 @@ class Shard final : public replica::StateMachine {
   void tell_ended();
   void tell_outcomes();
   void ask_outcomes(const Now& now);
+  void mail_followed(const txn::TxnKey& key, ShardId to);
   void mail_outcome(const txn::TxnKey& key, ShardId to, bool commit);
   void on_txn_outcome_mail(const ShardMail& mail, const Now& now);
   void on_txn_ask_mail(const ShardMail& mail, const Now& now);
@@ -333,6 +334,7 @@ class Shard final : public replica::StateMachine {
   void gather_names(format::RecordKind kind, std::span<const txn::TxnKey> keys, TxnPending pending,
                     const Now& now);
   static PendingRecord txn_record(TxnPending pending);
+  [[nodiscard]] ShardMail new_mail(ShardMail::Kind kind, ShardId to) const;
   void add_txn_stats(ShardStats& stats) const;
   // groups.cc
   [[nodiscard]] std::vector<PartitionId> partitions_of(std::string_view topic) const;
@@ -357,6 +359,7 @@ class Shard final : public replica::StateMachine {
   // producers.cc
   void on_init_producer(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   void settle_producer_name(const TxnPending& pending, const RecordOutcome& outcome);
+  void mail_fence(ShardMail::Kind kind, ShardId to, uint64_t producer, uint16_t epoch);
   void mail_fences(const meta::NamedProducer& named);
   void mail_unsettled_fences();
   void check_fence_waiters();

@@ -434,10 +434,7 @@ void Shard::on_metadata(const ReplyTo& from, const protocol::Frame& frame) {
 
 void Shard::mail_unconfirmed(const meta::Topic& topic) {
   for (const ShardId shard : topic.unconfirmed) {
-    ShardMail mail;
-    mail.kind = ShardMail::Kind::kPartitions;
-    mail.from = options_.shard;
-    mail.to = shard;
+    ShardMail mail = new_mail(ShardMail::Kind::kPartitions, shard);
     mail.topic = topic.id;
     mail.version = topic.version;
     mail.state = topic.state == meta::TopicState::kDropping ? ShardMail::State::kDropped

@@ -54,16 +54,16 @@ Status end_status(ErrorCode error, txn::TxnState state) {
   return Status(error, recorded(state));
 }
 
-// Of a request with `items`, or why it is refused.
+// Of a request with `items`, or why it is refused; `may_write` if nothing is wrong with it.
 template <typename Request>
-Status check_items(const Request& request) {
+Status check_items(const Request& request, Status may_write) {
   const auto* items = request.items();
   if (items == nullptr || items->size() == 0 || items->size() > limits::kTxnItemsPerRequestMax) {
     return Status(
         ErrorCode::kInvalidArgument,
         "1 to " + std::to_string(limits::kTxnItemsPerRequestMax) + " transactions are allowed");
   }
-  return Status();
+  return may_write;
 }
 
 std::shared_ptr<TxnOp> new_op(const ReplyTo& from, size_t parts) {
@@ -84,13 +84,10 @@ void Shard::on_txn_end(const ReplyTo& from, const protocol::Frame& frame, const 
   if (!request.ok()) {
     return refuse(from, request.error());
   }
-  Status status = check_items(**request);
-  if (status.ok() && (*request)->by() > fbs::TxnEndBy::kOperator) {
-    status = Status(ErrorCode::kInvalidArgument, "who ends a transaction is 0, 1 or 2");
-  }
-  if (status.ok()) {
-    status = may_write();
-  }
+  const Status status =
+      (*request)->by() > fbs::TxnEndBy::kOperator
+          ? Status(ErrorCode::kInvalidArgument, "who ends a transaction is 0, 1 or 2")
+          : check_items(**request, may_write());
   if (!status.ok()) {
     return refuse(from, status);
   }
@@ -207,11 +204,7 @@ void Shard::on_txn_recheck(const ReplyTo& from, const protocol::Frame& frame, co
   if (!request.ok()) {
     return refuse(from, request.error());
   }
-  Status status = check_items(**request);
-  if (status.ok()) {
-    status = may_write();
-  }
-  if (!status.ok()) {
+  if (const Status status = check_items(**request, may_write()); !status.ok()) {
     return refuse(from, status);
   }
   const auto& items = *(*request)->items();

@@ -11,12 +11,9 @@ namespace tidemark::shard {
 
 namespace fbs = format::fbs;
 using format::control_table;
+using format::control_text;
 
 namespace {
-
-std::string_view text_of(const flatbuffers::String* text) {
-  return text ? std::string_view(text->c_str(), text->size()) : std::string_view();
-}
 
 std::vector<txn::TxnKey> keys_of(const fbs::TxnNames& record) {
   std::vector<txn::TxnKey> keys;
@@ -185,7 +182,7 @@ void Views::apply_txn_join(ByteView body, RecordOutcome& outcome) {
   advance_time(record.time_ms());
   const txn::TxnKey key{record.producer(), record.number()};
   const txn::HalfOutcome done =
-      txns_.join({key, shard_, text_of(record.group()), text_of(record.reference()),
+      txns_.join({key, shard_, control_text(record.group()), control_text(record.reference()),
                   record.born_ms(), record.timeout_ms()},
                  ShardId{record.participant()});
   outcome.error = done.error;
@@ -226,7 +223,7 @@ void Views::apply_producer_name(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::ProducerName>(body);
   advance_time(record.time_ms());
   const meta::ProducerNames::Taken taken = names_.take_next(
-      text_of(record.name()), next_producer_id_, record.shards(), records_applied_);
+      control_text(record.name()), next_producer_id_, record.shards(), records_applied_);
   next_producer_id_ += taken.is_new ? 1 : 0;
   outcome.first_producer_id = taken.producer;
   outcome.producer_epoch = taken.epoch;

@@ -238,12 +238,15 @@ void Shard::forget_outcomes(const Now& now) {
 // --- between shards
 
 void Shard::mail_outcome(const txn::TxnKey& key, ShardId to, bool commit) {
-  ShardMail mail;
-  mail.kind = ShardMail::Kind::kTxnOutcome;
-  mail.from = options_.shard;
-  mail.to = to;
+  ShardMail mail = new_mail(ShardMail::Kind::kTxnOutcome, to);
   mail.txn = key;
   mail.commit = commit;
+  outbox_.mail(std::move(mail));
+}
+
+void Shard::mail_followed(const txn::TxnKey& key, ShardId to) {
+  ShardMail mail = new_mail(ShardMail::Kind::kTxnFollowed, to);
+  mail.txn = key;
   outbox_.mail(std::move(mail));
 }
 
@@ -285,10 +288,7 @@ void Shard::ask_outcomes(const Now& now) {
   in_turn(views_.txns().foreign(), asked_to_, [&](const txn::TxnKey& key) {
     const txn::Transaction& txn = *views_.txns().find(key);
     if (txn.born_ms <= born_before_ms) {
-      ShardMail mail;
-      mail.kind = ShardMail::Kind::kTxnAsk;
-      mail.from = options_.shard;
-      mail.to = txn.coordinator;
+      ShardMail mail = new_mail(ShardMail::Kind::kTxnAsk, txn.coordinator);
       mail.txn = key;
       mail.group = txn.group->name;
       mail.reference = txn.reference;
@@ -304,12 +304,7 @@ void Shard::on_txn_outcome_mail(const ShardMail& mail, const Now& now) {
   const txn::Transaction* const txn = views_.txns().find(mail.txn);
   if (txn == nullptr) {
     // It has ended here, or has no parts here; one that is still on its way will ask.
-    ShardMail done;
-    done.kind = ShardMail::Kind::kTxnFollowed;
-    done.from = options_.shard;
-    done.to = mail.from;
-    done.txn = mail.txn;
-    return outbox_.mail(std::move(done));
+    return mail_followed(mail.txn, mail.from);
   }
   if (txn->coordinator != mail.from || !may_write().ok() ||
       !settles_in_flight_.insert(mail.txn).second) {
@@ -425,10 +420,6 @@ void Shard::no_longer_in_flight(const TxnPending& pending) {
 void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
   using Kind = TxnPending::Kind;
   no_longer_in_flight(pending);
-  ShardMail mail;
-  mail.from = options_.shard;
-  mail.to = pending.shard;
-  mail.txn = pending.key;
   switch (pending.kind) {
     case Kind::kEnd:
     case Kind::kRecheck:
@@ -437,8 +428,7 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
       if (outcome.error != ErrorCode::kOk) {
         return;  // parts came in between; the coordinating shard tells it again
       }
-      mail.kind = ShardMail::Kind::kTxnFollowed;
-      return outbox_.mail(std::move(mail));
+      return mail_followed(pending.key, pending.shard);
     case Kind::kJoin:
       counters_.txn_begun += outcome.txn_first ? 1 : 0;
       if (txn::is_ended(outcome.txn_state)) {
@@ -451,10 +441,8 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
     case Kind::kName:
       return settle_producer_name(pending, outcome);
     case Kind::kFence:
-      mail.kind = ShardMail::Kind::kFenced;
-      mail.txn = {outcome.first_producer_id, 0};
-      mail.epoch = outcome.producer_epoch;
-      return outbox_.mail(std::move(mail));
+      return mail_fence(ShardMail::Kind::kFenced, pending.shard, outcome.first_producer_id,
+                        outcome.producer_epoch);
     case Kind::kFenced:
       return check_fence_waiters();
     case Kind::kConfirm:

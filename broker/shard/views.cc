@@ -143,9 +143,7 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
 void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::TopicCreate>(body);
   advance_time(record.time_ms());
-  const std::string_view name =
-      record.name() ? std::string_view(record.name()->c_str(), record.name()->size())
-                    : std::string_view();
+  const std::string_view name = format::control_text(record.name());
   const meta::TopicOutcome done = catalog_.create(name,
                                                   {record.retention_ms(), record.retention_bytes(),
                                                    partition::DelayConfig::of(record.delays())},

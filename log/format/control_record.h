@@ -1,6 +1,8 @@
 // Control records: FlatBuffers tables as bodies of log records (schema/control.fbs).
 #pragma once
 
+#include <string_view>
+
 #include "flatbuffers/flatbuffers.h"
 #include "log/base/bytes.h"
 #include "log/base/check.h"
@@ -16,6 +18,11 @@ const T& control_table(ByteView body) {
   TIDEMARK_CHECK(body.size() >= 8 && verifier.VerifyBuffer<T>(nullptr),
                  "control record does not verify");
   return *flatbuffers::GetRoot<T>(body.data());
+}
+
+// A text of such a table; empty if it has none. Views the record.
+inline std::string_view control_text(const flatbuffers::String* text) {
+  return text ? std::string_view(text->c_str(), text->size()) : std::string_view();
 }
 
 }  // namespace tidemark::format

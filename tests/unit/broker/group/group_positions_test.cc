@@ -74,13 +74,13 @@ TEST_CASE("a group that was never given the partition commits with epoch 0") {
 
 TEST_CASE("every lease raises the epoch, and only commits of the present one are taken") {
   GroupPositions positions;
-  const CommitOutcome first = positions.lease("g", kPartition, 1);
+  const CommitOutcome first = positions.lease("g", kPartition);
   CHECK(first.error == ErrorCode::kOk);
   CHECK(first.position == Position{false, Offset{0}, 1, 0});
   check_refused(positions, kPartition, commit_of(5, 0), ErrorCode::kFenced);
   check_taken(positions, commit_of(5, 1, 7), {true, Offset{5}, 1, 7});
 
-  CHECK(positions.lease("g", kPartition, 8).position == Position{true, Offset{5}, 2, 7});
+  CHECK(positions.lease("g", kPartition).position == Position{true, Offset{5}, 2, 7});
   check_refused(positions, kPartition, commit_of(6, 1), ErrorCode::kFenced);
   check_refused(positions, kPartition, commit_of(6, 3), ErrorCode::kFenced);
   check_refused(positions, kPartition, commit_of(1, 1, 9, CommitKind::kRewind), ErrorCode::kFenced);
@@ -89,10 +89,10 @@ TEST_CASE("every lease raises the epoch, and only commits of the present one are
 
 TEST_CASE("each group and each partition has an epoch and a position of its own") {
   GroupPositions positions;
-  positions.lease("g", kPartition, 1);
-  positions.lease("g", partition_of(1, 1), 1);
-  positions.lease("g", partition_of(1, 1), 1);
-  positions.lease("h", kPartition, 1);
+  positions.lease("g", kPartition);
+  positions.lease("g", partition_of(1, 1));
+  positions.lease("g", partition_of(1, 1));
+  positions.lease("h", kPartition);
   positions.commit("h", kPartition, commit_of(9, 1));
   CHECK(positions.find("g", kPartition)->epoch == 1);
   CHECK(positions.find("g", partition_of(1, 1))->epoch == 2);
@@ -129,18 +129,18 @@ TEST_CASE("an offset may be the end of the partition, not beyond it") {
 
 TEST_CASE("of an old epoch it is said that it is fenced, whatever the offset") {
   GroupPositions positions;
-  positions.lease("g", kPartition, 1);
+  positions.lease("g", kPartition);
   check_refused(positions, kPartition, commit_of(kEnd + 1, 0), ErrorCode::kFenced);
 }
 
 TEST_CASE("a reset asks for no epoch, goes anywhere, and fences whoever holds the partition") {
   GroupPositions positions;
-  positions.lease("g", kPartition, 1);
+  positions.lease("g", kPartition);
   check_taken(positions, commit_of(50, 1, 2), {true, Offset{50}, 1, 2});
   check_taken(positions, commit_of(10, 99, 3, CommitKind::kReset), {true, Offset{10}, 2, 3});
   check_refused(positions, kPartition, commit_of(51, 1), ErrorCode::kFenced);
   check_taken(positions, commit_of(90, 0, 4, CommitKind::kReset), {true, Offset{90}, 3, 4});
-  CHECK(positions.lease("g", kPartition, 5).position.epoch == 4);
+  CHECK(positions.lease("g", kPartition).position.epoch == 4);
 }
 
 TEST_CASE("a reset of a group that was never here makes a position") {
@@ -151,27 +151,27 @@ TEST_CASE("a reset of a group that was never here makes a position") {
 TEST_CASE("beyond the bound nothing new is taken, what is there goes on") {
   GroupPositions positions(2);
   const PartitionId third = partition_of(1, 2);
-  positions.lease("g", kPartition, 1);
+  positions.lease("g", kPartition);
   positions.commit("g", partition_of(1, 1), commit_of(1, 0));
   check_refused(positions, third, commit_of(1, 0), ErrorCode::kLimitExceeded);
   check_refused(positions, third, commit_of(1, 0, 1, CommitKind::kReset),
                 ErrorCode::kLimitExceeded);
-  CHECK(positions.lease("other", third, 1).error == ErrorCode::kLimitExceeded);
-  CHECK(positions.lease("other", third, 1).position == Position{});
+  CHECK(positions.lease("other", third).error == ErrorCode::kLimitExceeded);
+  CHECK(positions.lease("other", third).position == Position{});
   CHECK(positions.find("other") == nullptr);  // not even an empty group
-  CHECK(positions.lease("g", kPartition, 1).error == ErrorCode::kOk);
+  CHECK(positions.lease("g", kPartition).error == ErrorCode::kOk);
   CHECK(positions.commit("g", partition_of(1, 1), commit_of(2, 0)).error == ErrorCode::kOk);
   CHECK(positions.size() == 2);
   positions.drop_partition(kPartition);
-  CHECK(positions.lease("other", third, 1).error == ErrorCode::kOk);
+  CHECK(positions.lease("other", third).error == ErrorCode::kOk);
 }
 
 TEST_CASE("a group is forgotten with all of its positions") {
   GroupPositions positions;
-  positions.lease("other", kPartition, 1);
+  positions.lease("other", kPartition);
   const uint64_t hash = positions.hash();
   for (uint32_t i = 0; i < 5; ++i) {
-    positions.lease("g", partition_of(i, i), 1);
+    positions.lease("g", partition_of(i, i));
   }
   CHECK(positions.drop_group("nobody") == 0);
   CHECK(positions.drop_group("g") == 5);
@@ -183,10 +183,10 @@ TEST_CASE("a group is forgotten with all of its positions") {
 
 TEST_CASE("a partition is forgotten in all groups, and a group without positions is none") {
   GroupPositions positions;
-  positions.lease("a", kPartition, 1);
+  positions.lease("a", kPartition);
   const uint64_t hash = positions.hash();
-  positions.lease("a", partition_of(1, 1), 1);
-  positions.lease("b", partition_of(1, 1), 1);
+  positions.lease("a", partition_of(1, 1));
+  positions.lease("b", partition_of(1, 1));
   positions.drop_partition(partition_of(7, 7));
   CHECK(positions.size() == 3);
   positions.drop_partition(partition_of(1, 1));
@@ -217,9 +217,9 @@ TEST_CASE("the hash does not depend on the order of changes, but on every field"
   CHECK(hash != hash_with("g", kPartition, 2, 1));
   CHECK(hash != hash_with("g", kPartition, 1, 2));
   GroupPositions leased;
-  leased.lease("g", kPartition, 1);
+  leased.lease("g", kPartition);
   const uint64_t once = leased.hash();
-  leased.lease("g", kPartition, 1);
+  leased.lease("g", kPartition);
   CHECK(leased.hash() != once);
 }
 
@@ -239,7 +239,7 @@ void change(GroupPositions& positions, Random& random) {
       break;
     case 2:
     case 3:
-      positions.lease(group, partition, 1);
+      positions.lease(group, partition);
       break;
     default:
       positions.commit(group, partition,
@@ -295,13 +295,13 @@ TEST_CASE("names of any bytes and the largest numbers come back") {
 TEST_CASE("what a failed commit had is in the next one, removals too") {
   GroupPositions positions;
   kv::MemoryStore store;
-  positions.lease("gone", kPartition, 1);
-  positions.lease("g", kPartition, 1);
+  positions.lease("gone", kPartition);
+  positions.lease("g", kPartition);
   checkpoint(positions, store);
   positions.drop_group("gone");
   positions.commit("g", kPartition, commit_of(5, 1));
   fail_checkpoint(positions);
-  positions.lease("new", kPartition, 1);
+  positions.lease("new", kPartition);
   checkpoint(positions, store);
   GroupPositions loaded;
   REQUIRE(load(loaded, store).ok());
@@ -311,11 +311,11 @@ TEST_CASE("what a failed commit had is in the next one, removals too") {
 TEST_CASE("a group that is dropped and comes back begins with epoch 0, also in the store") {
   GroupPositions positions;
   kv::MemoryStore store;
-  positions.lease("g", kPartition, 1);
-  positions.lease("g", kPartition, 1);
+  positions.lease("g", kPartition);
+  positions.lease("g", kPartition);
   checkpoint(positions, store);
   positions.drop_group("g");
-  positions.lease("g", kPartition, 1);
+  positions.lease("g", kPartition);
   checkpoint(positions, store);
   GroupPositions loaded;
   REQUIRE(load(loaded, store).ok());
@@ -327,7 +327,7 @@ TEST_CASE("damaged positions are refused") {
   committed.commit("g", kPartition, commit_of(5, 0));
   testing::check_damage_is_noticed(committed);
   GroupPositions leased;
-  leased.lease("g", kPartition, 1);
+  leased.lease("g", kPartition);
   testing::check_damage_is_noticed(leased);
 }
 
@@ -380,8 +380,8 @@ TEST_CASE("there is no epoch behind the last one") {
   GroupPositions positions;
   REQUIRE(load(positions, store).ok());
   const uint64_t hash = positions.hash();
-  CHECK(positions.lease("g", kPartition, 1).error == ErrorCode::kLimitExceeded);
-  CHECK(positions.lease("g", kPartition, 1).position.epoch == UINT32_MAX);
+  CHECK(positions.lease("g", kPartition).error == ErrorCode::kLimitExceeded);
+  CHECK(positions.lease("g", kPartition).position.epoch == UINT32_MAX);
   check_refused(positions, kPartition, commit_of(1, 0, 1, CommitKind::kReset),
                 ErrorCode::kLimitExceeded);
   CHECK(positions.hash() == hash);
