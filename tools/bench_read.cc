@@ -30,7 +30,8 @@ bool read_ranges(const Globals& globals, const std::string& topic, client::Consu
     if (!batch->messages.empty()) {
       last_progress_ns = now_ns;
     }
-    (void)ranges.advance(batch->partition, batch->next_offset);
+    (void)(batch->messages.empty() ? ranges.advance(consumer, topic)
+                                   : ranges.advance(batch->partition, batch->next_offset));
     if (!see(*batch)) {
       return false;
     }

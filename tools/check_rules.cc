@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "broker/meta/topic_name.h"
 #include "log/base/limits.h"
 #include "tools/json_text.h"
 #include "tools/output.h"
@@ -27,23 +28,47 @@ std::string number_text(const CheckResult& result, uint64_t number) {
   return result.unit == "ms" ? format_span(static_cast<int64_t>(number)) : format_count(number);
 }
 
+// A name, the last '>' and a number.
+struct Bound {
+  std::string_view name;
+  uint64_t max = 0;
+};
+
+std::optional<Bound> parse_bound(std::string_view text) {
+  const size_t sign = text.rfind('>');
+  const std::string_view number = sign == std::string_view::npos ? "" : text.substr(sign + 1);
+  Bound bound;
+  const auto [end, error] =
+      std::from_chars(number.data(), number.data() + number.size(), bound.max);
+  if (number.empty() || error != std::errc() || end != number.data() + number.size()) {
+    return std::nullopt;
+  }
+  bound.name = text.substr(0, sign);
+  return bound;
+}
+
 }  // namespace
 
 Result<LagBound> parse_lag_bound(std::string_view text) {
-  const size_t sign = text.rfind('>');
-  const std::string_view number = sign == std::string_view::npos ? "" : text.substr(sign + 1);
-  LagBound bound;
-  const auto [end, error] =
-      std::from_chars(number.data(), number.data() + number.size(), bound.lag_max);
-  if (number.empty() || error != std::errc() || end != number.data() + number.size() || sign == 0 ||
-      sign > limits::kGroupNameBytesMax) {
+  const std::optional<Bound> bound = parse_bound(text);
+  if (!bound || bound->name.empty() || bound->name.size() > limits::kGroupNameBytesMax) {
     return Status(ErrorCode::kInvalidArgument,
                   fmt::format("'{}' is not the name of a group, > and a number, as in "
                               "'billing>1000' (in quotes: shells know >)",
                               text));
   }
-  bound.group = text.substr(0, sign);
-  return bound;
+  return LagBound{.group = std::string(bound->name), .lag_max = bound->max};
+}
+
+Result<LettersBound> parse_letters_bound(std::string_view text) {
+  const std::optional<Bound> bound = parse_bound(text);
+  if (!bound || !meta::check_topic_name(bound->name).ok()) {
+    return Status(ErrorCode::kInvalidArgument,
+                  fmt::format("'{}' is not the name of a topic, > and a number, as in "
+                              "'mails-dead>0' (in quotes: shells know >)",
+                              text));
+  }
+  return LettersBound{.topic = std::string(bound->name), .letters_max = bound->max};
 }
 
 CheckRules CheckRules::defaults() {
@@ -64,6 +89,7 @@ std::vector<CheckResult> check_metrics(const CheckRules& rules, const BrokerMetr
                        .subject = std::move(subject),
                        .unit = std::move(unit),
                        .group = {},
+                       .topic = {},
                        .value = whole(value),
                        .threshold = threshold});
   };
@@ -101,8 +127,20 @@ CheckResult check_lag(const LagBound& bound, std::optional<uint64_t> lag) {
                                  lag ? "" : ", which is not there"),
           .unit = "messages",
           .group = bound.group,
+          .topic = {},
           .value = lag,
           .threshold = bound.lag_max};
+}
+
+CheckResult check_letters(const LettersBound& bound, std::optional<uint64_t> letters) {
+  return {.name = "dead-letters",
+          .subject = fmt::format("dead letters in topic {}{}", bound.topic,
+                                 letters ? "" : ", which is not there"),
+          .unit = "messages",
+          .group = {},
+          .topic = bound.topic,
+          .value = letters,
+          .threshold = bound.letters_max};
 }
 
 bool all_ok(const std::vector<CheckResult>& results) {
@@ -126,6 +164,9 @@ Json check_json(const std::vector<CheckResult>& results) {
     Json object = Json{{"check", one.name}};
     if (!one.group.empty()) {
       add_bytes_field(object, "group", one.group);
+    }
+    if (!one.topic.empty()) {
+      object["topic"] = one.topic;
     }
     object["state"] = one.ok() ? "ok" : "critical";
     object["value"] = one.value ? Json(*one.value) : Json();

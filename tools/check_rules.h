@@ -24,6 +24,14 @@ struct LagBound {
 
 Result<LagBound> parse_lag_bound(std::string_view text);
 
+// Of a dead-letter topic: "TOPIC>N".
+struct LettersBound {
+  std::string topic;
+  uint64_t letters_max = 0;
+};
+
+Result<LettersBound> parse_letters_bound(std::string_view text);
+
 struct CheckRules {
   bool ready = false;
   bool read_only = false;
@@ -32,10 +40,15 @@ struct CheckRules {
   std::optional<uint64_t> txn_parked_max;
   std::optional<int64_t> txn_oldest_ms_max;
   std::vector<LagBound> lags;
+  std::vector<LettersBound> dead_letters;
 
   [[nodiscard]] bool needs_metrics() const {
     return ready || read_only || disk_full || delay_overdue_max || txn_parked_max ||
            txn_oldest_ms_max;
+  }
+
+  [[nodiscard]] bool any() const {
+    return needs_metrics() || !lags.empty() || !dead_letters.empty();
   }
 
   // What is checked when nothing was asked for.
@@ -47,16 +60,18 @@ struct CheckResult {
   std::string subject;  // "parked transactions"
   std::string unit;     // "transactions"
   std::string group;    // of a lag
-  // Nothing: the broker does not tell, or there is no such group. Never ok.
+  std::string topic;    // of dead letters
+  // Nothing: the broker does not tell, or there is no such group or topic. Never ok.
   std::optional<uint64_t> value;
   uint64_t threshold = 0;
 
   [[nodiscard]] bool ok() const { return value && *value <= threshold; }
 };
 
-// All but the lags.
+// All but the lags and dead letters.
 std::vector<CheckResult> check_metrics(const CheckRules& rules, const BrokerMetrics& metrics);
 CheckResult check_lag(const LagBound& bound, std::optional<uint64_t> lag);
+CheckResult check_letters(const LettersBound& bound, std::optional<uint64_t> letters);
 
 bool all_ok(const std::vector<CheckResult>& results);
 std::string check_table(const std::vector<CheckResult>& results);

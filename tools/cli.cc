@@ -25,6 +25,8 @@ constexpr const char* kFooter =
     "  tidemark txn list --state parked\n"
     "  tidemark consume orders --group billing\n"
     "  tidemark group lag billing\n"
+    "  tidemark consume mails --group mailer --queue --ack\n"
+    "  tidemark dlq list\n"
     "  tidemark bench produce orders --size 1024 --seconds 10\n"
     "\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 unavailable or timed out,\n"
@@ -129,6 +131,7 @@ std::unique_ptr<CLI::App> make_app(Globals& globals) {
   add_delay_commands(*app, globals);
   add_txn_commands(*app, globals);
   add_group_commands(*app, globals);
+  add_dlq_commands(*app, globals);
   add_top_command(*app, globals);
   add_check_command(*app, globals);
   add_log_commands(*app, globals);

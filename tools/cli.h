@@ -39,6 +39,7 @@ void add_partition_commands(CLI::App& app, Globals& globals);
 void add_delay_commands(CLI::App& app, Globals& globals);
 void add_txn_commands(CLI::App& app, Globals& globals);
 void add_group_commands(CLI::App& app, Globals& globals);
+void add_dlq_commands(CLI::App& app, Globals& globals);
 void add_top_command(CLI::App& app, Globals& globals);
 void add_check_command(CLI::App& app, Globals& globals);
 void add_log_commands(CLI::App& app, Globals& globals);

@@ -105,4 +105,21 @@ CLI::Option* add_group_name(CLI::App& app, const std::string& name, std::string&
   return app.add_option(name, out, help)->check(valid)->type_name("GROUP");
 }
 
+void add_filter_options(CLI::App& app, std::string& filter, std::vector<std::string>& tags) {
+  const auto fits = [](const std::string& text) {
+    return !text.empty() && text.size() <= limits::kFilterBytesMax
+               ? std::string()
+               : fmt::format("an expression has 1 to {} bytes, this one {}",
+                             limits::kFilterBytesMax, text.size());
+  };
+  app.add_option("--filter", filter,
+                 "Only messages whose headers make this true; the broker leaves the others out")
+      ->check(fits)
+      ->type_name("EXPRESSION");
+  app.add_option("--tag", tags,
+                 "Only messages with this tag; may be given several times: with one of them")
+      ->allow_extra_args(false)
+      ->type_name("TAG");
+}
+
 }  // namespace tidemark::tools

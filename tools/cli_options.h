@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -38,5 +39,7 @@ CLI::Option* add_topic_option(CLI::App& app, const std::string& name, std::strin
 // An option, or a positional, that must be a name for a consumer group.
 CLI::Option* add_group_name(CLI::App& app, const std::string& name, std::string& out,
                             const std::string& help);
+// --filter and --tag of whatever reads messages.
+void add_filter_options(CLI::App& app, std::string& filter, std::vector<std::string>& tags);
 
 }  // namespace tidemark::tools

@@ -12,6 +12,7 @@
 #include "tools/cli.h"
 #include "tools/consume.h"
 #include "tools/errors.h"
+#include "tools/group_view.h"
 #include "tools/interrupt.h"
 #include "tools/message_printer.h"
 #include "tools/output.h"
@@ -70,7 +71,11 @@ class Written {
   MonotonicTime committed_ = system_clock().monotonic();
 };
 
-std::string names_of(const std::vector<TopicPartition>& partitions) {
+// "0, 3"; of several topics "mails 0-3; orders 1".
+std::string names_of(const ConsumeOptions& options, const std::vector<TopicPartition>& partitions) {
+  if (options.topics.size() > 1) {
+    return partitions_text(partitions);
+  }
   std::string out;
   for (const TopicPartition& one : partitions) {
     out += fmt::format("{}{}", out.empty() ? "" : ", ", one.partition);
@@ -121,24 +126,26 @@ class Member {
   client::GroupOptions group_options() {
     client::GroupOptions group;
     group.group = options_.group;
-    group.topics = {options_.topic};
+    group.topics = options_.topics;
     group.instance = options_.instance;
-    group.session_timeout_ms = options_.session_timeout_ms;
+    group.session_timeout_ms = options_.session_timeout_ms.value_or(group.session_timeout_ms);
     // A batch of which only a part is wanted must not be committed whole.
     group.commit = client::CommitMode::kManual;
     group.initial = options_.from == "end" ? client::Position::end() : client::Position::start();
     // What retention has taken since the last commit is gone for the group.
     group.reading.out_of_range = client::OutOfRange::kStart;
-    group.on_assigned = [](const std::vector<TopicPartition>& partitions) {
-      note(fmt::format("assigned: {}", names_of(partitions)));
+    group.reading.tags = options_.tags;
+    group.reading.filter = options_.filter;
+    group.on_assigned = [this](const std::vector<TopicPartition>& partitions) {
+      note(fmt::format("assigned: {}", names_of(options_, partitions)));
     };
     group.on_revoked = [this](const std::vector<TopicPartition>& partitions) {
-      note(fmt::format("given up: {}", names_of(partitions)));
+      note(fmt::format("given up: {}", names_of(options_, partitions)));
       tell(written_.commit(consumer_, kCommitMsMax));
       written_.forget(partitions);
     };
     group.on_lost = [this](const std::vector<TopicPartition>& partitions) {
-      note(fmt::format("lost: {}", names_of(partitions)));
+      note(fmt::format("lost: {}", names_of(options_, partitions)));
       written_.forget(partitions);
     };
     return group;
@@ -149,7 +156,7 @@ class Member {
     heard_ = batch.messages.empty() ? heard_ : system_clock().monotonic();
     const TopicPartition partition = {std::string(batch.topic), batch.partition};
     for (const client::ReceivedMessage& message : batch.messages) {
-      printer_.print(batch.partition, message);
+      printer_.print(batch.topic, batch.partition, message);
       if (enough()) {
         written_.set(partition, message.offset + 1);
         return;
@@ -191,24 +198,14 @@ class Member {
   GroupConsumer consumer_;  // its callbacks use the others
 };
 
-void check_options(const ConsumeOptions& options) {
-  if (!options.partitions.empty()) {
-    throw usage_error("--partition: the group says who reads which partition");
-  }
-  if (options.from != "start" && options.from != "end") {
-    throw usage_error(fmt::format(
-        "--from: with --group it is start or end, and counts where the group has no position; "
-        "`tidemark group reset {} --topic {} --to {}` sets positions",
-        options.group, options.topic, options.from));
-  }
-}
-
 }  // namespace
 
 int consume_as_member(const Globals& globals, const ConsumeOptions& options) {
-  check_options(options);
+  check_group_start(options);
   Session session(globals);
-  session.describe_topic(options.topic);  // else a misspelt name is waited for
+  for (const std::string& topic : options.topics) {
+    session.describe_topic(topic);  // else a misspelt name is waited for
+  }
   Member member(globals, options, session);
   member.run();
   member.leave();

@@ -32,7 +32,10 @@ void DeliveryLog::on_delivery(const client::DeliveryBatch& batch) {
   PartitionResult& partition = partitions_[batch.partition];
   partition.messages += stored;
   if (batch.receipts.empty()) {
-    partition.last_offset = std::max(partition.last_offset, batch.base_offset + count - 1);
+    const uint64_t last = batch.offsets.empty()
+                              ? batch.base_offset + count - 1
+                              : *std::max_element(batch.offsets.begin(), batch.offsets.end());
+    partition.last_offset = std::max(partition.last_offset, last);
   }
 }
 

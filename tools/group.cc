@@ -8,6 +8,7 @@
 
 #include "tools/cli.h"
 #include "tools/cli_options.h"
+#include "tools/dlq.h"
 #include "tools/json_text.h"
 
 namespace tidemark::tools {
@@ -34,21 +35,25 @@ void add_reading_commands(CLI::App& group, Globals& globals) {
   GroupCommand* options = nullptr;
   add_command(group, globals, "list", "List all consumer groups", options, list_groups)
       ->footer(
-          "PARTITIONS are those that the group has a position in.\n"
+          "PARTITIONS are those that the group has a position in, QUEUES those that it works on in "
+          "queue mode.\n"
           "Example:\n  tidemark group list -o json | jq -r '.groups[].group'");
 
-  CLI::App* describe = add_command(
-      group, globals, "describe", "Show members and positions of a group", options, describe_group);
+  CLI::App* describe =
+      add_command(group, globals, "describe", "Show members, positions and queues of a group",
+                  options, describe_group);
   add_group(*describe, *options);
   describe->footer(
       "Exit code 3 if there is no such group.\nExample:\n  tidemark group describe billing");
 
-  CLI::App* lag =
-      add_command(group, globals, "lag", "Count what is stored and a group has not committed",
-                  options, show_group_lag);
+  CLI::App* lag = add_command(group, globals, "lag",
+                              "Count what is stored and a group has not committed or acked",
+                              options, show_group_lag);
   add_group(*lag, *options);
   lag->footer(
-      "Exit code 3 if there is no such group.\n"
+      "The lag is that of both modes together: what is stored behind the committed positions, and "
+      "what is not settled in\n"
+      "queue mode. Exit code 3 if there is no such group.\n"
       "Examples:\n"
       "  tidemark group lag billing\n"
       "  tidemark group lag billing -o json | jq .lag\n"
@@ -84,11 +89,13 @@ void add_changing_commands(CLI::App& group, Globals& globals) {
       "  tidemark group reset billing --topic orders --to -1h --dry-run\n"
       "  tidemark group reset billing --topic orders --partition 3 --to 4711 --yes");
 
-  CLI::App* remove = add_command(group, globals, "delete", "Forget a group and its positions",
-                                 options, delete_group);
+  CLI::App* remove =
+      add_command(group, globals, "delete", "Forget a group, its positions, and what it settled",
+                  options, delete_group);
   add_group(*remove, *options);
   remove->add_flag("-y,--yes", options->yes, "Do not ask; required without a terminal");
   remove->footer(
+      "In queue mode it forgets what the group has acked: consumers of that name begin anew.\n"
       "Exit code 3 if there is no such group, 6 if it has members.\n"
       "Example:\n  tidemark group delete billing --yes");
 }
@@ -99,9 +106,38 @@ client::Groups groups_of(const Session& session) {
   return require(client::Groups::create(session.client()), "groups");
 }
 
-client::GroupDescription require_group(const Session& session, const std::string& group) {
-  return require(groups_of(session).describe(group, session.deadline_ms()),
-                 fmt::format("group {}", group_text(group)));
+uint64_t GroupWork::lag() const {
+  uint64_t sum = stream.lag;
+  for (const client::QueuePartitionInfo& queue : queues) {
+    sum += queue.unsettled;
+  }
+  return sum;
+}
+
+client::Result<GroupWork> find_group(const Session& session, const std::string& group) {
+  auto stream = groups_of(session).describe(group, session.deadline_ms());
+  const bool in_queue_mode_alone = stream.status().code() == client::ErrorCode::kNotFound;
+  if (!stream.ok() && !in_queue_mode_alone) {
+    return stream.status();
+  }
+  auto queues = queues_of(session).describe(group, session.deadline_ms());
+  if (!queues.ok()) {
+    return queues.status();
+  }
+  if (in_queue_mode_alone && queues->empty()) {
+    return stream.status();
+  }
+  GroupWork work;
+  if (stream.ok()) {
+    work.stream = *std::move(stream);
+  }
+  work.stream.group = group;
+  work.queues = *std::move(queues);
+  return work;
+}
+
+GroupWork require_group_work(const Session& session, const std::string& group) {
+  return require(find_group(session, group), fmt::format("group {}", group_text(group)));
 }
 
 std::string group_text(std::string_view group) { return printable(std::string(group)); }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tidemark/group.h"
+#include "tidemark/queue.h"
 #include "tools/session.h"
 
 namespace tidemark::tools {
@@ -30,9 +31,20 @@ int show_group_lag(const Globals& globals, const GroupCommand& command);
 int reset_group(const Globals& globals, const GroupCommand& command);
 int delete_group(const Globals& globals, const GroupCommand& command);
 
+// All that a group works on: in stream mode, and in queue mode.
+struct GroupWork {
+  client::GroupDescription stream;
+  std::vector<client::QueuePartitionInfo> queues;  // by topic and partition
+
+  // What is stored and not committed, or not settled.
+  [[nodiscard]] uint64_t lag() const;
+};
+
 client::Groups groups_of(const Session& session);
-// Throws (kNotFound) if there is none.
-client::GroupDescription require_group(const Session& session, const std::string& group);
+// kNotFound: nothing is known of it in either mode.
+client::Result<GroupWork> find_group(const Session& session, const std::string& group);
+// The same; throws.
+GroupWork require_group_work(const Session& session, const std::string& group);
 // For tables and sentences: names may be any bytes.
 std::string group_text(std::string_view group);
 

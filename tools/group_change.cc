@@ -134,7 +134,15 @@ void refuse_members(const GroupDescription& group, const std::string& unless) {
 int reset_group(const Globals& globals, const GroupCommand& command) {
   const StartPoint to = parse_target(command.to);
   Session session(globals);
-  const GroupDescription group = require_group(session, command.group);
+  const GroupWork work = require_group_work(session, command.group);
+  const GroupDescription& group = work.stream;
+  if (!work.queues.empty() && group.partitions.empty() && group.members.empty()) {
+    throw CommandError(
+        ExitCode::kNotFound, "NotFound",
+        fmt::format("group {} works in queue mode and has no positions: group delete "
+                    "makes everything unsettled again",
+                    group_text(command.group)));
+  }
   if (!command.force) {
     refuse_members(group, ", or use --force");
   }
@@ -175,8 +183,10 @@ int reset_group(const Globals& globals, const GroupCommand& command) {
 int delete_group(const Globals& globals, const GroupCommand& command) {
   const std::string name = group_text(command.group);
   if (!command.yes) {
-    confirm(fmt::format("group delete {} forgets its positions", name),
-            fmt::format("Delete group {} and its positions? Type its name to confirm: ", name),
+    confirm(fmt::format("group delete {} forgets its positions and what it acked", name),
+            fmt::format("Delete group {}, its positions and what it acked? Type its name to "
+                        "confirm: ",
+                        name),
             command.group, fmt::format("group {} was not deleted", name));
   }
   Session session(globals);

@@ -15,6 +15,8 @@
 #include "tools/interrupt.h"
 #include "tools/log.h"
 #include "tools/log_dump_delays.h"
+#include "tools/log_dump_queue.h"
+#include "tools/log_dump_records.h"
 #include "tools/log_dump_txns.h"
 #include "tools/log_files.h"
 #include "tools/output.h"
@@ -37,6 +39,7 @@ struct Totals {
   uint64_t damaged_places = 0;
   DelayTotals delays;
   TxnTotals txns;
+  QueueTotals queues;
   std::map<std::string_view, uint64_t> entries_by_kind;
   std::map<std::string_view, uint64_t> records_by_kind;
 };
@@ -175,13 +178,16 @@ void Dumper::dump_entry(SegmentReader& reader, const SegmentEntry& entry) {
     format::LogRecord record;
     Share delays;
     Share txns;
+    Share queues;
     while (list.next(record)) {
       delays.add(record, is_delay_record(record.kind));
       txns.add(record, is_txn_record(record.kind));
+      queues.add(record, is_queue_record(record.kind));
       add_record(record, records, text);
     }
     totals_.delays.log_bytes += delays.bytes_of(log::entry_bytes(header.payload_bytes));
     totals_.txns.log_bytes += txns.bytes_of(log::entry_bytes(header.payload_bytes));
+    totals_.queues.log_bytes += queues.bytes_of(log::entry_bytes(header.payload_bytes));
     if (!list.status().ok()) {
       ++totals_.damaged_places;
       note(
@@ -226,6 +232,10 @@ void Dumper::add_record(const format::LogRecord& record, Json& list, std::string
     describe_delay_record(record, object, line, totals_.delays);
   } else if (is_txn_record(record.kind)) {
     describe_txn_record(record, object, line, totals_.txns);
+  } else if (record.kind == format::RecordKind::kMessageIds) {
+    describe_message_ids(record.body, object, line);
+  } else if (is_queue_record(record.kind)) {
+    describe_queue_record(record, object, line, totals_.queues);
   }
   if (!options_.stats) {
     list.push_back(std::move(object));
@@ -266,6 +276,28 @@ void Dumper::add_produce(const format::LogRecord& record, Json& object, std::str
                       batch->producer_epoch, batch->base_sequence);
 }
 
+void add_queue_stats(const QueueTotals& queues, Json& object) {
+  object["queue_records"] = queues.records;
+  object["queue_record_bytes"] = queues.record_bytes;
+  object["queue_log_bytes"] = queues.log_bytes;
+  object["queue_acks"] = queues.acks;
+  object["queue_failures"] = queues.failures;
+  object["queue_letters"] = queues.letters;
+  object["queue_ack_bytes_per_ack"] = queues.bytes_per_ack();
+  object["message_ids"] = queues.message_ids;
+}
+
+std::string queue_stats_text(const QueueTotals& queues) {
+  if (queues.records == 0) {
+    return "";
+  }
+  return fmt::format(
+      "queues    {} acks, {} failures, {} letters: {} in the log, {:.2f} bytes of records per "
+      "ack\n",
+      format_count(queues.acks), format_count(queues.failures), format_count(queues.letters),
+      format_bytes(queues.log_bytes), queues.bytes_per_ack());
+}
+
 void Dumper::print_stats() {
   const DelayTotals& delays = totals_.delays;
   const TxnTotals& txns = totals_.txns;
@@ -290,6 +322,7 @@ void Dumper::print_stats() {
     object["half_bytes"] = txns.half_bytes;
     object["half_body_bytes"] = txns.half_body_bytes;
     object["half_ratio"] = half_ratio;
+    add_queue_stats(totals_.queues, object);
     object["entries_by_kind"] = totals_.entries_by_kind;
     object["records_by_kind"] = totals_.records_by_kind;
     out_.text() += object.dump() + "\n";
@@ -310,6 +343,7 @@ void Dumper::print_stats() {
                                format_count(txns.half_messages), format_bytes(txns.half_body_bytes),
                                format_bytes(txns.log_bytes), half_ratio);
   }
+  out_.text() += queue_stats_text(totals_.queues);
   Table table({{"WHAT"}, {"KIND"}, {"COUNT", Table::Align::kRight}});
   for (const auto& [kind, count] : totals_.entries_by_kind) {
     table.add({"entry", std::string(kind), format_count(count)});

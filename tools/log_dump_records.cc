@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "log/format/record_batch.h"
+#include "log/format/schema/control_generated.h"
 
 namespace tidemark::tools {
 
@@ -36,6 +39,30 @@ Result<SetSummary> summarize_set(ByteView set) {
   }
   RETURN_IF_ERROR(reader.status());
   return summary;
+}
+
+void describe_message_ids(ByteView body, nlohmann::ordered_json& object, std::string& text) {
+  constexpr size_t kIdBytes = 16;
+  const auto* record = control_table<format::fbs::MessageIds>(body);
+  if (record == nullptr) {
+    object["error"] = unreadable_record().to_string();
+    text += " " + unreadable_record().to_string();
+    return;
+  }
+  const size_t ids = record->ids() == nullptr ? 0 : record->ids()->size() / kIdBytes;
+  object["topic_id"] = record->topic();
+  object["partition"] = record->partition();
+  object["ids"] = ids;
+  object["known"] = record->known();
+  text += fmt::format(" topic {} partition {} {} ids{}", record->topic(), record->partition(), ids,
+                      record->known() ? ", known: a batch that is not stored" : "");
+  if (record->producer_id() >= 0) {
+    object["producer_id"] = record->producer_id();
+    object["producer_epoch"] = record->producer_epoch();
+    object["base_sequence"] = record->base_sequence();
+    text += fmt::format(" producer {}:{} sequence {}", record->producer_id(),
+                        record->producer_epoch(), record->base_sequence());
+  }
 }
 
 }  // namespace tidemark::tools

@@ -4,6 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "flatbuffers/flatbuffers.h"
 #include "log/base/bytes.h"
@@ -38,5 +41,9 @@ struct SetSummary {
 };
 
 Result<SetSummary> summarize_set(ByteView set);
+
+// Adds what a MessageIds record says: fields to `object`, words to `text`. One that cannot be read
+// gets an "error".
+void describe_message_ids(ByteView body, nlohmann::ordered_json& object, std::string& text);
 
 }  // namespace tidemark::tools

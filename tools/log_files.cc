@@ -148,6 +148,10 @@ std::string_view record_kind_name(format::RecordKind kind) {
       return "group_lease";
     case format::RecordKind::kGroupDrop:
       return "group_drop";
+    case format::RecordKind::kQueueSettle:
+      return "queue_settle";
+    case format::RecordKind::kMessageIds:
+      return "message_ids";
   }
   return "unknown";
 }

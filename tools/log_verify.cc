@@ -71,7 +71,7 @@ void check_records(DirectoryReport& report, const std::string& file, const log::
       add_damage(report, file, entry, produce.error().to_string());
       continue;
     }
-    const Result<format::BatchHeader> batch = format::verify_batch(produce->batch);
+    const Result<format::BatchHeader> batch = format::verify_whole_batch(produce->batch);
     if (!batch.ok()) {
       add_damage(report, file, entry,
                  fmt::format("record batch at byte {} of the entry: {}", produce->batch_offset,

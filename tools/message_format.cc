@@ -10,7 +10,7 @@
 namespace tidemark::tools {
 namespace {
 
-constexpr std::string_view kLetters = "vkoptThs%";
+constexpr std::string_view kLetters = "vkoptThsnd%";
 
 template <typename Number>
 void append_number(Number number, std::string& out) {
@@ -85,7 +85,8 @@ Result<MessageFormat> MessageFormat::parse(std::string_view text) {
       return Status(ErrorCode::kInvalidArgument,
                     "unknown field '%" + std::string(1, letter) +
                         "' in the format; known are %v value, %k key, %o offset, " +
-                        "%p partition, %t time in ms, %T time, %h headers, %s size, %%");
+                        "%p partition, %t time in ms, %T time, %h headers, %s size, %n topic, " +
+                        "%d deliveries, %%");
     }
     end_literal();
     format.steps_.push_back({.what = letter, .literal = {}});
@@ -122,6 +123,12 @@ void MessageFormat::append(const PrintedMessage& message, std::string& out) cons
       case 's':
         append_number(message.value.size(), out);
         break;
+      case 'n':
+        out += message.topic;
+        break;
+      case 'd':
+        append_number(message.deliveries, out);
+        break;
       default:
         out += step.literal;
     }
@@ -130,6 +137,9 @@ void MessageFormat::append(const PrintedMessage& message, std::string& out) cons
 
 void append_json(const PrintedMessage& message, std::string& out) {
   Json object = Json::object();
+  if (!message.topic.empty()) {
+    object["topic"] = message.topic;
+  }
   object["partition"] = message.partition;
   object["offset"] = message.offset;
   object["timestamp_ms"] = message.timestamp_ms;
@@ -148,6 +158,9 @@ void append_json(const PrintedMessage& message, std::string& out) {
     }
   }
   object["headers"] = std::move(headers);
+  if (message.deliveries > 0) {
+    object["deliveries"] = message.deliveries;
+  }
   out += object.dump();
   out += '\n';
 }

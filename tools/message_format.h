@@ -20,6 +20,7 @@ struct PrintedHeader {
 
 // What can be printed of a message; views into the message.
 struct PrintedMessage {
+  std::string_view topic;  // empty: goes without saying
   uint32_t partition = 0;
   uint64_t offset = 0;
   int64_t timestamp_ms = 0;
@@ -28,12 +29,14 @@ struct PrintedMessage {
   bool has_value = true;
   std::string_view value;
   std::span<const PrintedHeader> headers;
+  uint32_t deliveries = 0;  // queue mode: this one included; else 0
 };
 
 class MessageFormat {
  public:
   // %v value, %k key, %o offset, %p partition, %t time in ms since 1970, %T the same as ISO 8601,
-  // %h headers (k=v,k=v), %s bytes of the value, %% a percent sign; \n \t \r \0 \\ \xHH.
+  // %h headers (k=v,k=v), %s bytes of the value, %n name of the topic, %d deliveries, %% a percent
+  // sign; \n \t \r \0 \\ \xHH.
   // kInvalidArgument for anything else.
   static Result<MessageFormat> parse(std::string_view text);
 
@@ -54,7 +57,8 @@ class MessageFormat {
 };
 
 // Appends {"partition":..,"offset":..,"timestamp_ms":..,"key":..,"value":..,"headers":{..}} and a
-// newline. Bytes that are not UTF-8 go as base64 to "key_base64", "value_base64", and a header as
+// newline; in queue mode with "deliveries", and before the partition the "topic" if it is said.
+// Bytes that are not UTF-8 go as base64 to "key_base64", "value_base64", and a header as
 // {"base64":".."}; absent ones are null. A header key that comes twice has an array of its values.
 void append_json(const PrintedMessage& message, std::string& out);
 

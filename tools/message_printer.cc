@@ -1,7 +1,6 @@
 #include "tools/message_printer.h"
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -19,8 +18,10 @@ MessagePrinter::MessagePrinter(bool json, const std::string& format) : json_(jso
   format_ = *std::move(parsed);
 }
 
-void MessagePrinter::print(uint32_t partition, const client::ReceivedMessage& message) {
+void MessagePrinter::print(std::string_view topic, uint32_t partition,
+                           const client::ReceivedMessage& message) {
   PrintedMessage printed;
+  printed.topic = topic;
   printed.partition = partition;
   printed.offset = message.offset;
   printed.timestamp_ms = message.timestamp_ms;
@@ -28,9 +29,27 @@ void MessagePrinter::print(uint32_t partition, const client::ReceivedMessage& me
   printed.key = message.key.value_or(std::string_view());
   printed.has_value = message.value.has_value();
   printed.value = message.value.value_or(std::string_view());
+  print(printed, message.headers);
+}
+
+void MessagePrinter::print(const client::QueueMessage& message) {
+  PrintedMessage printed;
+  printed.topic = message.topic();
+  printed.partition = message.partition();
+  printed.offset = message.offset();
+  printed.timestamp_ms = message.timestamp_ms();
+  printed.has_key = message.key().has_value();
+  printed.key = message.key().value_or(std::string_view());
+  printed.has_value = message.value().has_value();
+  printed.value = message.value().value_or(std::string_view());
+  printed.deliveries = message.deliveries();
+  print(printed, message.headers());
+}
+
+void MessagePrinter::print(PrintedMessage printed, std::span<const client::Header> headers) {
   if (json_ || format_.needs_headers()) {
     headers_.clear();
-    for (const client::Header& header : message.headers) {
+    for (const client::Header& header : headers) {
       headers_.push_back({header.key, header.value.value_or(std::string_view())});
     }
     printed.headers = headers_;

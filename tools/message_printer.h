@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "log/base/clock.h"
 #include "tidemark/message.h"
+#include "tidemark/queue.h"
 #include "tools/message_format.h"
 #include "tools/output.h"
 
@@ -20,7 +23,8 @@ class MessagePrinter {
   MessagePrinter(bool json, const std::string& format);
 
   // Gathers; what has gathered is written by flush(), or before when it is much.
-  void print(uint32_t partition, const client::ReceivedMessage& message);
+  void print(std::string_view topic, uint32_t partition, const client::ReceivedMessage& message);
+  void print(const client::QueueMessage& message);
 
   void flush() { out_.flush(); }
 
@@ -34,6 +38,8 @@ class MessagePrinter {
   void summarize(MonotonicTime started) const;
 
  private:
+  void print(PrintedMessage printed, std::span<const client::Header> headers);
+
   bool json_;
   MessageFormat format_;
   OutputBuffer out_;

@@ -95,6 +95,17 @@ bool PartitionRanges::advance(uint32_t partition, uint64_t next_offset) {
   return true;
 }
 
+bool PartitionRanges::advance(const client::Consumer& consumer, const std::string& topic) {
+  bool moved = false;
+  for (const Range& range : ranges_) {
+    if (range.next < range.end) {
+      const auto position = consumer.position(topic, range.partition);
+      moved = (position.ok() && advance(range.partition, *position)) || moved;
+    }
+  }
+  return moved;
+}
+
 uint64_t PartitionRanges::messages_left() const {
   uint64_t left = 0;
   for (const Range& range : ranges_) {

@@ -28,6 +28,9 @@ class PartitionRanges {
   [[nodiscard]] bool contains(uint32_t partition, uint64_t offset) const;
   // Reading of `partition` goes on at `next_offset`. True if that was news.
   bool advance(uint32_t partition, uint64_t next_offset);
+  // As far as `consumer` has read `topic`: what its filter leaves out comes as no message. True if
+  // that was news.
+  bool advance(const client::Consumer& consumer, const std::string& topic);
 
   // Everything was read.
   [[nodiscard]] bool finished() const { return open_ == 0; }

@@ -34,6 +34,11 @@ struct ProduceOptions {
   std::string key;
   std::string key_separator;
   std::vector<std::string> headers;
+  std::vector<std::string> tags;
+  std::string message_id;
+  bool message_id_from_key = false;
+  std::optional<int64_t> ttl_ms;
+  std::optional<int> priority;
   std::optional<uint32_t> partition;
   double rate = 0;
   uint64_t count = 0;  // 0: all lines, or one --message
@@ -43,8 +48,11 @@ struct ProduceOptions {
   DelayOptions delay;
   bool verbose = false;
 
+  // A delay key or a message id names one message.
+  [[nodiscard]] bool names_one() const { return !delay.key.empty() || !message_id.empty(); }
+
   // A handle is what a single delayed message is sent for.
-  [[nodiscard]] bool is_single() const { return message ? count <= 1 : !delay.key.empty(); }
+  [[nodiscard]] bool is_single() const { return message ? count <= 1 : names_one(); }
 };
 
 // Answers to delayed messages are kept until they are printed: this bounds them.
@@ -130,6 +138,13 @@ class LineSender {
       name_pending(options.delay.key);
     }
     message_.headers = headers_;
+    tags_.assign(options.tags.begin(), options.tags.end());
+    message_.tags = tags_;
+    if (!options.message_id.empty()) {
+      message_.id = options.message_id;
+    }
+    message_.ttl_ms = options.ttl_ms;
+    message_.priority = options.priority;
     message_.partition = options.partition;
     if (!options.key.empty()) {
       message_.key = options.key;
@@ -144,12 +159,12 @@ class LineSender {
       split_key(line, line_number);
     }
     if (options_.delay.key_from_key) {
-      if (message_.key->empty()) {
-        throw CommandError(
-            ExitCode::kFailed, "InvalidArgument",
-            fmt::format("line {} has an empty key, which names no pending message", line_number));
-      }
+      require_key(line_number, "names no pending message");
       name_pending(*message_.key);
+    }
+    if (options_.message_id_from_key) {
+      require_key(line_number, "is no message id");
+      message_.id = message_.key;
     }
     for (;;) {
       const client::Status accepted = producer_.send(topic_, message_, line_number);
@@ -179,6 +194,13 @@ class LineSender {
     }
   }
 
+  void require_key(uint64_t line_number, std::string_view else_what) const {
+    if (message_.key->empty()) {
+      throw CommandError(ExitCode::kFailed, "InvalidArgument",
+                         fmt::format("line {} has an empty key, which {}", line_number, else_what));
+    }
+  }
+
   void split_key(std::string_view line, uint64_t line_number) {
     const size_t at = line.find(options_.key_separator);
     if (at == std::string_view::npos) {
@@ -196,6 +218,7 @@ class LineSender {
   client::Topic topic_;
   std::vector<KeyValue> header_texts_;
   std::vector<client::Header> headers_;
+  std::vector<std::string_view> tags_;
   client::Message message_;
   uint64_t sent_ = 0;
   uint64_t bytes_ = 0;
@@ -318,23 +341,26 @@ void summarize(const LineSender& sender, const DeliveryLog& deliveries, double s
                      fmt::format("{}; {} messages were stored", error.what(), format_count(acked)));
 }
 
-// One message, and nothing if there are more: a delay key of all of them would let one be pending.
-void send_single(MessageSource& source, LineSender& sender) {
+// One message, and nothing if there are more: a delay key of all of them would let one be pending,
+// a message id would let one be stored.
+void send_single(const ProduceOptions& options, MessageSource& source, LineSender& sender) {
   std::string_view line;
   if (!source.next(line)) {
     return;
   }
   const std::string only(line);
   if (source.next(line)) {
-    throw usage_error("--delay-key names a single message; with several use --delay-key-from-key");
+    const std::string_view name = options.delay.key.empty() ? "--message-id" : "--delay-key";
+    throw usage_error(
+        fmt::format("{} names a single message; with several use {}-from-key", name, name));
   }
   (void)sender.send(only, 1);
 }
 
 void send_all(const ProduceOptions& options, MessageSource& source, LineSender& sender,
               const Globals& globals, DeliveryLog& deliveries, ReceiptPrinter& receipts) {
-  if (!options.delay.key.empty()) {
-    send_single(source, sender);
+  if (options.names_one()) {
+    send_single(options, source, sender);
     return;
   }
   constexpr uint64_t kMessagesBetweenUpdates = 1024;
@@ -396,6 +422,9 @@ void check_options(const ProduceOptions& options) {
   if (delay.key_from_key && options.key.empty() && options.key_separator.empty()) {
     throw usage_error("--delay-key-from-key needs --key-separator or --key");
   }
+  if (options.message_id_from_key && options.key.empty() && options.key_separator.empty()) {
+    throw usage_error("--message-id-from-key needs --key-separator or --key");
+  }
 }
 
 int produce(const Globals& globals, const ProduceOptions& options) {
@@ -453,6 +482,43 @@ void add_batch_options(CLI::App& command, ProduceOptions& options) {
       ->type_name("CODEC");
 }
 
+std::string check_short_text(const std::string& text) {
+  const bool fits = !text.empty() && text.size() <= limits::kMessageIdBytesMax;
+  return fits ? std::string()
+              : fmt::format("takes 1 to {} bytes, this has {}", limits::kMessageIdBytesMax,
+                            text.size());
+}
+
+// What messages ask of the queue.
+void add_property_options(CLI::App& command, ProduceOptions& options) {
+  command
+      .add_option("--tag", options.tags,
+                  "Tag of every message, for --tag and --filter of consumers; may be given several "
+                  "times")
+      ->allow_extra_args(false)
+      ->check(check_short_text)
+      ->type_name("TAG");
+  CLI::Option* id =
+      command
+          .add_option("--message-id", options.message_id,
+                      "Id of the message: one that comes again within the --dedupe time of the "
+                      "topic is not stored")
+          ->check(check_short_text)
+          ->type_name("TEXT");
+  command
+      .add_flag("--message-id-from-key", options.message_id_from_key,
+                "The key of each message is its id, too")
+      ->excludes(id);
+  add_duration_within(command, "--ttl", options.ttl_ms, 1, client::kDelayMsMax,
+                      "Not delivered later than this after it is visible (default: as the topic "
+                      "has it)");
+  command
+      .add_option("--priority", options.priority,
+                  "In queue mode 7 goes first, 0 (the default) last")
+      ->check(CLI::Range(0, 7))
+      ->type_name("N");
+}
+
 }  // namespace
 
 void add_produce_command(CLI::App& app, Globals& globals) {
@@ -498,6 +564,7 @@ void add_produce_command(CLI::App& app, Globals& globals) {
                    "Send at most this many lines, or the --message this many times")
       ->check(check_positive)
       ->type_name("N");
+  add_property_options(*command, *options);
   add_batch_options(*command, *options);
   add_delay_options(*command, options->delay);
   command->add_flag("-v,--verbose", options->verbose,
@@ -515,6 +582,8 @@ void add_produce_command(CLI::App& app, Globals& globals) {
       "  tidemark produce orders < orders.txt\n"
       "  tidemark produce orders orders.tsv --key-separator '\\t' --compress zstd\n"
       "  tidemark produce orders --message hello --header source=shell\n"
+      "  tidemark produce mails mails.tsv --key-separator '\\t' --tag promo --priority 1 --ttl 1h\n"
+      "  tidemark produce payments -m '17 EUR' --message-id payment-4711\n"
       "  tidemark produce reminders -m 'call back' --after 90s --delay-key callback-17 --replace\n"
       "  tidemark produce reports -m daily --cron '0 0 6 * * *' --tz Europe/Berlin");
   command->callback([&globals, options] {

@@ -15,6 +15,7 @@
 #include "tools/broker_metrics.h"
 #include "tools/cli.h"
 #include "tools/cli_options.h"
+#include "tools/dlq.h"
 #include "tools/errors.h"
 #include "tools/group.h"
 #include "tools/interrupt.h"
@@ -55,13 +56,13 @@ std::optional<std::vector<GroupState>> read_groups(const Session& session) {
   }
   std::vector<GroupState> states;
   for (const client::GroupSummary& one : *all) {
-    const auto description = groups.describe(one.group, session.deadline_ms());
-    if (description.ok()) {
+    const auto work = find_group(session, one.group);
+    if (work.ok()) {
       states.push_back({.group = one.group,
                         .members = one.members,
-                        .partitions = description->partitions.size(),
-                        .lag = description->lag});
-    } else if (description.status().code() != client::ErrorCode::kNotFound) {
+                        .partitions = work->stream.partitions.size() + work->queues.size(),
+                        .lag = work->lag()});
+    } else if (work.status().code() != client::ErrorCode::kNotFound) {
       return std::nullopt;
     }
     if (interrupted()) {
@@ -69,6 +70,18 @@ std::optional<std::vector<GroupState>> read_groups(const Session& session) {
     }
   }
   return states;
+}
+
+std::optional<std::vector<DeadLetters>> read_letters(Session& session) {
+  const auto all = count_all_dead_letters(session);
+  if (!all.ok()) {
+    return std::nullopt;
+  }
+  std::vector<DeadLetters> out;
+  for (const TopicLetters& one : *all) {
+    out.push_back({.topic = one.topic, .letters = one.letters});
+  }
+  return out;
 }
 
 class Looks {
@@ -90,6 +103,7 @@ class Looks {
     }
     TopView view = compare(*before_, *now_, static_cast<double>(now_at_.ns - before_at_.ns) / 1e9);
     view.groups = read_groups(session_);
+    view.dead_letters = read_letters(session_);
     return view;
   }
 
@@ -149,6 +163,9 @@ void add_top_command(CLI::App& app, Globals& globals) {
   command->footer(
       "A terminal is drawn over; anything else gets one block for each interval, with -o json one "
       "object on a line.\n"
+      "The lag of a group is that of both modes, stream and queue; dead letters are counted for "
+      "each "
+      "dead-letter topic.\n"
       "Exit code 5 if the broker does not serve its metrics there.\n"
       "Examples:\n"
       "  tidemark top\n"

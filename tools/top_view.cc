@@ -45,6 +45,35 @@ std::string groups_table(const std::vector<GroupState>& groups, size_t groups_ma
   return "\n" + table.to_string();
 }
 
+uint64_t total_letters(const std::vector<DeadLetters>& topics) {
+  uint64_t sum = 0;
+  for (const DeadLetters& one : topics) {
+    sum += one.letters;
+  }
+  return sum;
+}
+
+// ": mails-dead 3, orders-dead 1"; those with the most.
+std::string where_text(const std::vector<DeadLetters>& topics) {
+  constexpr size_t kTopicsShown = 3;
+  std::vector<DeadLetters> shown = topics;
+  std::ranges::stable_sort(shown, std::ranges::greater(), &DeadLetters::letters);
+  std::string out;
+  for (size_t i = 0; i < std::min(shown.size(), kTopicsShown) && shown[i].letters > 0; ++i) {
+    out +=
+        fmt::format("{} {} {}", i == 0 ? ":" : ",", shown[i].topic, format_count(shown[i].letters));
+  }
+  return out;
+}
+
+Json letters_json(const std::vector<DeadLetters>& topics) {
+  Json list = Json::array();
+  for (const DeadLetters& one : topics) {
+    list.push_back(Json{{"topic", one.topic}, {"letters", one.letters}});
+  }
+  return list;
+}
+
 }  // namespace
 
 TopView compare(const BrokerMetrics& before, const BrokerMetrics& after, double seconds) {
@@ -109,6 +138,12 @@ std::string top_text(const TopView& view, size_t groups_max) {
   text += fmt::format("log      {}, {}/s written, {} syncs/s of {:.2f} ms, longest {:.2f} ms\n",
                       format_bytes(whole(view.log_bytes)), format_megabytes(view.log_written),
                       count_text(view.syncs), view.sync_ms, view.sync_ms_max);
+  if (!view.dead_letters) {
+    text += "dead     no answer\n";
+  } else if (!view.dead_letters->empty()) {
+    text += fmt::format("dead     {} letters{}\n", format_count(total_letters(*view.dead_letters)),
+                        where_text(*view.dead_letters));
+  }
   if (!view.groups) {
     return text + "groups   no answer\n";
   }
@@ -137,6 +172,7 @@ Json top_json(const TopView& view) {
                    {"syncs_per_second", view.syncs},
                    {"sync_ms", view.sync_ms},
                    {"sync_ms_max", view.sync_ms_max}};
+  object["dead_letters"] = view.dead_letters ? letters_json(*view.dead_letters) : Json();
   if (!view.groups) {
     object["lag"] = nullptr;
     object["groups"] = nullptr;

@@ -17,8 +17,14 @@ namespace tidemark::tools {
 struct GroupState {
   std::string group;
   uint64_t members = 0;
-  uint64_t partitions = 0;
-  uint64_t lag = 0;
+  uint64_t partitions = 0;  // with a position, or worked on in queue mode
+  uint64_t lag = 0;         // of both modes
+};
+
+// Messages of a dead-letter topic that are neither redriven nor purged.
+struct DeadLetters {
+  std::string topic;
+  uint64_t letters = 0;
 };
 
 struct TopView {
@@ -47,10 +53,12 @@ struct TopView {
   double not_ready = 0;
   double read_only = 0;
   double disk_full = 0;
-  std::optional<std::vector<GroupState>> groups;  // nothing: could not be read
+  // Nothing: could not be read.
+  std::optional<std::vector<GroupState>> groups;
+  std::optional<std::vector<DeadLetters>> dead_letters;
 };
 
-// Of `seconds` between the two. Without groups.
+// Of `seconds` between the two. Without groups and dead letters.
 TopView compare(const BrokerMetrics& before, const BrokerMetrics& after, double seconds);
 uint64_t total_lag(const std::vector<GroupState>& groups);
 // Several lines; the groups with the most lag, `groups_max` of them.

@@ -16,6 +16,7 @@
 #include "tools/output.h"
 #include "tools/parse.h"
 #include "tools/session.h"
+#include "tools/topic_queue.h"
 
 namespace tidemark::tools {
 namespace {
@@ -32,6 +33,7 @@ struct TopicOptions {
   std::optional<client::LatePolicy> late_policy;
   std::optional<int64_t> late_max_ms;
   std::optional<std::string> late_topic;
+  TopicQueueOptions queue;
   bool if_not_exists = false;
   bool yes = false;
 };
@@ -59,6 +61,7 @@ Json to_json(const client::TopicDescription& topic) {
   object["late_policy"] = late_name(topic.config.late_policy);
   object["late_max_ms"] = topic.config.late_max_ms;
   object["late_topic"] = topic.config.late_topic.empty() ? Json() : Json(topic.config.late_topic);
+  add_topic_queue_json(topic.config, object);
   object["partitions"] = std::move(partitions);
   return object;
 }
@@ -117,6 +120,7 @@ int create_topic(const Globals& globals, const TopicOptions& options) {
   config.late_policy = options.late_policy.value_or(client::LatePolicy::kDeliver);
   config.late_max_ms = options.late_max_ms.value_or(-1);
   config.late_topic = options.late_topic.value_or("");
+  options.queue.apply_to(config);
   auto created = session.admin().create_topic(options.name, options.partitions.value_or(1), config,
                                               session.deadline_ms());
   if (!created.ok() && created.status().code() == client::ErrorCode::kAlreadyExists &&
@@ -149,13 +153,13 @@ int describe_topic(const Globals& globals, const TopicOptions& options) {
   const client::TopicDescription topic = session.describe_topic(options.name);
   std::string text = fmt::format(
       "topic       {}\nid          {}\ncreated     {}\nretention   {}\nbytes       {} per "
-      "partition\ndelayed     {} messages, {} per partition\nlate        {}\npartitions  {}\n\n",
+      "partition\ndelayed     {} messages, {} per partition\nlate        {}\n{}partitions  {}\n\n",
       topic.name, topic.id, format_time(topic.created_ms),
       format_duration(topic.config.retention_ms),
       retention_bytes_text(topic.config.retention_bytes),
       pending_max_text(topic.config.delay_pending_max),
       retention_bytes_text(topic.config.delay_bytes_max), late_text(topic.config),
-      topic.partitions.size());
+      topic_queue_text(topic.config), topic.partitions.size());
   Table places({{"PARTITION", Table::Align::kRight},
                 {"SHARD", Table::Align::kRight},
                 {"LEADER", Table::Align::kRight}});
@@ -170,10 +174,11 @@ int describe_topic(const Globals& globals, const TopicOptions& options) {
 int alter_topic(const Globals& globals, const TopicOptions& options) {
   if (!options.partitions && !options.retention_ms && !options.retention_bytes &&
       !options.delay_pending_max && !options.delay_bytes_max && !options.late_policy &&
-      !options.late_max_ms && !options.late_topic) {
+      !options.late_max_ms && !options.late_topic && !options.queue.any()) {
     throw usage_error(
-        "nothing to change: give --partitions, --retention, --retention-bytes, "
-        "--delay-pending-max, --delay-bytes-max, --late, --late-max or --late-topic");
+        fmt::format("nothing to change: give one of --partitions, --retention, --retention-bytes, "
+                    "--delay-pending-max, --delay-bytes-max, --late, --late-max, --late-topic, {}",
+                    kTopicQueueOptionNames));
   }
   Session session(globals);
   client::TopicChange change;
@@ -185,6 +190,7 @@ int alter_topic(const Globals& globals, const TopicOptions& options) {
   change.late_policy = options.late_policy;
   change.late_max_ms = options.late_max_ms;
   change.late_topic = options.late_topic;
+  options.queue.apply_to(change);
   print_topic(globals,
               require(session.admin().alter_topic(options.name, change, session.deadline_ms()),
                       fmt::format("topic {}", options.name)));
@@ -274,6 +280,7 @@ void add_config_options(CLI::App& command, TopicOptions& options,
   add_bound(command, "--retention-bytes", options.retention_bytes, parse_bytes_signed, "unlimited",
             "BYTES", "Keep at most this much per partition: 10GiB, unlimited");
   add_delay_config_options(command, options);
+  add_topic_queue_options(command, options.queue);
 }
 
 }  // namespace
@@ -289,8 +296,12 @@ void add_topic_commands(CLI::App& app, Globals& globals) {
   create->add_flag("--if-not-exists", options->if_not_exists,
                    "Succeed if the topic is there already, whatever its settings");
   create->footer(
-      "Example:\n  tidemark topic create orders --partitions 8 --retention 7d --retention-bytes "
-      "10GiB");
+      "Examples:\n"
+      "  tidemark topic create orders --partitions 8 --retention 7d --retention-bytes 10GiB\n"
+      "  tidemark topic create mails-dead --partitions 8\n"
+      "  tidemark topic create mails --partitions 8 --retry-delays 1s,10s,1m --max-deliveries 5 "
+      "--dead-letter-topic mails-dead\n"
+      "  tidemark topic create payments --dedupe 2m --ttl 1h");
   create->callback([&globals, options] {
     globals.action = [&globals, options] { return create_topic(globals, *options); };
   });
@@ -311,7 +322,11 @@ void add_topic_commands(CLI::App& app, Globals& globals) {
   add_config_options(
       *alter, *options,
       "New number of partitions; it may only grow, and keys may move to other partitions");
-  alter->footer("Example:\n  tidemark topic alter orders --retention 30d");
+  alter->footer(
+      "What is not named stays as it is.\n"
+      "Examples:\n"
+      "  tidemark topic alter orders --retention 30d\n"
+      "  tidemark topic alter mails --max-deliveries 0 --dead-letter-topic ''");
   alter->callback([&globals, options] {
     globals.action = [&globals, options] { return alter_topic(globals, *options); };
   });

@@ -143,7 +143,7 @@ std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count) c
 std::string TopicCatalog::encode(const Topic& topic) {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(2);  // version of this encoding
+  writer.le<uint8_t>(3);  // version of this encoding
   writer.sized_text(topic.name);
   writer.le(static_cast<uint8_t>(topic.state));
   writer.le(topic.version);
@@ -151,6 +151,7 @@ std::string TopicCatalog::encode(const Topic& topic) {
   writer.le(topic.config.retention_ms);
   writer.le(topic.config.retention_bytes);
   topic.config.delays.write(writer);
+  topic.config.queue.write(writer);
   writer.varint(topic.shards.size());
   for (const ShardId shard : topic.shards) {
     writer.le(shard.value());
@@ -212,6 +213,9 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   if (encoding >= 2) {
     topic.config.delays = partition::DelayConfig::read(reader);
   }
+  if (encoding >= 3) {
+    topic.config.queue = partition::QueueConfig::read(reader);
+  }
   const uint64_t shards = reader.varint();
   for (uint64_t i = 0; i < shards && !reader.failed(); ++i) {
     topic.shards.emplace_back(reader.le<uint16_t>());
@@ -220,7 +224,8 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   for (uint64_t i = 0; i < unconfirmed && !reader.failed(); ++i) {
     topic.unconfirmed.insert(ShardId{reader.le<uint16_t>()});
   }
-  if (encoding < 1 || encoding > 2 || reader.failed() || reader.remaining() != 0) {
+  if (encoding < 1 || encoding > 3 || !topic.config.queue.is_readable() || reader.failed() ||
+      reader.remaining() != 0) {
     return damaged;
   }
   if (topic.state != TopicState::kDropping) {

@@ -20,6 +20,7 @@
 
 #include "broker/kv/key_value_store.h"
 #include "broker/partition/delay_config.h"
+#include "broker/partition/queue_config.h"
 #include "log/base/ids.h"
 #include "log/base/result.h"
 
@@ -29,6 +30,7 @@ struct TopicConfig {
   int64_t retention_ms = -1;     // -1: for ever
   int64_t retention_bytes = -1;  // per partition; -1: no bound
   partition::DelayConfig delays = {};
+  partition::QueueConfig queue = {};
 };
 
 enum class TopicState : uint8_t { kOpening = 1, kReady = 2, kDropping = 3 };

@@ -28,8 +28,10 @@ void Partition::set_config(PartitionConfig config) {
 }
 
 AppendOutcome Partition::append(const format::BatchHeader& header, LogPosition position,
-                                int64_t received_ms, uint64_t use) {
-  AppendOutcome outcome = accept_sequence(header, end_, received_ms, use);
+                                int64_t received_ms, uint64_t use, uint32_t sequences) {
+  format::BatchHeader whole = header;
+  whole.record_count = sequences > 0 ? sequences : header.record_count;
+  AppendOutcome outcome = accept_sequence(whole, end_, received_ms, use);
   if (outcome.error != ErrorCode::kOk || outcome.duplicate) {
     return outcome;
   }
@@ -80,12 +82,21 @@ void Partition::append_ref(LogPosition position, uint32_t count, uint32_t bytes,
 }
 
 Offset Partition::append_reference(LogPosition position, uint32_t count, uint32_t bytes,
-                                   int64_t received_ms) {
+                                   int64_t received_ms, LogPosition low) {
   const Offset offset = end_;
   append_ref(position, count, bytes, received_ms);
-  const auto [it, inserted] = low_blocks_.emplace(offset.value() / kOffsetsPerBlock, position);
-  it->second = std::min(it->second, position);
+  low = std::min(low, position);
+  const auto [it, inserted] = low_blocks_.emplace(offset.value() / kOffsetsPerBlock, low);
+  it->second = std::min(it->second, low);
+  if (config_.queue.ttl_ms >= 0) {
+    mark_ttl();
+  }
   return offset;
+}
+
+void Partition::mark_ttl() {
+  ttl_end_ = end_;
+  dirty_ = true;
 }
 
 bool Partition::trim(const TrimTo& to) {
@@ -118,13 +129,17 @@ LogPosition Partition::low_position() const {
 std::string Partition::encode() const {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(2);  // version
+  writer.le<uint8_t>(3);  // version
   writer.le(config_.version);
   writer.le(config_.retention_ms);
   writer.le(config_.retention_bytes);
   config_.delays.write(writer);
   writer.le(config_.late_partition.topic.value());
   writer.le(config_.late_partition.index.value());
+  config_.queue.write(writer);
+  writer.le(config_.dead_letter_partition.topic.value());
+  writer.le(config_.dead_letter_partition.index.value());
+  writer.sized_text(config_.topic_name);
   writer.le(start_.value());
   writer.le(end_.value());
   writer.le(first_position_.value());
@@ -137,6 +152,7 @@ std::string Partition::encode() const {
     writer.varint(block);
     writer.varint(position.value());
   }
+  writer.le(ttl_end_.value());
   writer.le(xxh3(out));
   return std::string(as_text(out));
 }
@@ -188,6 +204,12 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
     config.late_partition.topic = TopicId{reader.le<uint32_t>()};
     config.late_partition.index = PartitionIndex{reader.le<uint32_t>()};
   }
+  if (version >= 3) {
+    config.queue = QueueConfig::read(reader);
+    config.dead_letter_partition.topic = TopicId{reader.le<uint32_t>()};
+    config.dead_letter_partition.index = PartitionIndex{reader.le<uint32_t>()};
+    config.topic_name = reader.sized_text();
+  }
   Partition partition(id, config);
   partition.start_ = Offset{reader.le<uint64_t>()};
   partition.end_ = Offset{reader.le<uint64_t>()};
@@ -202,7 +224,11 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
     const uint64_t block = reader.varint();
     partition.low_blocks_.emplace(block, LogPosition{reader.varint()});
   }
-  if (version < 1 || version > 2 || reader.failed() || reader.remaining() != 0) {
+  if (version >= 3) {
+    partition.ttl_end_ = Offset{reader.le<uint64_t>()};
+  }
+  if (version < 1 || version > 3 || !config.queue.is_readable() || reader.failed() ||
+      reader.remaining() != 0) {
     return damaged;
   }
   return partition;

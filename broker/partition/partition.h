@@ -13,6 +13,7 @@
 #include "broker/partition/delay_config.h"
 #include "broker/partition/index_view.h"
 #include "broker/partition/producer_table.h"
+#include "broker/partition/queue_config.h"
 #include "log/base/ids.h"
 #include "log/format/record_batch.h"
 
@@ -24,6 +25,9 @@ struct PartitionConfig {
   int64_t retention_bytes = -1;
   DelayConfig delays = {};
   PartitionId late_partition = {};  // of delays.late_topic, on the same shard
+  QueueConfig queue = {};
+  PartitionId dead_letter_partition = {};  // of queue.dead_letter_topic, on the same shard
+  std::string topic_name = {};             // empty: opened before names came along
 };
 
 // What applying a batch did.
@@ -45,9 +49,10 @@ class Partition {
 
   void set_config(PartitionConfig config);
 
-  // `position` is of the batch's first byte, `use` the shard's record counter.
+  // `position` is of the batch's first byte, `use` the shard's record counter. `sequences`: how
+  // many of its producer the batch stands for, if duplicates were left out of it; else 0.
   AppendOutcome append(const format::BatchHeader& header, LogPosition position, int64_t received_ms,
-                       uint64_t use);
+                       uint64_t use, uint32_t sequences = 0);
 
   // Judges and remembers a producer's sequences for messages that are not appended now; `base` is
   // what a repetition is answered with.
@@ -56,7 +61,16 @@ class Partition {
 
   // Appends a batch of `count` messages that lies anywhere in the log; gives the first offset.
   Offset append_reference(LogPosition position, uint32_t count, uint32_t bytes,
-                          int64_t received_ms);
+                          int64_t received_ms) {
+    return append_reference(position, count, bytes, received_ms, position);
+  }
+
+  // The same for a batch that needs more of the log than itself, from `low` on.
+  Offset append_reference(LogPosition position, uint32_t count, uint32_t bytes, int64_t received_ms,
+                          LogPosition low);
+
+  // Some message of the batch appended last has a time to live of its own.
+  void mark_ttl();
 
   struct TrimTo {
     Offset start;
@@ -78,6 +92,10 @@ class Partition {
   [[nodiscard]] uint64_t batches() const { return batches_; }
 
   [[nodiscard]] int64_t last_received_ms() const { return last_received_ms_; }
+
+  // Only messages before it may have a time to live of their own: those of batches that were
+  // marked, and, if the topic has one, what was delivered by reference.
+  [[nodiscard]] Offset ttl_end() const { return ttl_end_; }
 
   [[nodiscard]] const IndexView& index() const { return index_; }
 
@@ -130,6 +148,7 @@ class Partition {
   uint64_t bytes_ = 0;
   uint64_t batches_ = 0;
   int64_t last_received_ms_ = 0;
+  Offset ttl_end_;
   uint64_t index_hash_ = 0;  // over all references ever appended
   IndexView index_;
   ProducerTable producers_;

@@ -13,9 +13,12 @@
 //   O  outcomes of 256 transactions
 //   U  end that another shard has yet to follow
 //   G  position of a consumer group in a partition
+//   Q  queue (partition, group with its size before it); with a number behind it: a chunk of it
+//   J  message ids of a partition: its head; with a number behind it: 1024 of them
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "log/base/ids.h"
 
@@ -55,6 +58,22 @@ inline std::string chunk(PartitionId id, Offset base) {
 
 inline std::string producer(PartitionId id, ProducerId producer) {
   return of('D', id) + number64(producer.value());
+}
+
+// A queue: its group may have 255 bytes. The size in front of it sets its chunks apart from other
+// queues.
+inline std::string queue(PartitionId id, std::string_view group) {
+  return of('Q', id).append(1, static_cast<char>(group.size())).append(group);
+}
+
+// What is settled from 4096 * `chunk` on.
+inline std::string queue_chunk(PartitionId id, std::string_view group, uint64_t chunk) {
+  return queue(id, group) + number64(chunk);
+}
+
+// Message ids number 1024 * `chunk` to 1024 * `chunk` + 1023 of a partition.
+inline std::string message_ids(PartitionId id, uint64_t chunk) {
+  return of('J', id) + number64(chunk);
 }
 
 // The first key behind all keys that begin with `prefix`.

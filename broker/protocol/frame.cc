@@ -63,6 +63,11 @@ bool is_known_request(uint16_t type) {
     case FrameType::kGroupList:
     case FrameType::kGroupDescribe:
     case FrameType::kGroupDelete:
+    case FrameType::kQueueReceive:
+    case FrameType::kQueueSettle:
+    case FrameType::kQueueDescribe:
+    case FrameType::kQueueRedrive:
+    case FrameType::kQueueUnsettled:
       return true;
     case FrameType::kError:
       return false;
@@ -126,6 +131,16 @@ std::string_view frame_type_name(FrameType type) {
       return "GroupDescribe";
     case FrameType::kGroupDelete:
       return "GroupDelete";
+    case FrameType::kQueueReceive:
+      return "QueueReceive";
+    case FrameType::kQueueSettle:
+      return "QueueSettle";
+    case FrameType::kQueueDescribe:
+      return "QueueDescribe";
+    case FrameType::kQueueRedrive:
+      return "QueueRedrive";
+    case FrameType::kQueueUnsettled:
+      return "QueueUnsettled";
     case FrameType::kError:
       return "Error";
   }

@@ -62,6 +62,11 @@ enum class FrameType : uint16_t {
   kGroupList = 67,
   kGroupDescribe = 68,
   kGroupDelete = 69,
+  kQueueReceive = 72,
+  kQueueSettle = 73,
+  kQueueDescribe = 74,
+  kQueueRedrive = 75,
+  kQueueUnsettled = 76,
   kError = 0xFFFF,  // only as a reply
 };
 

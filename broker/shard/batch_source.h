@@ -72,7 +72,8 @@ class BatchSource {
   [[nodiscard]] virtual std::optional<SharedBytes> cached(const partition::BatchRef& ref) const = 0;
 
   using BatchesRead = MoveOnlyFunction<void(std::vector<Result<SharedBytes>>)>;
-  // Reads from disk and verifies each batch's CRC. One result per reference, in order.
+  // Reads from disk and verifies each batch's CRC, and that it has `count` messages unless that is
+  // 0. One result per reference, in order.
   virtual void read(std::vector<partition::BatchRef> refs, BatchesRead done) = 0;
 
   using LogRead = MoveOnlyFunction<void(Result<SharedBytes>)>;
@@ -83,6 +84,10 @@ class BatchSource {
   using StoreDone = MoveOnlyFunction<void(Status)>;
   // Runs `work` on a worker with a view of the checkpoint store.
   virtual void with_store(StoreWork work, StoreDone done) = 0;
+
+  using Work = MoveOnlyFunction<void()>;
+  // Runs `work`, which touches nothing of the shard, on a worker, then `done`.
+  virtual void run(Work work, Work done) = 0;
 
   // Where the oldest segment of the log ends, if it is sealed.
   [[nodiscard]] virtual std::optional<LogPosition> oldest_segment_end() const = 0;

@@ -121,6 +121,7 @@ Status Shard::check_schedule(PartitionId partition, ByteView set, uint32_t& retr
   format::ScheduleItem item;
   while (reader.next(item)) {
     RETURN_IF_ERROR(check_item(item));
+    RETURN_IF_ERROR(refuse_ids(partition, item.batch));
     bytes += item.batch.size();
     keyed += item.key.empty() ? 0 : 1;
     recurring += item.recurrence == format::RecurrenceKind::kNone ? 0 : 1;
@@ -447,8 +448,12 @@ std::optional<MonotonicTime> Shard::next_wake() const {
   if (!clock_.started()) {
     return wake;
   }
+  if (const auto queues = queue_desk_.next_wake_ms(); queues.has_value()) {
+    wake = clock_.monotonic(*queues);
+  }
   if (!hidden_.empty()) {
-    wake = clock_.monotonic(hidden_.front().due_ms);
+    const MonotonicTime at = clock_.monotonic(hidden_.front().due_ms);
+    wake = wake.has_value() ? std::min(*wake, at) : at;
   }
   if (!advancing_ && !stopping_ && may_write().ok()) {
     if (const auto due = views_.delays().wheel().next_due(); due.has_value()) {

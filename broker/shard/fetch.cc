@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/shard/batch_payload.h"
 #include "broker/shard/shard.h"
+#include "log/format/reference_batch.h"
 
 namespace tidemark::shard {
 
@@ -10,61 +12,23 @@ namespace fbs = protocol::fbs;
 
 namespace {
 
-// Batches smaller than this are copied behind one another; larger ones share memory with the log
-// tail and get a stamped head of their own.
-constexpr size_t kCopiedBatchBytes = 4 * limits::kKiB;
-
-// Base offsets are stamped here: bytes in the log stay as the producer sent them.
-void add_batches(const std::vector<FetchOp::Piece>& pieces, std::vector<SharedBytes>& out) {
-  size_t i = 0;
-  while (i < pieces.size()) {
-    // One block for a run: whole small batches, heads of large ones.
-    size_t block_bytes = 0;
-    size_t end = i;
-    while (end < pieces.size()) {
-      const bool large = pieces[end].ref.bytes >= kCopiedBatchBytes;
-      block_bytes += large ? format::kBatchStampBytes : pieces[end].ref.bytes;
-      ++end;
-      if (large) {
-        break;
-      }
-    }
-    Buffer block(block_bytes);
-    size_t at = 0;
-    for (; i < end; ++i) {
-      const FetchOp::Piece& piece = pieces[i];
-      const bool large = piece.ref.bytes >= kCopiedBatchBytes;
-      const size_t copied = large ? format::kBatchStampBytes : piece.ref.bytes;
-      std::memcpy(block.data() + at, piece.bytes->data(), copied);
-      format::stamp_batch(block.mutable_view().subspan(at, format::kBatchStampBytes),
-                          piece.ref.base.value(), piece.ref.bytes, 0);
-      at += copied;
-    }
-    out.emplace_back(std::move(block));
-    const FetchOp::Piece& last = pieces[end - 1];
-    if (last.ref.bytes >= kCopiedBatchBytes) {
-      out.push_back(
-          last.bytes->slice(format::kBatchStampBytes, last.ref.bytes - format::kBatchStampBytes));
-    }
+// The error of a part; what was settled before it is delivered first.
+void fail_part(FetchOp& op, FetchOp::Part& part, Status status) {
+  op.failed = true;
+  if (part.resume == part.offset) {
+    part.status = std::move(status);
   }
 }
 
-// What lies before a damaged batch is delivered; the reader meets the error when it asks for that
-// batch itself, and is told where to go on behind it.
-void cut_at_damage(FetchOp::Part& part) {
-  const auto damaged =
-      std::find_if(part.pieces.begin(), part.pieces.end(),
-                   [](const FetchOp::Piece& piece) { return !piece.bytes.has_value(); });
-  if (damaged == part.pieces.end()) {
-    return;
+Result<std::shared_ptr<const filter::Filter>> parse_filter(const fbs::Fetch& request) {
+  std::vector<std::string_view> tags;
+  if (request.tags() != nullptr) {
+    for (const auto* tag : *request.tags()) {
+      tags.push_back(tag->string_view());
+    }
   }
-  if (damaged == part.pieces.begin()) {
-    part.status = damaged->damage;
-    part.next = damaged->ref.end();
-  } else {
-    part.next = damaged->ref.base;
-  }
-  part.pieces.erase(damaged, part.pieces.end());
+  return filter::Filter::parse(
+      tags, request.filter() == nullptr ? std::string_view() : request.filter()->string_view());
 }
 
 Status unknown_partition(PartitionId id, ShardId shard) {
@@ -87,8 +51,13 @@ void Shard::on_fetch(const ReplyTo& from, const protocol::Frame& frame, const No
         from, Status(ErrorCode::kInvalidArgument,
                      "a fetch has 1 to " + std::to_string(limits::kPartsPerRequestMax) + " parts"));
   }
+  Result<std::shared_ptr<const filter::Filter>> filter = parse_filter(**request);
+  if (!filter.ok()) {
+    return refuse(from, filter.error());
+  }
   auto op = std::make_unique<FetchOp>();
   op->id = next_fetch_++;
+  op->filter = std::move(*filter);
   op->to = from;
   const uint32_t wait_ms = std::min((*request)->wait_ms_max(), limits::kFetchWaitMsMax);
   op->deadline = MonotonicTime{now.monotonic.ns + int64_t{wait_ms} * 1'000'000};
@@ -97,7 +66,7 @@ void Shard::on_fetch(const ReplyTo& from, const protocol::Frame& frame, const No
   for (const auto* part : *parts) {
     FetchOp::Part wanted;
     wanted.partition = {TopicId{part->topic()}, PartitionIndex{part->partition()}};
-    wanted.offset = Offset{part->offset()};
+    wanted.offset = wanted.resume = Offset{part->offset()};
     wanted.bytes_max = std::max<size_t>(part->bytes_max(), 1);
     op->parts.push_back(std::move(wanted));
   }
@@ -108,71 +77,99 @@ void Shard::evaluate(std::unique_ptr<FetchOp> op) {
   if (!collect(*op)) {
     return find_cold(std::move(op));
   }
+  if (op->in_round) {
+    return read_round(std::move(op));
+  }
   const bool waits =
       op->bytes < op->bytes_min && !op->failed && now_.monotonic < op->deadline && !stopping_;
   if (waits) {
     return park(std::move(op));
   }
   if (op->unread) {
-    return read_cold(std::move(op));
+    return read_round(std::move(op));
   }
   finish_fetch(*op);
 }
 
 // False: part `find_part` needs a look-up in the stored index first.
 bool Shard::collect(FetchOp& op) {
-  op.bytes = 0;
-  op.failed = op.unread = false;
+  op.bytes = op.settled_bytes;
+  op.failed = op.unread = op.in_round = op.walk = false;
+  op.now_ms = std::max(views_.log_time_ms(), clock_.ms(now_));
   for (size_t i = 0; i < op.parts.size(); ++i) {
-    FetchOp::Part& part = op.parts[i];
-    part.pieces.clear();
-    part.status = Status();
-    part.next = part.offset;
-    const partition::Partition* partition = views_.find(part.partition);
-    if (partition == nullptr) {
-      part.status = unknown_partition(part.partition, options_.shard);
-      op.failed = true;
-      continue;
-    }
-    part.high_watermark = visible_end(*partition);
-    part.start = partition->start();
-    if (part.offset < part.start || part.offset > partition->end()) {
-      part.status = Status(ErrorCode::kOffsetOutOfRange,
-                           "offset " + std::to_string(part.offset.value()) + "; stored are " +
-                               std::to_string(part.start.value()) + " to " +
-                               std::to_string(partition->end().value()));
-      op.failed = true;
-      continue;
-    }
-    if (part.offset >= part.high_watermark || op.bytes >= op.bytes_max) {
-      continue;
-    }
-    if (!part.find_error.ok()) {
-      part.status = part.find_error;
-      op.failed = true;
-      continue;
-    }
-    const size_t budget = std::min(part.bytes_max, op.bytes_max - op.bytes);
-    std::optional<std::vector<partition::BatchRef>> refs =
-        part.found.has_value() ? part.found
-                               : partition->index().find(part.offset, budget, part.start);
-    if (!refs.has_value()) {
-      op.find_part = i;
+    // Each round begins with another part: what is left out of one does not hold up the others.
+    const size_t number = (op.rounds + i) % op.parts.size();
+    if (!collect_part(op, op.parts[number])) {
+      op.find_part = number;
       return false;
     }
-    collect_refs(op, part, std::move(*refs));
   }
+  return true;
+}
+
+bool Shard::collect_part(FetchOp& op, FetchOp::Part& part) {
+  part.pieces.erase(part.pieces.begin() + static_cast<std::ptrdiff_t>(part.settled),
+                    part.pieces.end());
+  part.status = Status();
+  part.next = part.resume;
+  const partition::Partition* partition = views_.find(part.partition);
+  if (partition == nullptr) {
+    fail_part(op, part, unknown_partition(part.partition, options_.shard));
+    return true;
+  }
+  part.high_watermark = visible_end(*partition);
+  part.start = partition->start();
+  part.ttl_ms = partition->config().queue.ttl_ms;
+  part.ttl_end = partition->ttl_end();
+  if (part.resume < part.start || part.resume > partition->end()) {
+    fail_part(op, part,
+              Status(ErrorCode::kOffsetOutOfRange, "offset " + std::to_string(part.resume.value()) +
+                                                       "; stored are " +
+                                                       std::to_string(part.start.value()) + " to " +
+                                                       std::to_string(partition->end().value())));
+    return true;
+  }
+  if (part.resume >= part.high_watermark || op.bytes >= op.collected_max()) {
+    return true;
+  }
+  if (!part.find_error.ok()) {
+    fail_part(op, part, part.find_error);
+    return true;
+  }
+  const size_t budget = std::min(op.collected_max(part), op.collected_max() - op.bytes);
+  std::optional<std::vector<partition::BatchRef>> refs =
+      part.found.has_value() ? part.found
+                             : partition->index().find(part.resume, budget, part.start);
+  if (!refs.has_value()) {
+    return false;
+  }
+  collect_refs(op, part, std::move(*refs));
   return true;
 }
 
 void Shard::collect_refs(FetchOp& op, FetchOp::Part& part, std::vector<partition::BatchRef> refs) {
   for (const partition::BatchRef& ref : refs) {
-    if (ref.base >= part.high_watermark || (op.bytes > 0 && op.bytes + ref.bytes > op.bytes_max)) {
+    if (ref.base >= part.high_watermark ||
+        (op.bytes > 0 && op.bytes + ref.bytes > op.collected_max())) {
       break;
     }
-    FetchOp::Piece piece{ref, source_->cached(ref), Status()};
-    op.unread = op.unread || !piece.bytes.has_value();
-    op.bytes += ref.bytes;
+    FetchOp::Piece piece{.ref = ref, .bytes = std::nullopt};
+    const bool own_ttl = ref.base < part.ttl_end;
+    if (!own_ttl && part.ttl_ms >= 0 && op.now_ms - ref.received_ms >= part.ttl_ms) {
+      piece.outlived = true;
+    } else {
+      piece.walk = own_ttl || op.filter != nullptr;
+      piece.messages = piece.walk ? 0 : ref.count;
+      piece.bytes = source_->cached(ref);
+      if (piece.bytes.has_value() && format::is_reference(piece.bytes->view())) {
+        piece.bytes.reset();  // it is to be resolved, and not known to be larger before
+        op.in_round = true;
+      }
+      op.unread = op.unread || !piece.bytes.has_value();
+      op.bytes += ref.bytes;
+    }
+    op.walk = op.walk || piece.walk;
+    op.in_round = op.in_round || piece.walk || piece.outlived;
     part.next = ref.end();
     part.pieces.push_back(std::move(piece));
   }
@@ -187,8 +184,8 @@ void Shard::find_cold(std::unique_ptr<FetchOp> op) {
   ++counters_.cold_reads;
   const FetchOp::Part& part = op->parts[op->find_part];
   const PartitionId id = part.partition;
-  const Offset from = part.offset;
-  const size_t budget = std::min(part.bytes_max, op->bytes_max);
+  const Offset from = part.resume;
+  const size_t budget = std::min(op->collected_max(part), op->collected_max());
   source_->find(id, from, budget,
                 [this, op = std::move(op)](Result<std::vector<partition::BatchRef>> refs) mutable {
                   FetchOp::Part& waiting = op->parts[op->find_part];
@@ -202,27 +199,31 @@ void Shard::find_cold(std::unique_ptr<FetchOp> op) {
                 });
 }
 
-void Shard::read_cold(std::unique_ptr<FetchOp> op) {
+// Bytes that memory does not have, and work that takes a worker, are bounded together.
+void Shard::read_round(std::unique_ptr<FetchOp> op) {
+  if (!op->unread && !op->walk) {
+    return end_round(std::move(op));
+  }
   if (cold_in_flight_ >= limits::kColdReadsInFlightPerShardMax) {
     cold_queue_.push_back(std::move(op));
     return;
   }
   ++cold_in_flight_;
-  ++counters_.cold_reads;
   std::vector<partition::BatchRef> refs;
   for (const FetchOp::Part& part : op->parts) {
     for (const FetchOp::Piece& piece : part.pieces) {
-      if (!piece.bytes.has_value()) {
+      if (!piece.bytes.has_value() && !piece.outlived) {
         refs.push_back(piece.ref);
       }
     }
   }
-  source_->read(std::move(refs),
+  const size_t bytes_max = op->collected_max() - op->settled_bytes;
+  reader_->read(std::move(refs), bytes_max,
                 [this, op = std::move(op)](std::vector<Result<SharedBytes>> read) mutable {
                   size_t next = 0;
                   for (FetchOp::Part& part : op->parts) {
                     for (FetchOp::Piece& piece : part.pieces) {
-                      if (piece.bytes.has_value()) {
+                      if (piece.bytes.has_value() || piece.outlived || next == read.size()) {
                         continue;
                       }
                       Result<SharedBytes>& bytes = read[next++];
@@ -232,11 +233,35 @@ void Shard::read_cold(std::unique_ptr<FetchOp> op) {
                         piece.damage = bytes.error();
                       }
                     }
-                    cut_at_damage(part);
                   }
-                  finish_fetch(*op);
-                  cold_done();
+                  select_round(std::move(op));
                 });
+}
+
+void Shard::select_round(std::unique_ptr<FetchOp> op) {
+  if (!op->walk) {
+    end_round(std::move(op));
+    return cold_done();
+  }
+  FetchOp& on_worker = *op;
+  source_->run([&on_worker] { on_worker.select(); },
+               [this, op = std::move(op)]() mutable {
+                 end_round(std::move(op));
+                 cold_done();
+               });
+}
+
+void Shard::end_round(std::unique_ptr<FetchOp> op) {
+  const bool last = !op->in_round || stopping_;
+  op->settle();
+  // A request that finds little holds nothing for long, and its reader gets on.
+  const bool enough = op->settled_bytes >= op->bytes_min ||
+                      op->walked_bytes >= limits::kFetchBytesMax ||
+                      (op->settled_bytes > 0 && now_.monotonic >= op->deadline);
+  if (last || enough || op->failed) {
+    return finish_fetch(*op);
+  }
+  evaluate(std::move(op));
 }
 
 void Shard::cold_done() {
@@ -256,11 +281,17 @@ void Shard::finish_fetch(FetchOp& op) {
   for (const FetchOp::Part& part : op.parts) {
     uint32_t bytes = 0;
     for (const FetchOp::Piece& piece : part.pieces) {
-      bytes += piece.ref.bytes;
-      counters_.messages_out += piece.ref.count;
+      bytes += static_cast<uint32_t>(piece.bytes->size());
+      counters_.messages_out += piece.messages;
     }
     counters_.bytes_out += bytes;
-    add_batches(part.pieces, payload);
+    counters_.fetch_filtered += part.filtered;
+    counters_.fetch_expired += part.expired;
+    std::vector<ServedBatch> batches;
+    for (const FetchOp::Piece& piece : part.pieces) {
+      batches.push_back({piece.ref.base, *piece.bytes});
+    }
+    append_batches(batches, payload);
     const auto error = protocol::build_error(builder_, part.status);
     fbs::FetchPartReplyBuilder reply(builder_);
     if (!part.status.ok()) {
@@ -270,6 +301,8 @@ void Shard::finish_fetch(FetchOp& op) {
     reply.add_high_watermark(part.high_watermark.value());
     reply.add_start_offset(part.start.value());
     reply.add_next_offset(part.next.value());
+    reply.add_filtered(part.filtered);
+    reply.add_expired(part.expired);
     parts.push_back(reply.Finish());
   }
   const auto all = builder_.CreateVector(parts);
@@ -284,7 +317,7 @@ void Shard::finish_fetch(FetchOp& op) {
 void Shard::park(std::unique_ptr<FetchOp> op) {
   if (parked_.size() >= limits::kFetchWaitersPerShardMax) {
     // Too many wait already: this one is answered with what there is.
-    return op->unread ? read_cold(std::move(op)) : finish_fetch(*op);
+    return op->unread ? read_round(std::move(op)) : finish_fetch(*op);
   }
   const uint64_t id = op->id;
   deadlines_.emplace(op->deadline.ns, id);
@@ -354,6 +387,7 @@ void Shard::connection_closed(uint32_t loop, uint64_t connection) {
   }
   forget_polls(loop, connection);
   forget_heartbeats(loop, connection);
+  queue_desk_.connection_closed(loop, connection);
 }
 
 // --- offsets and description

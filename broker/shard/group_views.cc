@@ -50,7 +50,9 @@ void Views::apply_group_lease(ByteView body, RecordOutcome& outcome) {
 void Views::apply_group_drop(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::GroupDrop>(body);
   advance_time(record.time_ms());
-  outcome.receipts = static_cast<uint32_t>(positions_.drop_group(control_text(record.group())));
+  const std::string_view group = control_text(record.group());
+  outcome.receipts =
+      static_cast<uint32_t>(positions_.drop_group(group) + queues_.drop_group(group));
 }
 
 }  // namespace tidemark::shard

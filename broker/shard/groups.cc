@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/format/message_properties.h"
 #include "log/format/schema/control_generated.h"
 
 namespace tidemark::shard {
@@ -376,13 +377,26 @@ void Shard::on_group_list(const ReplyTo& from, const protocol::Frame& frame) {
       !request.ok()) {
     return refuse(from, request.error());
   }
-  std::map<std::string_view, std::pair<size_t, size_t>> found;  // members, partitions
+
+  struct Counts {
+    size_t members = 0;
+    size_t partitions = 0;
+    size_t queues = 0;
+  };
+
+  std::map<std::string_view, Counts> found;
   const std::vector<std::pair<std::string, size_t>> coordinated = coordinator_.list();
   for (const auto& [name, members] : coordinated) {
-    found[name].first = members;
+    found[name].members = members;
   }
   for (const auto& [name, positions] : views_.positions().groups()) {
-    found[name].second = positions.size();
+    found[name].partitions = positions.size();
+  }
+  for (const auto& [name, queues] : views_.queues().groups()) {
+    // What is settled in dead-letter topics is no consumer group.
+    if (name != format::kDeadLetterGroup) {
+      found[name].queues = queues.size();
+    }
   }
   std::vector<flatbuffers::Offset<fbs::GroupSummary>> groups;
   for (const auto& [name, counts] : found) {
@@ -390,8 +404,9 @@ void Shard::on_group_list(const ReplyTo& from, const protocol::Frame& frame) {
       break;
     }
     const auto text = builder_.CreateString(name.data(), name.size());
-    groups.push_back(fbs::CreateGroupSummary(builder_, text, static_cast<uint32_t>(counts.first),
-                                             static_cast<uint32_t>(counts.second)));
+    groups.push_back(fbs::CreateGroupSummary(builder_, text, static_cast<uint32_t>(counts.members),
+                                             static_cast<uint32_t>(counts.partitions),
+                                             static_cast<uint32_t>(counts.queues)));
   }
   const auto all = builder_.CreateVector(groups);
   fbs::GroupListReplyBuilder reply(builder_);
@@ -437,10 +452,19 @@ void Shard::on_group_delete(const ReplyTo& from, const protocol::Frame& frame, c
   }
   const std::string_view name = protocol::view((*request)->group());
   Status status = check_name(name);
+  if (status.ok() && name == format::kDeadLetterGroup) {
+    status = Status(ErrorCode::kInvalidArgument,
+                    std::string(name) + " says which dead letters are settled, and stays");
+  }
   if (status.ok() && coordinator_.members(name) > 0) {
     status =
         Status(ErrorCode::kConflict, "consumer group " + std::string(name) + " has " +
                                          std::to_string(coordinator_.members(name)) + " members");
+  }
+  if (status.ok() && queue_desk_.leased(name) > 0) {
+    status =
+        Status(ErrorCode::kConflict, "consumer group " + std::string(name) + " leases " +
+                                         std::to_string(queue_desk_.leased(name)) + " messages");
   }
   if (status.ok()) {
     status = may_write();
@@ -457,6 +481,7 @@ void Shard::on_group_delete(const ReplyTo& from, const protocol::Frame& frame, c
   GroupPending pending;
   pending.kind = GroupPending::Kind::kDrop;
   pending.to = from;
+  pending.group = name;
   gather(format::RecordKind::kGroupDrop, body, group_record(std::move(pending)));
 }
 
@@ -467,6 +492,7 @@ void Shard::settle_group(GroupPending& pending, const RecordOutcome& outcome) {
     case GroupPending::Kind::kCommit:
       return reply_group_commit(pending.to, outcome);
     case GroupPending::Kind::kDrop: {
+      queue_desk_.group_dropped(pending.group);
       fbs::GroupDeleteReplyBuilder reply(builder_);
       reply.add_partitions(outcome.receipts);
       return send_reply(pending.to, reply.Finish());

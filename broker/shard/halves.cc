@@ -102,12 +102,12 @@ uint64_t Shard::end_bytes_max() const {
   return limits::kTxnEndBytesReserved + options_.shard_count * sizeof(uint16_t);
 }
 
-Status Shard::check_half_batch(ByteView batch) const {
+Status Shard::check_half_batch(PartitionId partition, ByteView batch) const {
   ASSIGN_OR_RETURN(const format::BatchHeader header, format::validate_produced_batch(batch));
   if (header.producer_id >= 0 || header.transactional) {
     return bad("the batch of a half message has no producer of its own");
   }
-  return Status();
+  return refuse_ids(partition, batch);
 }
 
 // What happens at the commit must not depend on what others do meanwhile.
@@ -168,7 +168,7 @@ Status Shard::accept_half(const fbs::ProducePart& part, ByteView payload, const 
   record.payload = payload;
   RETURN_IF_ERROR(check_half_room({record.producer, record.number}, record.group, retry_after_ms));
   RETURN_IF_ERROR(record.schedule ? check_half_set(partition, payload, retry_after_ms)
-                                  : check_half_batch(payload));
+                                  : check_half_batch(partition, payload));
   record.received_ms = log_time(now);
   pending.bytes = static_cast<uint32_t>(payload.size());
   pending.half = true;

@@ -72,8 +72,7 @@ void Shard::take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
     result.status =
         accept_schedule(partition, payload, now, std::move(pending), result.retry_after_ms);
   } else {
-    result.status =
-        accept_batch(partition, payload, now, std::move(pending), result.retry_after_ms);
+    result.status = accept_batch(part, payload, now, std::move(pending), result.retry_after_ms);
   }
   if (!result.status.ok()) {
     --op->unanswered;
@@ -132,23 +131,35 @@ Status Shard::check_fence(int64_t producer_id, int16_t epoch) const {
              : Status();
 }
 
-Status Shard::accept_batch(PartitionId partition, ByteView batch, const Now& now,
+Status Shard::accept_batch(const fbs::ProducePart& part, ByteView batch, const Now& now,
                            PendingRecord pending, uint32_t& retry_after_ms) {
+  const PartitionId partition{TopicId{part.topic()}, PartitionIndex{part.partition()}};
   RETURN_IF_ERROR(check_room(partition, batch.size(), retry_after_ms));
   ASSIGN_OR_RETURN(const format::BatchHeader header, format::validate_produced_batch(batch));
   if (header.transactional) {
     return Status(ErrorCode::kInvalidArgument, "a transactional batch outside of a transaction");
   }
   RETURN_IF_ERROR(check_fence(header.producer_id, header.producer_epoch));
-  pending.bytes = static_cast<uint32_t>(batch.size());
-  make_room_for(format::kProduceHeaderBytes + batch.size());
-  accepted_bytes_ += batch.size();
-  records_.add_produce(partition, log_time(now), batch);
-  gathering_.push_back(std::move(pending));
-  counters_.messages_in += header.record_count;
-  counters_.bytes_in += batch.size();
-  ++counters_.batches_in;
+  const BatchToTake taken{partition, batch, header, part.ttl()};
+  if (has_window(partition)) {
+    return accept_with_ids(taken, now, std::move(pending), retry_after_ms);
+  }
+  gather_batch(taken, 0, now, std::move(pending));
   return Status();
+}
+
+// Leaves room for a record of `behind_bytes` in the same entry, if there is to be one.
+void Shard::gather_batch(const BatchToTake& batch, size_t behind_bytes, const Now& now,
+                         PendingRecord pending) {
+  pending.bytes = static_cast<uint32_t>(batch.bytes.size() + behind_bytes);
+  make_room_for(format::kProduceHeaderBytes + batch.bytes.size() +
+                (behind_bytes > 0 ? format::record_bytes(behind_bytes) : 0));
+  accepted_bytes_ += pending.bytes;
+  records_.add_produce(batch.partition, log_time(now), batch.bytes, batch.ttl, batch.sequences);
+  gathering_.push_back(std::move(pending));
+  counters_.messages_in += batch.header.record_count;
+  counters_.bytes_in += batch.bytes.size();
+  ++counters_.batches_in;
 }
 
 void Shard::release_produce(const PendingRecord& pending) {
@@ -173,12 +184,26 @@ void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome)
     part.base = outcome.append.base;
     part.received_ms = outcome.append.received_ms;
     part.duplicate = outcome.append.duplicate;
-    counters_.duplicates += outcome.append.duplicate ? 1 : 0;
+    const bool by_ids = outcome.kind == format::RecordKind::kMessageIds;
+    counters_.duplicates += outcome.append.duplicate && !by_ids ? 1 : 0;
     if (pending.items > 0 && part.duplicate) {
       return resolve_repeated_set(pending.produce, pending.part);
     }
-    const auto first = views_.receipts().begin() + outcome.first_receipt;
-    part.receipts.assign(first, first + outcome.receipts);
+    if (by_ids) {
+      take_known_offsets(part, outcome);
+    } else if (part.duplicate) {
+      part.places.clear();
+    } else {
+      place_messages(part, part.base);
+    }
+    if (outcome.kind == format::RecordKind::kSchedule) {
+      const auto first = views_.receipts().begin() + outcome.first_receipt;
+      part.receipts.assign(first, first + outcome.receipts);
+    }
+  } else if (outcome.error == ErrorCode::kUnavailable) {
+    part.retry_after_ms = limits::kRetryAfterMsDefault;
+    part.status = Status(outcome.error,
+                         "the first delivery of a message with one of these ids failed: try again");
   } else if (outcome.error == ErrorCode::kOutOfOrderSequence) {
     part.status = Status(outcome.error,
                          "expected sequence " + std::to_string(outcome.append.expected_sequence));
@@ -205,6 +230,16 @@ flatbuffers::Offset<flatbuffers::Vector<const fbs::DelayReceipt*>> build_receipt
   return builder.CreateVectorOfStructs(out);
 }
 
+flatbuffers::Offset<flatbuffers::Vector<uint64_t>> build_offsets(
+    flatbuffers::FlatBufferBuilder& builder, const std::vector<ProduceOp::Place>& places) {
+  std::vector<uint64_t> out;
+  out.reserve(places.size());
+  for (const ProduceOp::Place& place : places) {
+    out.push_back(place.offset.value());
+  }
+  return builder.CreateVector(out);
+}
+
 }  // namespace
 
 void Shard::finish_produce(ProduceOp& op) {
@@ -216,10 +251,15 @@ void Shard::finish_produce(ProduceOp& op) {
     if (!part.receipts.empty() && part.status.ok()) {
       receipts = build_receipts(builder_, part.receipts);
     }
+    flatbuffers::Offset<flatbuffers::Vector<uint64_t>> offsets;
+    if (!part.places.empty() && part.status.ok()) {
+      offsets = build_offsets(builder_, part.places);
+    }
     fbs::ProducePartReplyBuilder reply(builder_);
     if (!part.status.ok()) {
       reply.add_error(error);
     }
+    reply.add_offsets(offsets);
     reply.add_base_offset(part.receipts.empty() ? part.base.value() : 0);
     reply.add_receipts(receipts);
     reply.add_received_ms(part.received_ms);

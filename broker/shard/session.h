@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "broker/partition/delay_config.h"
+#include "broker/partition/queue_config.h"
 #include "broker/protocol/frame.h"
 #include "broker/txn/txn_key.h"
 #include "log/base/ids.h"
@@ -40,13 +41,16 @@ struct ShardMail {
   ShardId from;
   ShardId to;
   TopicId topic;
-  uint64_t version = 0;  // of the topic's configuration; higher wins
+  std::string name = {};  // of the topic
+  uint64_t version = 0;   // of the topic's configuration; higher wins
   State state = State::kOpen;
   std::vector<uint32_t> partitions;
   int64_t retention_ms = -1;
   int64_t retention_bytes = -1;
   partition::DelayConfig delays = {};
   uint32_t late_partition = 0;  // of delays.late_topic, on the receiving shard
+  partition::QueueConfig queue = {};
+  uint32_t dead_letter_partition = 0;  // of queue.dead_letter_topic, on the receiving shard
   // kTxn*; kFence, kFenced: producer and epoch.
   txn::TxnKey txn = {};
   uint16_t epoch = 0;

@@ -23,11 +23,14 @@ Shard::Shard(const ShardOptions& options, Outbox& outbox)
     : options_(options),
       outbox_(outbox),
       views_(options.shard, options.wheel),
-      coordinator_([this](std::string_view topic) { return partitions_of(topic); }) {}
+      coordinator_([this](std::string_view topic) { return partitions_of(topic); }),
+      queue_desk_(options_, views_, outbox_, *this) {}
 
 void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
   consensus_ = &consensus;
   source_ = &source;
+  reader_.emplace(source);
+  queue_desk_.attach(source);
 }
 
 // --- requests
@@ -93,6 +96,16 @@ void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now
       return on_group_describe(from, frame);
     case FrameType::kGroupDelete:
       return on_group_delete(from, frame, now);
+    case FrameType::kQueueReceive:
+      return queue_desk_.on_receive(from, frame, now.monotonic);
+    case FrameType::kQueueSettle:
+      return queue_desk_.on_settle(from, frame);
+    case FrameType::kQueueDescribe:
+      return queue_desk_.on_describe(from, frame);
+    case FrameType::kQueueRedrive:
+      return queue_desk_.on_redrive(from, frame);
+    case FrameType::kQueueUnsettled:
+      return queue_desk_.on_unsettled(from, frame);
     case FrameType::kHello:
     case FrameType::kError:
       break;
@@ -159,6 +172,14 @@ int64_t Shard::log_time(const Now& now) {
   return proposed_time_ms_;
 }
 
+void Shard::gather_settle(const flatbuffers::FlatBufferBuilder& body,
+                          std::unique_ptr<QueuePending> pending) {
+  PendingRecord record;
+  record.kind = PendingRecord::Kind::kQueue;
+  record.queue = std::move(pending);
+  gather(format::RecordKind::kQueueSettle, body, std::move(record));
+}
+
 void Shard::make_room_for(size_t body_bytes, log::Room room) {
   const bool full =
       records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget;
@@ -221,6 +242,7 @@ void Shard::flush(const Now& now) {
   if (std::exchange(leases_came_, false)) {
     answer_heartbeats();
   }
+  queue_desk_.flush(now.monotonic, changed_);
   if (!records_.empty() && (pending_.size() < kEntriesInFlightForLatency ||
                             records_.bytes() >= kGatheredBytesProposed)) {
     propose_gathered();
@@ -242,6 +264,7 @@ void Shard::apply(const replica::CommittedEntry& entry) {
         !outcome.append.duplicate) {
       changed_.push_back(outcome.partition);
     }
+    queue_desk_.applied(outcome);
   }
   tell_ended();
   if (pending_.empty() || pending_.front().index != entry.index) {
@@ -264,6 +287,7 @@ void Shard::on_role(replica::Role role, Term /*term*/) {
         Status(ErrorCode::kOutcomeUnknown, "leadership was lost before the entry was committed"));
     coordinator_.fail_all(Status(ErrorCode::kNotLeader, "leadership was lost"));
     answer_heartbeats();
+    queue_desk_.forget_all(Status(ErrorCode::kNotLeader, "leadership was lost"));
   }
 }
 
@@ -320,6 +344,10 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
       return settle_txn(*pending.txn, outcome);
     case Kind::kGroup:
       return settle_group(*pending.group, outcome);
+    case Kind::kQueue:
+      return queue_desk_.settle(*pending.queue, outcome);
+    case Kind::kMessageIds:
+      return release_ids(pending);
   }
 }
 
@@ -378,6 +406,10 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
       return fail_txn(*pending.txn, status, retry_after_ms);
     case Kind::kGroup:
       return fail_group(*pending.group, status, retry_after_ms);
+    case Kind::kQueue:
+      return queue_desk_.fail(*pending.queue, status);
+    case Kind::kMessageIds:
+      return release_ids(pending);
   }
 }
 
@@ -396,6 +428,7 @@ void Shard::tick(const Now& now) {
   check_topic_waiters();
   check_fence_waiters();
   expire_polls(now);
+  queue_desk_.tick(now.monotonic);
   if (role_ != replica::Role::kLeader || stopping_) {
     return;
   }
@@ -424,9 +457,11 @@ void Shard::begin_stop() {
     for (FetchOp::Part& part : op->parts) {
       part.pieces.clear();
       part.next = part.offset;
+      part.filtered = part.expired = 0;
     }
     finish_fetch(*op);
   }
+  queue_desk_.begin_stop();
   while (!polls_.empty()) {
     answer_poll(polls_.begin()->first, {});
   }
@@ -450,14 +485,18 @@ void Shard::add_stats(ShardStats& stats) const {
   stats.bytes_in = counters_.bytes_in;
   stats.batches_in = counters_.batches_in;
   stats.duplicates = counters_.duplicates;
+  stats.duplicate_messages = counters_.duplicate_messages;
   stats.messages_out = counters_.messages_out;
   stats.bytes_out = counters_.bytes_out;
   stats.refused_overloaded = counters_.refused_overloaded;
   stats.refused_disk_full = counters_.refused_disk_full;
   stats.fetch_waiters = parked_.size();
-  stats.cold_reads = counters_.cold_reads;
+  stats.cold_reads = counters_.cold_reads + reader_->cold_reads();
+  stats.fetch_filtered = counters_.fetch_filtered;
+  stats.fetch_expired = counters_.fetch_expired;
   add_delay_stats(stats);
   add_txn_stats(stats);
+  queue_desk_.add_stats(stats);
   stats.applied_index = views_.applied().index.value();
 }
 

@@ -17,6 +17,7 @@
 #include <set>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "broker/delay/delay_scan.h"
@@ -26,6 +27,9 @@
 #include "broker/shard/batch_source.h"
 #include "broker/shard/fetch_op.h"
 #include "broker/shard/log_clock.h"
+#include "broker/shard/message_ids.h"
+#include "broker/shard/message_reader.h"
+#include "broker/shard/queue_desk.h"
 #include "broker/shard/session.h"
 #include "broker/shard/shard_runtime.h"
 #include "broker/shard/views.h"
@@ -34,6 +38,12 @@ namespace tidemark::shard {
 
 // A produce request whose parts are being made durable.
 struct ProduceOp {
+  // Where a message is.
+  struct Place {
+    bool in_batch = false;  // `offset` counts from the first one of the batch that is stored
+    Offset offset = {};
+  };
+
   struct Part {
     Status status;
     uint32_t retry_after_ms = 0;
@@ -41,6 +51,7 @@ struct ProduceOp {
     int64_t received_ms = 0;
     bool duplicate = false;
     std::vector<DelayReceipt> receipts;  // of a schedule set
+    std::vector<Place> places;           // by message, if some are duplicates by their ids
   };
 
   ReplyTo to;
@@ -107,6 +118,7 @@ struct GroupPending {
 
   Kind kind = Kind::kCommit;
   ReplyTo to = {};                                 // kCommit, kDrop
+  std::string group = {};                          // kDrop
   ShardId shard = {};                              // kLease: who asked
   std::pair<std::string, PartitionId> lease = {};  // kLease
 };
@@ -135,7 +147,7 @@ struct TopicOp {
   MonotonicTime deadline;
 };
 
-class Shard final : public replica::StateMachine {
+class Shard final : public replica::StateMachine, private QueueHost {
  public:
   Shard(const ShardOptions& options, Outbox& outbox);
 
@@ -200,7 +212,9 @@ class Shard final : public replica::StateMachine {
       kRelocate,
       kRelocated,
       kTxn,
-      kGroup
+      kGroup,
+      kQueue,
+      kMessageIds
     };
     Kind kind = Kind::kNobody;
     std::shared_ptr<ProduceOp> produce;
@@ -211,11 +225,13 @@ class Shard final : public replica::StateMachine {
     TopicId topic_id;       // kPartitions, kProgress
     uint64_t version = 0;   // kPartitions, kProgress
     ShardId shard;          // kProgress
-    PartitionId partition;  // kTrim, kProduce of a schedule set
+    PartitionId partition;  // kTrim, kProduce of a schedule set, kMessageIds
     uint32_t items = 0;     // kProduce of a schedule set
     bool half = false;      // kProduce of a part of a transaction
     std::unique_ptr<TxnPending> txn;
     std::unique_ptr<GroupPending> group;
+    std::unique_ptr<QueuePending> queue;
+    std::unique_ptr<std::vector<Hash128>> ids;  // kMessageIds
     std::shared_ptr<DelayChangeOp> change;
     uint64_t delay_id = 0;  // kDelayNext
   };
@@ -234,7 +250,7 @@ class Shard final : public replica::StateMachine {
 
   // shard.cc: dispatch, proposing, applying
   void refuse(const ReplyTo& to, const Status& status, uint32_t retry_after_ms = 0);
-  [[nodiscard]] Status may_write() const;
+  [[nodiscard]] Status may_write() const override;
   void gather(format::RecordKind kind, const flatbuffers::FlatBufferBuilder& body,
               PendingRecord pending, log::Room room = log::Room::kOrdinary);
   void make_room_for(size_t body_bytes, log::Room room = log::Room::kOrdinary);
@@ -251,14 +267,48 @@ class Shard final : public replica::StateMachine {
   void take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
                  const protocol::fbs::ProducePart& part, ByteView payload, const Now& now);
   bool answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& part);
-  Status accept_batch(PartitionId partition, ByteView batch, const Now& now, PendingRecord pending,
-                      uint32_t& retry_after_ms);
+  Status accept_batch(const protocol::fbs::ProducePart& part, ByteView batch, const Now& now,
+                      PendingRecord pending, uint32_t& retry_after_ms);
   Status check_room(PartitionId partition, size_t bytes, uint32_t& retry_after_ms);
   [[nodiscard]] Status check_fence(int64_t producer_id, int16_t epoch) const;
+
+  // A batch that has passed all checks.
+  struct BatchToTake {
+    PartitionId partition;
+    ByteView bytes;
+    format::BatchHeader header = {};
+    bool ttl = false;
+    uint32_t sequences = 0;  // as in format::ProduceRecord
+  };
+
+  void gather_batch(const BatchToTake& batch, size_t behind_bytes, const Now& now,
+                    PendingRecord pending);
   void release_produce(const PendingRecord& pending);
   void settle_produce(PendingRecord& pending, const RecordOutcome& outcome);
   void finish_produce(ProduceOp& op);
 
+  // dedupe.cc
+  struct IdVerdict {
+    std::vector<bool> kept;                // by message: it is to be stored
+    std::vector<ProduceOp::Place> places;  // by message; of no meaning if it is under way
+    uint32_t stored = 0;                   // messages
+    uint32_t under_way = 0;                // messages whose first delivery is
+    std::vector<Hash128> ids;              // new ones
+    std::vector<uint32_t> records;         // the number of each one's message among the stored ones
+  };
+
+  [[nodiscard]] bool has_window(PartitionId id) const;
+  [[nodiscard]] IdVerdict judge_ids(PartitionId id, const std::vector<MessageId>& ids,
+                                    int64_t time_ms) const;
+  Status accept_with_ids(const BatchToTake& batch, const Now& now, PendingRecord pending,
+                         uint32_t& retry_after_ms);
+  void gather_ids(PartitionId id, IdVerdict verdict, bool numbered, const Now& now);
+  void answer_known(const BatchToTake& batch, const std::vector<MessageId>& ids,
+                    const IdVerdict& verdict, const Now& now, PendingRecord pending);
+  void release_ids(const PendingRecord& pending);
+  static void place_messages(ProduceOp::Part& part, Offset base);
+  void take_known_offsets(ProduceOp::Part& part, const RecordOutcome& outcome);
+  [[nodiscard]] Status refuse_ids(PartitionId id, ByteView batch) const;
   // delays.cc
   Status accept_schedule(PartitionId partition, ByteView set, const Now& now, PendingRecord pending,
                          uint32_t& retry_after_ms);
@@ -275,7 +325,7 @@ class Shard final : public replica::StateMachine {
   void reveal(const Now& now);
   void show_lateness(int64_t due_ms);
   void add_delay_stats(ShardStats& stats) const;
-  [[nodiscard]] Offset visible_end(const partition::Partition& partition) const;
+  [[nodiscard]] Offset visible_end(const partition::Partition& partition) const override;
   // halves.cc
   Status accept_half(const protocol::fbs::ProducePart& part, ByteView payload, const Now& now,
                      PendingRecord pending, uint32_t& retry_after_ms);
@@ -284,7 +334,7 @@ class Shard final : public replica::StateMachine {
   Status check_half_room(const txn::TxnKey& key, std::string_view group, uint32_t& retry_after_ms);
   void keep_room_for_ends();
   [[nodiscard]] uint64_t end_bytes_max() const;
-  Status check_half_batch(ByteView batch) const;
+  Status check_half_batch(PartitionId partition, ByteView batch) const;
   Status check_half_set(PartitionId partition, ByteView set, uint32_t& retry_after_ms) const;
   void settle_half(PendingRecord& pending, const RecordOutcome& outcome);
   // txn_requests.cc
@@ -412,9 +462,12 @@ class Shard final : public replica::StateMachine {
   void on_fetch(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
   void evaluate(std::unique_ptr<FetchOp> op);
   bool collect(FetchOp& op);
+  bool collect_part(FetchOp& op, FetchOp::Part& part);
   void collect_refs(FetchOp& op, FetchOp::Part& part, std::vector<partition::BatchRef> refs);
   void find_cold(std::unique_ptr<FetchOp> op);
-  void read_cold(std::unique_ptr<FetchOp> op);
+  void read_round(std::unique_ptr<FetchOp> op);
+  void select_round(std::unique_ptr<FetchOp> op);
+  void end_round(std::unique_ptr<FetchOp> op);
   void park(std::unique_ptr<FetchOp> op);
   std::unique_ptr<FetchOp> unpark(uint64_t id);
   void finish_fetch(FetchOp& op);
@@ -424,6 +477,18 @@ class Shard final : public replica::StateMachine {
   void on_list_offsets(const ReplyTo& from, const protocol::Frame& frame);
   void finish_list_offsets(const std::shared_ptr<ListOffsetsOp>& op);
   void on_partition_describe(const ReplyTo& from, const protocol::Frame& frame);
+
+  // shard.cc: for the queues
+  [[nodiscard]] int64_t queue_time() override { return clock_.ms(now_); }
+
+  [[nodiscard]] int64_t queue_time_after(int64_t delay_ms) override {
+    return clock_.after(now_, delay_ms);
+  }
+
+  [[nodiscard]] int64_t record_time() override { return log_time(now_); }
+
+  void gather_settle(const flatbuffers::FlatBufferBuilder& body,
+                     std::unique_ptr<QueuePending> pending) override;
 
   // topics.cc
   void on_metadata(const ReplyTo& from, const protocol::Frame& frame);
@@ -438,9 +503,12 @@ class Shard final : public replica::StateMachine {
   void on_partitions_done(const ShardMail& mail);
   [[nodiscard]] flatbuffers::Offset<protocol::fbs::TopicInfo> build_topic(const meta::Topic& topic);
   flatbuffers::Offset<protocol::fbs::TopicInfo> build_unknown_topic(std::string_view name);
-  Status check_late_topic(const meta::TopicConfig& config,
-                          const std::vector<uint16_t>& shards) const;
-  Status find_late_topic(std::string_view name, meta::TopicConfig& config) const;
+  Status check_taker(TopicId id, std::string_view messages,
+                     const std::vector<uint16_t>& shards) const;
+  Status check_takers(const meta::TopicConfig& config, const std::vector<uint16_t>& shards) const;
+  Result<TopicId> find_taker(std::string_view field, std::string_view name) const;
+  Status take_config(const protocol::fbs::TopicConfig& wanted, meta::TopicConfig& config) const;
+  [[nodiscard]] uint32_t first_partition(TopicId id, ShardId shard) const;
   Status take_changes(const protocol::fbs::TopicAlter& request, meta::TopicConfig& config,
                       uint32_t& partitions) const;
   void gather_topic(const ReplyTo& from, format::RecordKind kind,
@@ -464,6 +532,7 @@ class Shard final : public replica::StateMachine {
   Outbox& outbox_;
   replica::Consensus* consensus_ = nullptr;
   BatchSource* source_ = nullptr;
+  std::optional<MessageReader> reader_;
   Views views_;
   Now now_;
   bool stopping_ = false;
@@ -478,6 +547,8 @@ class Shard final : public replica::StateMachine {
   std::deque<ReadyEntry> ready_;  // bounded by the write buffer
   std::deque<PendingEntry> pending_;
   size_t accepted_bytes_ = 0;  // of batches gathered or proposed, not yet applied
+  // Ids of messages that are gathered or proposed, not yet applied.
+  std::unordered_map<PartitionId, std::unordered_set<Hash128, Hash128::Hasher>> ids_under_way_;
   std::vector<RecordOutcome> outcomes_;
   flatbuffers::FlatBufferBuilder builder_;
 
@@ -572,6 +643,8 @@ class Shard final : public replica::StateMachine {
   std::set<LeaseName> leases_in_flight_;
   uint64_t topics_seen_ = 0;
   bool leases_came_ = false;  // since the last turn
+
+  QueueDesk queue_desk_;
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

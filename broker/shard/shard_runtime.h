@@ -83,13 +83,16 @@ struct ShardStats {
   uint64_t messages_in = 0;  // since start
   uint64_t bytes_in = 0;
   uint64_t batches_in = 0;
-  uint64_t duplicates = 0;
+  uint64_t duplicates = 0;          // batches that their producer repeated
+  uint64_t duplicate_messages = 0;  // by their ids
   uint64_t messages_out = 0;
   uint64_t bytes_out = 0;
   uint64_t refused_overloaded = 0;
   uint64_t refused_disk_full = 0;
   uint64_t fetch_waiters = 0;
   uint64_t cold_reads = 0;
+  uint64_t fetch_filtered = 0;  // messages left out of replies
+  uint64_t fetch_expired = 0;
   uint64_t applied_index = 0;
   uint64_t checkpoint_index = 0;
   uint64_t checkpoints = 0;
@@ -136,6 +139,19 @@ struct ShardStats {
   uint64_t txn_checks = 0;
   uint64_t txn_parkings = 0;
   uint64_t txn_refused = 0;
+  // Queue mode. A queue is a consumer group and a partition.
+  uint64_t queues = 0;
+  uint64_t queue_memory_bytes = 0;  // of what is settled, and of failures
+  uint64_t queue_receivers = 0;     // that wait
+  uint64_t queue_leased = 0;
+  uint64_t queue_ready = 0;     // loaded, and nobody has them
+  uint64_t queue_retrying = 0;  // failed ones that wait for their time, of those loaded
+  uint64_t queue_acked = 0;     // since start, like all below
+  uint64_t queue_failed = 0;
+  uint64_t queue_dead_lettered = 0;
+  uint64_t queue_redriven = 0;
+  uint64_t queue_expired = 0;
+  uint64_t queue_filtered = 0;
 };
 
 class ShardRuntime {

@@ -78,15 +78,22 @@ std::vector<PlannedRead> plan_reads(const log::Log& log,
   return planned;
 }
 
+Status damaged_batch(const partition::BatchRef& ref, std::string_view why) {
+  std::string text = "record batch at log position " + std::to_string(ref.position.value());
+  if (ref.count > 0) {
+    text += " (offsets " + std::to_string(ref.base.value()) + " to " +
+            std::to_string(ref.end().value() - 1) + ")";
+  }
+  return Status(ErrorCode::kCorrupted, text + ": " + std::string(why));
+}
+
 Result<SharedBytes> check_batch(const partition::BatchRef& ref, SharedBytes bytes) {
-  const Result<format::BatchHeader> header = format::verify_batch(bytes.view());
-  if (!header.ok() || header->record_count != ref.count) {
-    return Status(ErrorCode::kCorrupted, "record batch at log position " +
-                                             std::to_string(ref.position.value()) + " (offsets " +
-                                             std::to_string(ref.base.value()) + " to " +
-                                             std::to_string(ref.end().value() - 1) + "): " +
-                                             (header.ok() ? "record count differs from the index"
-                                                          : std::string(header.error().context())));
+  const Result<format::BatchHeader> header = format::verify_whole_batch(bytes.view());
+  if (!header.ok()) {
+    return damaged_batch(ref, header.error().context());
+  }
+  if (ref.count > 0 && header->record_count != ref.count) {
+    return damaged_batch(ref, "record count differs from the index");
   }
   return bytes;
 }
@@ -239,6 +246,16 @@ void StoredSource::with_store(StoreWork work, StoreDone done) {
         return work(*view);
       },
       std::move(done));
+}
+
+void StoredSource::run(Work work, Work done) {
+  submit<bool>(
+      reads_,
+      [work = std::move(work)]() mutable {
+        work();
+        return true;
+      },
+      [done = std::move(done)](bool) mutable { done(); });
 }
 
 void StoredSource::find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) {

@@ -35,6 +35,7 @@ class StoredSource final : public BatchSource {
   void read(std::vector<partition::BatchRef> refs, BatchesRead done) override;
   void read_log(LogPosition position, size_t size, LogRead done) override;
   void with_store(StoreWork work, StoreDone done) override;
+  void run(Work work, Work done) override;
   [[nodiscard]] std::optional<LogPosition> oldest_segment_end() const override;
   void read_delays(DelayCursor from, size_t bytes_max, DelaysRead done) override;
   void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) override;

@@ -18,6 +18,55 @@ namespace {
 
 constexpr int64_t kTopicWaitNs = 10'000'000'000;
 
+bool is_delay(int64_t ms) { return ms >= 0 && ms <= limits::kQueueDelayMsMax; }
+
+Status check_retries(const partition::QueueConfig& queue) {
+  if (queue.retry_delays < 1 || queue.retry_delays > partition::QueueConfig::kRetryDelaysMax) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "retry_delays_ms has 1 to " +
+                      std::to_string(partition::QueueConfig::kRetryDelaysMax) + " delays");
+  }
+  const auto* const delays = queue.retry_delays_ms.data();
+  if (!std::all_of(delays, delays + queue.retry_delays, is_delay) ||
+      !is_delay(queue.retry_max_ms)) {
+    return Status(ErrorCode::kInvalidArgument, "delays of retries, and retry_max_ms, are 0 to " +
+                                                   std::to_string(limits::kQueueDelayMsMax) +
+                                                   " ms");
+  }
+  if (queue.retry_factor_percent < limits::kRetryFactorPercentMin ||
+      queue.retry_factor_percent > limits::kRetryFactorPercentMax) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "retry_factor_percent is " + std::to_string(limits::kRetryFactorPercentMin) +
+                      " to " + std::to_string(limits::kRetryFactorPercentMax));
+  }
+  return Status();
+}
+
+Status check_queue_config(const partition::QueueConfig& queue) {
+  RETURN_IF_ERROR(check_retries(queue));
+  if (queue.max_deliveries > limits::kQueueDeliveriesMax) {
+    return Status(ErrorCode::kInvalidArgument, "max_deliveries is 0 (no bound) or at most " +
+                                                   std::to_string(limits::kQueueDeliveriesMax));
+  }
+  if ((queue.max_deliveries > 0) != (queue.dead_letter_topic != TopicId{0})) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "max_deliveries and dead_letter_topic go together: when a message is given up, "
+                  "and where it goes then");
+  }
+  if (queue.ttl_ms != -1 && queue.ttl_ms < 1) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "ttl_ms is -1 (messages do not expire) or at least 1");
+  }
+  if (queue.dedupe_window_ms != -1 && (queue.dedupe_window_ms < limits::kDedupeWindowMsMin ||
+                                       queue.dedupe_window_ms > limits::kDedupeWindowMsMax)) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "dedupe_window_ms is -1 (message ids mean nothing) or " +
+                      std::to_string(limits::kDedupeWindowMsMin) + " to " +
+                      std::to_string(limits::kDedupeWindowMsMax));
+  }
+  return Status();
+}
+
 Status check_config(const meta::TopicConfig& config) {
   if (config.retention_ms < -1 || config.retention_bytes < -1) {
     return Status(ErrorCode::kInvalidArgument, "retention is -1 (no bound) or at least 0");
@@ -42,7 +91,43 @@ Status check_config(const meta::TopicConfig& config) {
     return Status(ErrorCode::kInvalidArgument,
                   "late_topic goes with the late policy dead letter, and only with it");
   }
-  return Status();
+  return check_queue_config(config.queue);
+}
+
+// No delays: the default. Too many: their number says so, which check_config() refuses.
+void take_retry_delays(const fbs::TopicConfig& wanted, partition::QueueConfig& queue) {
+  const auto* delays = wanted.retry_delays_ms();
+  if (delays == nullptr || delays->size() == 0) {
+    queue.retry_delays_ms = partition::QueueConfig().retry_delays_ms;
+    queue.retry_delays = partition::QueueConfig().retry_delays;
+    return;
+  }
+  const size_t most = partition::QueueConfig::kRetryDelaysMax;
+  queue.retry_delays_ms = {};
+  queue.retry_delays = static_cast<uint8_t>(std::min<size_t>(delays->size(), most + 1));
+  for (uint32_t i = 0; i < std::min<size_t>(delays->size(), most); ++i) {
+    queue.retry_delays_ms[i] = delays->Get(i);
+  }
+}
+
+bool take_queue_field(const fbs::TopicConfig& wanted, std::string_view field,
+                      partition::QueueConfig& queue) {
+  if (field == "retry_delays_ms") {
+    take_retry_delays(wanted, queue);
+  } else if (field == "retry_factor_percent") {
+    queue.retry_factor_percent = wanted.retry_factor_percent();
+  } else if (field == "retry_max_ms") {
+    queue.retry_max_ms = wanted.retry_max_ms();
+  } else if (field == "max_deliveries") {
+    queue.max_deliveries = wanted.max_deliveries();
+  } else if (field == "ttl_ms") {
+    queue.ttl_ms = wanted.ttl_ms();
+  } else if (field == "dedupe_window_ms") {
+    queue.dedupe_window_ms = wanted.dedupe_window_ms();
+  } else {
+    return false;
+  }
+  return true;
 }
 
 // Takes the field of this name over; false if there is none.
@@ -60,14 +145,23 @@ bool take_field(const fbs::TopicConfig& wanted, std::string_view field, meta::To
   } else if (field == "late_max_ms") {
     config.delays.late_max_ms = wanted.late_max_ms();
   } else {
-    return false;
+    return take_queue_field(wanted, field, config.queue);
   }
   return true;
 }
 
-constexpr std::string_view kConfigFields[] = {"retention_ms",      "retention_bytes",
-                                              "delay_pending_max", "delay_bytes_max",
-                                              "late_policy",       "late_max_ms"};
+constexpr std::string_view kConfigFields[] = {
+    "retention_ms", "retention_bytes", "delay_pending_max",    "delay_bytes_max", "late_policy",
+    "late_max_ms",  "retry_delays_ms", "retry_factor_percent", "retry_max_ms",    "max_deliveries",
+    "ttl_ms",       "dedupe_window_ms"};
+
+std::string known_settings() {
+  std::string names = "partitions, late_topic, dead_letter_topic";
+  for (const std::string_view field : kConfigFields) {
+    names.append(", ").append(field);
+  }
+  return names;
+}
 
 flatbuffers::Offset<format::fbs::DelayConfig> build_delays(flatbuffers::FlatBufferBuilder& body,
                                                            const partition::DelayConfig& delays) {
@@ -80,36 +174,67 @@ flatbuffers::Offset<format::fbs::DelayConfig> build_delays(flatbuffers::FlatBuff
   return config.Finish();
 }
 
+flatbuffers::Offset<format::fbs::QueueConfig> build_queue(flatbuffers::FlatBufferBuilder& body,
+                                                          const partition::QueueConfig& queue) {
+  const auto delays = body.CreateVector(queue.retry_delays_ms.data(), queue.retry_delays);
+  format::fbs::QueueConfigBuilder config(body);
+  config.add_retry_delays_ms(delays);
+  config.add_retry_factor_percent(queue.retry_factor_percent);
+  config.add_retry_max_ms(queue.retry_max_ms);
+  config.add_max_deliveries(queue.max_deliveries);
+  config.add_dead_letter_topic(queue.dead_letter_topic.value());
+  config.add_ttl_ms(queue.ttl_ms);
+  config.add_dedupe_window_ms(queue.dedupe_window_ms);
+  return config.Finish();
+}
+
 }  // namespace
 
-// Late messages go to their new topic by reference, so it needs a partition on every shard.
-Status Shard::check_late_topic(const meta::TopicConfig& config,
-                               const std::vector<uint16_t>& shards) const {
-  const meta::Topic* late = views_.catalog().find(config.delays.late_topic);
-  if (late == nullptr) {
+// Messages go to another topic by reference, so it needs a partition on every shard.
+Status Shard::check_taker(TopicId id, std::string_view messages,
+                          const std::vector<uint16_t>& shards) const {
+  const meta::Topic* taker = views_.catalog().find(id);
+  if (taker == nullptr) {
     return Status();
   }
   for (const uint16_t shard : shards) {
-    if (late->partitions_on(ShardId{shard}).empty()) {
+    if (taker->partitions_on(ShardId{shard}).empty()) {
       return Status(ErrorCode::kInvalidArgument,
-                    "topic " + late->name + " has no partition on shard " + std::to_string(shard) +
-                        ", which it needs to take late messages; give it more partitions (" +
-                        std::to_string(options_.shard_count) + " shards)");
+                    "topic " + taker->name + " has no partition on shard " + std::to_string(shard) +
+                        ", which it needs to take " + std::string(messages) +
+                        "; give it more partitions (" + std::to_string(options_.shard_count) +
+                        " shards)");
     }
   }
   return Status();
 }
 
-Status Shard::find_late_topic(std::string_view name, meta::TopicConfig& config) const {
-  config.delays.late_topic = TopicId{0};
+Status Shard::check_takers(const meta::TopicConfig& config,
+                           const std::vector<uint16_t>& shards) const {
+  RETURN_IF_ERROR(check_taker(config.delays.late_topic, "late messages", shards));
+  return check_taker(config.queue.dead_letter_topic, "dead letters", shards);
+}
+
+// No name: no topic.
+Result<TopicId> Shard::find_taker(std::string_view field, std::string_view name) const {
   if (name.empty()) {
-    return Status();
+    return TopicId{0};
   }
   const meta::Topic* topic = views_.catalog().find(name);
   if (topic == nullptr) {
-    return Status(ErrorCode::kUnknownTopic, "late_topic " + std::string(name));
+    return Status(ErrorCode::kUnknownTopic, std::string(field) + " " + std::string(name));
   }
-  config.delays.late_topic = topic->id;
+  return topic->id;
+}
+
+Status Shard::take_config(const fbs::TopicConfig& wanted, meta::TopicConfig& config) const {
+  for (const std::string_view field : kConfigFields) {
+    take_field(wanted, field, config);
+  }
+  ASSIGN_OR_RETURN(config.delays.late_topic,
+                   find_taker("late_topic", protocol::view(wanted.late_topic())));
+  ASSIGN_OR_RETURN(config.queue.dead_letter_topic,
+                   find_taker("dead_letter_topic", protocol::view(wanted.dead_letter_topic())));
   return Status();
 }
 
@@ -141,10 +266,7 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   }
   meta::TopicConfig settings;
   if (status.ok() && config != nullptr) {
-    for (const std::string_view field : kConfigFields) {
-      take_field(*config, field, settings);
-    }
-    status = find_late_topic(protocol::view(config->late_topic()), settings);
+    status = take_config(*config, settings);
   }
   if (status.ok()) {
     status = check_config(settings);
@@ -164,11 +286,12 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   for (const ShardId shard : views_.catalog().place(partitions, options_.shard_count)) {
     shards.push_back(shard.value());
   }
-  if (status = check_late_topic(settings, shards); !status.ok()) {
+  if (status = check_takers(settings, shards); !status.ok()) {
     return refuse(from, status);
   }
   flatbuffers::FlatBufferBuilder body;
   const auto delays = build_delays(body, settings.delays);
+  const auto queue = build_queue(body, settings.queue);
   const auto text = body.CreateString(name.data(), name.size());
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicCreateBuilder record(body);
@@ -177,6 +300,7 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   record.add_retention_ms(settings.retention_ms);
   record.add_retention_bytes(settings.retention_bytes);
   record.add_delays(delays);
+  record.add_queue(queue);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather_topic(from, format::RecordKind::kTopicCreate, body, now);
@@ -186,22 +310,29 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
 Status Shard::take_changes(const fbs::TopicAlter& request, meta::TopicConfig& config,
                            uint32_t& partitions) const {
   const uint32_t partitions_before = partitions;
+  bool names_dead_letters = false;
   const fbs::TopicConfig* wanted = request.config();
   for (uint32_t i = 0; request.set() != nullptr && i < request.set()->size(); ++i) {
     const std::string_view field = protocol::view(request.set()->Get(i));
     if (field == "partitions") {
       partitions = request.partitions();
     } else if (field == "late_topic" && wanted != nullptr) {
-      RETURN_IF_ERROR(find_late_topic(protocol::view(wanted->late_topic()), config));
+      ASSIGN_OR_RETURN(config.delays.late_topic,
+                       find_taker(field, protocol::view(wanted->late_topic())));
+    } else if (field == "dead_letter_topic" && wanted != nullptr) {
+      names_dead_letters = true;
+      ASSIGN_OR_RETURN(config.queue.dead_letter_topic,
+                       find_taker(field, protocol::view(wanted->dead_letter_topic())));
     } else if (wanted == nullptr || !take_field(*wanted, field, config)) {
       return Status(ErrorCode::kInvalidArgument,
-                    "unknown setting '" + std::string(field) +
-                        "'; known are partitions, late_topic, retention_ms, retention_bytes, "
-                        "delay_pending_max, delay_bytes_max, late_policy, late_max_ms");
+                    "unknown setting '" + std::string(field) + "'; known are " + known_settings());
     }
   }
   if (config.delays.late_policy != partition::LatePolicy::kDeadLetter) {
     config.delays.late_topic = TopicId{0};
+  }
+  if (config.queue.max_deliveries == 0 && !names_dead_letters) {
+    config.queue.dead_letter_topic = TopicId{0};
   }
   RETURN_IF_ERROR(check_config(config));
   if (partitions < partitions_before || partitions > limits::kPartitionsPerTopicMax) {
@@ -231,7 +362,11 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   }
   meta::TopicConfig config = topic->config;
   auto partitions = static_cast<uint32_t>(topic->shards.size());
-  if (status = take_changes(**request, config, partitions); !status.ok()) {
+  status = take_changes(**request, config, partitions);
+  if (status.ok() && config.queue.dead_letter_topic == topic->id) {
+    status = Status(ErrorCode::kInvalidArgument, "a topic cannot be its own dead_letter_topic");
+  }
+  if (!status.ok()) {
     return refuse(from, status);
   }
   std::vector<uint16_t> shards;
@@ -243,11 +378,12 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   for (const ShardId shard : more) {
     shards.push_back(shard.value());
   }
-  if (status = check_late_topic(config, shards); !status.ok()) {
+  if (status = check_takers(config, shards); !status.ok()) {
     return refuse(from, status);
   }
   flatbuffers::FlatBufferBuilder body;
   const auto delays = build_delays(body, config.delays);
+  const auto queue = build_queue(body, config.queue);
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicAlterBuilder record(body);
   record.add_topic(topic->id.value());
@@ -255,6 +391,7 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   record.add_retention_ms(config.retention_ms);
   record.add_retention_bytes(config.retention_bytes);
   record.add_delays(delays);
+  record.add_queue(queue);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather_topic(from, format::RecordKind::kTopicAlter, body, now);
@@ -359,6 +496,10 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic)
   const partition::DelayConfig& delays = topic.config.delays;
   const meta::Topic* late = views_.catalog().find(delays.late_topic);
   const auto late_topic = builder_.CreateString(late ? late->name : std::string());
+  const partition::QueueConfig& queue = topic.config.queue;
+  const meta::Topic* dead = views_.catalog().find(queue.dead_letter_topic);
+  const auto dead_letter_topic = builder_.CreateString(dead ? dead->name : std::string());
+  const auto retry_delays = builder_.CreateVector(queue.retry_delays_ms.data(), queue.retry_delays);
   fbs::TopicConfigBuilder config(builder_);
   config.add_retention_ms(topic.config.retention_ms);
   config.add_retention_bytes(topic.config.retention_bytes);
@@ -367,6 +508,13 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic)
   config.add_late_policy(static_cast<fbs::LatePolicy>(delays.late_policy));
   config.add_late_max_ms(delays.late_max_ms);
   config.add_late_topic(late_topic);
+  config.add_retry_delays_ms(retry_delays);
+  config.add_retry_factor_percent(queue.retry_factor_percent);
+  config.add_retry_max_ms(queue.retry_max_ms);
+  config.add_max_deliveries(queue.max_deliveries);
+  config.add_dead_letter_topic(dead_letter_topic);
+  config.add_ttl_ms(queue.ttl_ms);
+  config.add_dedupe_window_ms(queue.dedupe_window_ms);
   const auto settings = config.Finish();
   fbs::TopicInfoBuilder info(builder_);
   info.add_name(name);
@@ -432,10 +580,18 @@ void Shard::on_metadata(const ReplyTo& from, const protocol::Frame& frame) {
 // --- mail
 // ---------------------------------------------------------------------------------------------------------------
 
+// Of a topic that takes messages of others; 0 if it is gone.
+uint32_t Shard::first_partition(TopicId id, ShardId shard) const {
+  const meta::Topic* topic = views_.catalog().find(id);
+  const std::vector<uint32_t> there = topic ? topic->partitions_on(shard) : std::vector<uint32_t>();
+  return there.empty() ? 0 : there.front();
+}
+
 void Shard::mail_unconfirmed(const meta::Topic& topic) {
   for (const ShardId shard : topic.unconfirmed) {
     ShardMail mail = new_mail(ShardMail::Kind::kPartitions, shard);
     mail.topic = topic.id;
+    mail.name = topic.name;
     mail.version = topic.version;
     mail.state = topic.state == meta::TopicState::kDropping ? ShardMail::State::kDropped
                                                             : ShardMail::State::kOpen;
@@ -443,10 +599,9 @@ void Shard::mail_unconfirmed(const meta::Topic& topic) {
     mail.retention_ms = topic.config.retention_ms;
     mail.retention_bytes = topic.config.retention_bytes;
     mail.delays = topic.config.delays;
-    if (const meta::Topic* late = views_.catalog().find(mail.delays.late_topic); late != nullptr) {
-      const std::vector<uint32_t> there = late->partitions_on(shard);
-      mail.late_partition = there.empty() ? 0 : there.front();
-    }
+    mail.late_partition = first_partition(mail.delays.late_topic, shard);
+    mail.queue = topic.config.queue;
+    mail.dead_letter_partition = first_partition(mail.queue.dead_letter_topic, shard);
     outbox_.mail(std::move(mail));
   }
 }
@@ -481,6 +636,8 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
   }
   const auto numbers = body.CreateVector(mail.partitions);
   const auto delays = build_delays(body, mail.delays);
+  const auto queue = build_queue(body, mail.queue);
+  const auto name = body.CreateString(mail.name);
   format::fbs::PartitionOpenBuilder record(body);
   record.add_topic(mail.topic.value());
   record.add_version(mail.version);
@@ -489,6 +646,9 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
   record.add_retention_bytes(mail.retention_bytes);
   record.add_delays(delays);
   record.add_late_partition(mail.late_partition);
+  record.add_queue(queue);
+  record.add_dead_letter_partition(mail.dead_letter_partition);
+  record.add_name(name);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather(format::RecordKind::kPartitionOpen, body, std::move(pending));

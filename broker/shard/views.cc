@@ -45,6 +45,8 @@ void Views::apply(LogIndex index, Term term, LogPosition payload_position, ByteV
   exposed_.clear();
   group_commits_.clear();
   to_tell_.clear();
+  known_offsets_.clear();
+  appended_.reset();
   while (reader.next(record)) {
     RecordOutcome outcome;
     outcome.kind = record.kind;
@@ -99,6 +101,10 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_group_lease(record.body, outcome);
     case RecordKind::kGroupDrop:
       return apply_group_drop(record.body, outcome);
+    case RecordKind::kQueueSettle:
+      return apply_queue_settle(record, payload_position, outcome);
+    case RecordKind::kMessageIds:
+      return apply_message_ids(record.body, std::exchange(appended_, std::nullopt), outcome);
     case RecordKind::kHalf:
     case RecordKind::kRelocateHalf:
     case RecordKind::kTxnEnd:
@@ -126,6 +132,7 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
   outcome.partition = produce->partition;
   advance_time(produce->received_ms);
   const auto it = partitions_.find(produce->partition);
+  appended_.reset();
   if (is_fenced(header->producer_id, header->producer_epoch)) {
     outcome.error = outcome.append.error = ErrorCode::kFenced;
     return;
@@ -136,18 +143,25 @@ void Views::apply_produce(const format::LogRecord& record, LogPosition payload_p
     return;
   }
   outcome.append = it->second.append(*header, payload_position + produce->batch_offset,
-                                     log_time_ms_, records_applied_);
+                                     log_time_ms_, records_applied_, produce->sequences);
   outcome.error = outcome.append.error;
+  if (outcome.error == ErrorCode::kOk && !outcome.append.duplicate) {
+    appended_ = {produce->partition, outcome.append.base};
+  }
+  if (produce->ttl && outcome.error == ErrorCode::kOk && !outcome.append.duplicate) {
+    it->second.mark_ttl();
+  }
 }
 
 void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::TopicCreate>(body);
   advance_time(record.time_ms());
   const std::string_view name = format::control_text(record.name());
-  const meta::TopicOutcome done = catalog_.create(name,
-                                                  {record.retention_ms(), record.retention_bytes(),
-                                                   partition::DelayConfig::of(record.delays())},
-                                                  shard_ids(record.shards()), log_time_ms_);
+  const meta::TopicOutcome done = catalog_.create(
+      name,
+      {record.retention_ms(), record.retention_bytes(), partition::DelayConfig::of(record.delays()),
+       partition::QueueConfig::of(record.queue())},
+      shard_ids(record.shards()), log_time_ms_);
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;
@@ -156,10 +170,11 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
 void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
   const auto& record = control_table<fbs::TopicAlter>(body);
   advance_time(record.time_ms());
-  const meta::TopicOutcome done = catalog_.alter(TopicId{record.topic()},
-                                                 {record.retention_ms(), record.retention_bytes(),
-                                                  partition::DelayConfig::of(record.delays())},
-                                                 shard_ids(record.shards()));
+  const meta::TopicOutcome done = catalog_.alter(
+      TopicId{record.topic()},
+      {record.retention_ms(), record.retention_bytes(), partition::DelayConfig::of(record.delays()),
+       partition::QueueConfig::of(record.queue())},
+      shard_ids(record.shards()));
   outcome.error = done.error;
   outcome.topic = done.id;
   outcome.version = done.version;
@@ -196,17 +211,24 @@ void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
     return;
   }
   const auto delays = partition::DelayConfig::of(record.delays());
+  const auto queue = partition::QueueConfig::of(record.queue());
   const partition::PartitionConfig config{
       record.version(),
       record.retention_ms(),
       record.retention_bytes(),
       delays,
-      {delays.late_topic, PartitionIndex{record.late_partition()}}};
+      {delays.late_topic, PartitionIndex{record.late_partition()}},
+      queue,
+      {queue.dead_letter_topic, PartitionIndex{record.dead_letter_partition()}},
+      record.name() == nullptr ? std::string() : record.name()->str()};
   for (const uint32_t number : *record.partitions()) {
     const PartitionId id{topic, PartitionIndex{number}};
     const auto [it, inserted] = partitions_.try_emplace(id, id, config);
     if (!inserted && it->second.config().version < config.version) {
       it->second.set_config(config);
+    }
+    if (it->second.config().queue.dedupe_window_ms < 0) {
+      dedupe_.drop_partition(id);
     }
   }
 }
@@ -226,6 +248,8 @@ void Views::apply_partition_drop(ByteView body, RecordOutcome& outcome) {
     dropped_keys_.push_back(it->first);
     delays_.drop_partition(it->first);
     positions_.drop_partition(it->first);
+    queues_.drop_partition(it->first);
+    dedupe_.drop_partition(it->first);
     it = partitions_.erase(it);
   }
 }
@@ -242,6 +266,9 @@ void Views::apply_trim(ByteView body, RecordOutcome& outcome) {
   const bool moved = it->second.trim({Offset{record.start_offset()}, LogPosition{record.position()},
                                       record.bytes(), record.batches()});
   outcome.error = moved ? ErrorCode::kOk : ErrorCode::kConflict;
+  if (moved) {
+    queues_.trim(outcome.partition, it->second.start());
+  }
 }
 
 const partition::Partition* Views::find(PartitionId id) const {
@@ -288,7 +315,8 @@ uint64_t Views::hash() const {
   hash = hash * 31 + delays_.hash();
   hash = hash * 31 + txns_.hash();
   hash = (hash * 31 + fences_.hash()) * 31 + names_.hash();
-  return hash * 31 + positions_.hash();
+  hash = (hash * 31 + positions_.hash()) * 31 + queues_.hash();
+  return hash * 31 + dedupe_.hash();
 }
 
 Views::Delta Views::freeze() {
@@ -318,6 +346,8 @@ Views::Delta Views::freeze() {
   fences_.freeze(delta.batch);
   names_.freeze(delta.batch);
   positions_.freeze(delta.batch);
+  queues_.freeze(delta.batch);
+  dedupe_.freeze(delta.batch);
   delta.spill = delays_.wheel().freeze();
   delta.batch.put(keys::meta(), encode_meta());
   return delta;
@@ -329,6 +359,8 @@ void Views::commit_done(Delta& delta, LogPosition keep_from, timerwheel::Key unt
   fences_.commit_done();
   names_.commit_done();
   positions_.commit_done();
+  queues_.commit_done();
+  dedupe_.commit_done();
   delays_.wheel().spill_done(delta.spill, until);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -350,6 +382,8 @@ void Views::commit_failed(Delta& delta) {
   fences_.commit_failed();
   names_.commit_failed();
   positions_.commit_failed();
+  queues_.commit_failed();
+  dedupe_.commit_failed();
   delays_.wheel().spill_failed(delta.spill);
   for (const PartitionId id : frozen_partitions_) {
     if (const auto it = partitions_.find(id); it != partitions_.end()) {
@@ -445,7 +479,9 @@ Status Views::load_partitions(kv::ReadView& view) {
   RETURN_IF_ERROR(txns_.load(view));
   RETURN_IF_ERROR(fences_.load(view));
   RETURN_IF_ERROR(names_.load(view));
-  return positions_.load(view);
+  RETURN_IF_ERROR(positions_.load(view));
+  RETURN_IF_ERROR(queues_.load(view));
+  return dedupe_.load(view);
 }
 
 }  // namespace tidemark::shard

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "broker/delay/pending_delays.h"
@@ -20,7 +21,9 @@
 #include "broker/kv/key_value_store.h"
 #include "broker/meta/producer_names.h"
 #include "broker/meta/topic_catalog.h"
+#include "broker/partition/dedupe_table.h"
 #include "broker/partition/partition.h"
+#include "broker/queue/queue_table.h"
 #include "broker/txn/producer_fences.h"
 #include "broker/txn/txn_table.h"
 #include "log/base/bytes.h"
@@ -30,8 +33,10 @@
 #include "log/format/schedule_set.h"
 
 namespace tidemark::format::fbs {
+struct QueueSettle;
+struct MessageIds;
 struct TxnEnd;
-}
+}  // namespace tidemark::format::fbs
 
 namespace tidemark::shard {
 
@@ -39,8 +44,8 @@ namespace tidemark::shard {
 struct RecordOutcome {
   format::RecordKind kind = format::RecordKind::kProduce;
   ErrorCode error = ErrorCode::kOk;
-  PartitionId partition;            // kProduce, kTrim
-  partition::AppendOutcome append;  // kProduce
+  PartitionId partition;            // kProduce, kTrim, kQueueSettle
+  partition::AppendOutcome append;  // kProduce; kMessageIds of a batch that was not stored
   TopicId topic;                    // topic and partition records
   uint64_t version = 0;
   // kProducerIds, kProducerName, kProducerFenced, kProducerFence
@@ -48,7 +53,8 @@ struct RecordOutcome {
   uint16_t producer_epoch = 0;
   delay::ChangeOutcome change = delay::ChangeOutcome::kNotFound;  // kDelayCancel, kDelayReschedule
   // kSchedule, kDelayReschedule: which of Views::receipts(); kGroupCommit: which of
-  // Views::group_commits(); kGroupDrop: how many were forgotten.
+  // Views::group_commits(); kGroupDrop: how many were forgotten; kMessageIds: which of
+  // Views::known_offsets().
   uint32_t first_receipt = 0;
   uint32_t receipts = 0;
   // Records of transactions.
@@ -106,7 +112,7 @@ class Views {
   // Of the last entry applied, in order of due time.
   [[nodiscard]] const std::vector<Fired>& fired() const { return fired_; }
 
-  // Partitions that got messages by commits in the last entry.
+  // Partitions that got messages by commits or dead letters in the last entry.
   [[nodiscard]] const std::vector<PartitionId>& exposed() const { return exposed_; }
 
   // Transactions that ended in the last entry and of which other shards have to be told.
@@ -117,7 +123,15 @@ class Views {
     return group_commits_;
   }
 
+  // Of the last entry applied: where the messages of batches are that were not stored, for all of
+  // them were there already.
+  [[nodiscard]] const std::vector<Offset>& known_offsets() const { return known_offsets_; }
+
+  [[nodiscard]] const partition::DedupeTable& dedupe() const { return dedupe_; }
+
   [[nodiscard]] const group::GroupPositions& positions() const { return positions_; }
+
+  [[nodiscard]] const queue::QueueTable& queues() const { return queues_; }
 
   [[nodiscard]] const txn::TxnTable& txns() const { return txns_; }
 
@@ -142,6 +156,18 @@ class Views {
   };
 
   [[nodiscard]] const LateCounts& late() const { return late_; }
+
+  // What was done with messages in queue mode, since the process began.
+  struct QueueCounts {
+    uint64_t acked = 0;  // by consumers and operators
+    uint64_t failed = 0;
+    uint64_t dead_lettered = 0;
+    uint64_t redriven = 0;
+    uint64_t expired = 0;
+    uint64_t filtered = 0;
+  };
+
+  [[nodiscard]] const QueueCounts& queue_counts() const { return queue_counts_; }
 
   // Used while entries are replayed that need slots of the timing wheel which only the store has:
   // runs the plan at once. Without one, whoever proposes an Advance sees to it before.
@@ -209,6 +235,17 @@ class Views {
   void apply_partition_open(ByteView body, RecordOutcome& outcome);
   void apply_partition_drop(ByteView body, RecordOutcome& outcome);
   void apply_trim(ByteView body, RecordOutcome& outcome);
+
+  // dedupe_views.cc
+  struct Appended {
+    PartitionId partition;
+    Offset base;
+  };
+
+  // `before`: the batch that the record before has stored.
+  void apply_message_ids(ByteView body, const std::optional<Appended>& before,
+                         RecordOutcome& outcome);
+  void apply_known_ids(const format::fbs::MessageIds& record, RecordOutcome& outcome);
   // delay_views.cc
   void apply_schedule(const format::LogRecord& record, LogPosition payload_position,
                       RecordOutcome& outcome);
@@ -226,6 +263,11 @@ class Views {
   void apply_group_commit(ByteView body, RecordOutcome& outcome);
   void apply_group_lease(ByteView body, RecordOutcome& outcome);
   void apply_group_drop(ByteView body, RecordOutcome& outcome);
+  // queue_views.cc
+  void apply_queue_settle(const format::LogRecord& record, LogPosition payload_position,
+                          RecordOutcome& outcome);
+  void apply_queue_letters(const format::fbs::QueueSettle& settle, PartitionId from, ByteView body,
+                           LogPosition body_position);
   // txn_views.cc
   void apply_txn_record(const format::LogRecord& record, LogPosition payload_position,
                         RecordOutcome& outcome);
@@ -259,6 +301,10 @@ class Views {
   txn::ProducerFences fences_;
   meta::ProducerNames names_;
   group::GroupPositions positions_;
+  queue::QueueTable queues_;
+  partition::DedupeTable dedupe_;
+  std::optional<Appended> appended_;  // by the record before, in this entry
+  std::vector<Offset> known_offsets_;
   std::vector<group::CommitOutcome> group_commits_;
   std::vector<DelayReceipt> receipts_;
   std::vector<Fired> fired_;
@@ -266,6 +312,7 @@ class Views {
   std::vector<txn::TxnKey> to_tell_;
   std::vector<delay::DueDelay> due_;
   LateCounts late_;
+  QueueCounts queue_counts_;
   SlotLoader slot_loader_;
   // Version at which a dropped topic went away here: late mail must not open it again. Ids are
   // never reused.

@@ -19,6 +19,11 @@ uint64_t xxh3(ByteView bytes, uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
+Hash128 xxh3_128(ByteView bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {hash.low64, hash.high64};
+}
+
 uint32_t crc32c(ByteView bytes, uint32_t before) {
   // crc32_iscsi inverts neither its initial value nor its result. It never writes to the buffer;
   // the parameter is not const for historical reasons only.

@@ -140,6 +140,38 @@ inline constexpr size_t kGroupItemsPerRequestMax = 1024;
 inline constexpr uint32_t kGroupSessionMsMin = 1'000;
 inline constexpr uint32_t kGroupSessionMsMax = 300'000;
 
+// Queue mode. A queue is a group and a partition; what it has settled costs at most 512 bytes for
+// 4096 messages.
+inline constexpr size_t kQueuesPerShardMax = 65'536;
+// Unsettled messages whose delivery failed: about 80 bytes each.
+inline constexpr size_t kQueueFailuresPerShardMax = 1'000'000;
+// Unsettled messages of a queue that are looked at: about 150 bytes each.
+inline constexpr size_t kQueueWindow = 65'536;
+inline constexpr size_t kQueueItemsPerRequestMax = 1024;
+inline constexpr size_t kQueueMessagesPerReceiveMax = 1024;
+inline constexpr uint32_t kQueueVisibilityMsMin = 1'000;
+inline constexpr uint32_t kQueueVisibilityMsMax = 12 * 3'600'000;
+inline constexpr int64_t kQueueDelayMsMax = int64_t{366} * 24 * 3'600'000;
+inline constexpr size_t kQueueReasonBytesMax = 255;
+inline constexpr uint32_t kQueueDeliveriesMax = 1'000;
+inline constexpr uint32_t kRetryFactorPercentMin = 100;
+inline constexpr uint32_t kRetryFactorPercentMax = 1'000;
+inline constexpr size_t kQueueReceiversPerShardMax = 65'536;
+
+// Filters of consumers.
+inline constexpr size_t kFilterBytesMax = 4096;
+inline constexpr size_t kFilterNodesMax = 256;
+inline constexpr size_t kFilterDepthMax = 32;
+inline constexpr size_t kFilterTagsMax = 64;
+
+// Message ids remembered of a partition, about 90 bytes each; beyond it the oldest are forgotten
+// early.
+inline constexpr size_t kMessageIdsPerPartitionMax = 1'000'000;
+inline constexpr size_t kMessageIdBytesMax = 255;
+inline constexpr int64_t kDedupeWindowMsDefault = 2 * 60'000;
+inline constexpr int64_t kDedupeWindowMsMin = 1'000;
+inline constexpr int64_t kDedupeWindowMsMax = int64_t{7} * 24 * 3'600'000;
+
 // Jobs and messages between threads; a sender that finds the queue full keeps the work and tries
 // again.
 inline constexpr size_t kMailboxMessagesMax = 4096;

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "log/base/check.h"
-#include "log/base/checksum.h"
 #include "log/base/coding.h"
 #include "log/base/compression.h"
 #include "log/format/batch_layout.h"
@@ -75,10 +74,6 @@ uint8_t* put_record(uint8_t* at, const RecordInput& record, size_t body, int64_t
     at = put_field(at, header.has_value, header.value);
   }
   return at;
-}
-
-void put_crc(MutableByteView batch) {
-  store_be(batch.data() + kCrcAt, crc32c(ByteView(batch).subspan(kCrcCoversFrom)));
 }
 
 void put_producer(MutableByteView batch, BatchBuilder::Producer producer) {

@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <string>
 
+#include "log/base/bytes.h"
+#include "log/base/checksum.h"
+#include "log/base/coding.h"
 #include "log/base/limits.h"
 #include "log/base/status.h"
 
@@ -37,6 +40,11 @@ inline constexpr uint16_t kTransactionalBit = 0x10;
 inline constexpr uint16_t kControlBit = 0x20;
 inline constexpr uint16_t kKnownAttributes =
     kCodecMask | kLogAppendTimeBit | kTransactionalBit | kControlBit;
+
+// The checksum of a batch whose other bytes are in place.
+inline void put_crc(MutableByteView batch) {
+  store_be(batch.data() + kCrcAt, crc32c(ByteView(batch).subspan(kCrcCoversFrom)));
+}
 
 // One wording for the builder and the broker. `what` begins the sentence.
 inline Status message_too_large(const std::string& what, size_t message_bytes) {

@@ -22,7 +22,8 @@ constexpr size_t kTopicAt = 0;
 constexpr size_t kPartitionAt = 4;
 constexpr size_t kReceivedAt = 8;
 constexpr size_t kFlagsAt = 16;
-constexpr size_t kProduceReservedAt = 20;
+constexpr size_t kSequencesAt = 20;
+constexpr uint32_t kTtlFlag = 1;
 
 // Within the body of kRelocate; topic and partition as above.
 constexpr size_t kRelocatedIdAt = 8;
@@ -92,6 +93,8 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kGroupCommit:
     case RecordKind::kGroupLease:
     case RecordKind::kGroupDrop:
+    case RecordKind::kQueueSettle:
+    case RecordKind::kMessageIds:
       return true;
   }
   return false;
@@ -119,13 +122,14 @@ void RecordListBuilder::add(RecordKind kind, ByteView body) {
   }
 }
 
-void RecordListBuilder::add_produce(PartitionId partition, int64_t received_ms, ByteView batch) {
+void RecordListBuilder::add_produce(PartitionId partition, int64_t received_ms, ByteView batch,
+                                    bool ttl, uint32_t sequences) {
   uint8_t* const at = grow(RecordKind::kProduce, kProduceHeaderBytes + batch.size());
   store_le(at + kTopicAt, partition.topic.value());
   store_le(at + kPartitionAt, partition.index.value());
   store_le(at + kReceivedAt, received_ms);
-  store_le(at + kFlagsAt, uint32_t{0});
-  store_le(at + kProduceReservedAt, uint32_t{0});
+  store_le(at + kFlagsAt, ttl ? kTtlFlag : 0);
+  store_le(at + kSequencesAt, sequences);
   if (!batch.empty()) {
     std::memcpy(at + kProduceHeaderBytes, batch.data(), batch.size());
   }
@@ -240,7 +244,8 @@ Result<ProduceRecord> decode_produce(const LogRecord& record) {
                                              std::to_string(kProduceHeaderBytes));
   }
   const uint8_t* const at = record.body.data();
-  if (load_le<uint32_t>(at + kFlagsAt) != 0 || load_le<uint32_t>(at + kProduceReservedAt) != 0) {
+  const auto flags = load_le<uint32_t>(at + kFlagsAt);
+  if ((flags & ~kTtlFlag) != 0) {
     return Status(ErrorCode::kUnsupportedVersion, "produce record with unknown flags");
   }
   return ProduceRecord{
@@ -248,7 +253,9 @@ Result<ProduceRecord> decode_produce(const LogRecord& record) {
                     PartitionIndex(load_le<uint32_t>(at + kPartitionAt))},
       .received_ms = load_le<int64_t>(at + kReceivedAt),
       .batch_offset = static_cast<uint32_t>(record.body_offset + kProduceHeaderBytes),
-      .batch = record.body.subspan(kProduceHeaderBytes)};
+      .batch = record.body.subspan(kProduceHeaderBytes),
+      .ttl = (flags & kTtlFlag) != 0,
+      .sequences = load_le<uint32_t>(at + kSequencesAt)};
 }
 
 Result<RelocateRecord> decode_relocate(const LogRecord& record) {

@@ -7,8 +7,10 @@
 //        6     2 reserved = 0
 //        8       body, then zeros up to a multiple of 8
 //   Body of kProduce: u32 topic id, u32 partition, i64 received at (ms, log time of the leader),
-//   u32 flags = 0, u32 reserved = 0, then the record batch verbatim. Bodies of all other kinds are
-//   FlatBuffers tables (log/format/schema/control.fbs), always verified before a field is read, but
+//   u32 flags (bit 0: some message has a time to live of its own), u32 sequences (of its producer
+//   that the batch stands for; 0: as many as it has messages; more if duplicates were left out),
+//   then the record batch verbatim. Bodies of all other kinds are FlatBuffers tables
+//   (log/format/schema/control.fbs), always verified before a field is read, but
 //   kSchedule: a schedule set (schedule_set.h), and
 //   kRelocate: u32 topic id, u32 partition, u64 delay id, i64 due (ms, log time), then the record
 //   batch of a delayed message, verbatim, and
@@ -65,6 +67,8 @@ enum class RecordKind : uint8_t {
   kGroupCommit = 80,
   kGroupLease = 81,
   kGroupDrop = 82,
+  kQueueSettle = 88,
+  kMessageIds = 96,
 };
 
 inline constexpr size_t kRecordHeaderBytes = 8;
@@ -82,6 +86,8 @@ struct ProduceRecord {
   int64_t received_ms = 0;
   uint32_t batch_offset = 0;  // of the batch within the entry payload
   ByteView batch;
+  bool ttl = false;  // some message has a time to live of its own
+  uint32_t sequences = 0;
 };
 
 struct RelocateRecord {
@@ -126,7 +132,8 @@ class RecordListBuilder {
   // All copy the bytes. Requires: the payload stays within limits::kEntryPayloadBytesMax
   // (record_bytes() tells before).
   void add(RecordKind kind, ByteView body);
-  void add_produce(PartitionId partition, int64_t received_ms, ByteView batch);
+  void add_produce(PartitionId partition, int64_t received_ms, ByteView batch, bool ttl = false,
+                   uint32_t sequences = 0);
   // The body to be changed in place; valid until the next call.
   MutableByteView add_schedule(ByteView set);
   void add_relocate(const RelocateRecord& record);

@@ -82,15 +82,18 @@ Status record_damage(uint32_t ordinal, Damage damage) {
   return malformed("record " + number(ordinal) + ": " + damage);
 }
 
-// Decodes record `ordinal` of a batch.
+// Decodes record `ordinal` of a batch. Its offset delta is at least `lowest_delta`, and leaves room
+// for the records behind it; so in a batch from which nothing was left out it is `ordinal`.
 Damage scan_record_in_order(RecordScanner& in, const BatchHeader& header, uint32_t ordinal,
-                            RecordView& out) {
+                            uint32_t lowest_delta, RecordView& out) {
   const Damage damage = scan_record(in, header.base_timestamp_ms, out);
   if (damage != nullptr) {
     return damage;
   }
-  if (out.offset_delta != ordinal) {
-    return "its offset delta is not its place in the batch";
+  const uint32_t records_behind = header.record_count - 1 - ordinal;
+  if (out.offset_delta < lowest_delta ||
+      out.offset_delta > header.last_offset_delta - records_behind) {
+    return "its offset delta is out of order";
   }
   if (header.log_append_time) {
     out.timestamp_ms = header.max_timestamp_ms;
@@ -120,7 +123,7 @@ Status validate_records(const BatchHeader& header, ByteView records) {
   RecordView record;
   int64_t max_timestamp_ms = INT64_MIN;
   for (uint32_t ordinal = 0; ordinal < header.record_count; ++ordinal) {
-    const Damage damage = scan_record_in_order(in, header, ordinal, record);
+    const Damage damage = scan_record_in_order(in, header, ordinal, ordinal, record);
     if (damage != nullptr) {
       return record_damage(ordinal, damage);
     }
@@ -200,6 +203,11 @@ Status check_attributes(uint16_t attributes) {
   return {};
 }
 
+Status contradicting_delta(uint32_t count, uint32_t last_delta) {
+  return malformed("batch of " + number(count) + " records with last offset delta " +
+                   number(last_delta));
+}
+
 }  // namespace
 
 Result<BatchHeader> decode_batch_header(ByteView batch) {
@@ -217,9 +225,8 @@ Result<BatchHeader> decode_batch_header(ByteView batch) {
                                                  " records; the limit is " +
                                                  number(limits::kRecordsPerBatchMax));
   }
-  if (last_delta != count - 1) {
-    return malformed("batch of " + number(count) + " records with last offset delta " +
-                     number(last_delta));
+  if (last_delta < count - 1 || last_delta >= limits::kRecordsPerBatchMax) {
+    return contradicting_delta(count, last_delta);
   }
   return BatchHeader{.base_offset = load_be<uint64_t>(at + kBaseOffsetAt),
                      .batch_bytes = static_cast<uint32_t>(batch.size()),
@@ -228,6 +235,7 @@ Result<BatchHeader> decode_batch_header(ByteView batch) {
                      .control = (attributes & kControlBit) != 0,
                      .log_append_time = (attributes & kLogAppendTimeBit) != 0,
                      .record_count = count,
+                     .last_offset_delta = last_delta,
                      .base_timestamp_ms = load_be<int64_t>(at + kBaseTimestampAt),
                      .max_timestamp_ms = load_be<int64_t>(at + kMaxTimestampAt),
                      .producer_id = load_be<int64_t>(at + kProducerIdAt),
@@ -258,8 +266,16 @@ Result<BatchHeader> verify_batch(ByteView batch) {
   return header;
 }
 
-Result<BatchHeader> validate_produced_batch(ByteView batch) {
+Result<BatchHeader> verify_whole_batch(ByteView batch) {
   ASSIGN_OR_RETURN(const BatchHeader header, verify_batch(batch));
+  if (header.last_offset_delta != header.record_count - 1) {
+    return contradicting_delta(header.record_count, header.last_offset_delta);
+  }
+  return header;
+}
+
+Result<BatchHeader> validate_produced_batch(ByteView batch) {
+  ASSIGN_OR_RETURN(const BatchHeader header, verify_whole_batch(batch));
   RETURN_IF_ERROR(validate_producer_header(header));
   const ByteView block = batch.subspan(kBatchHeaderBytes);
   switch (header.codec) {
@@ -350,12 +366,13 @@ bool BatchReader::next(RecordView& out) {
     return false;
   }
   RecordScanner in(rest_);
-  const Damage damage = scan_record_in_order(in, header_, read_, out);
+  const Damage damage = scan_record_in_order(in, header_, read_, lowest_delta_, out);
   if (damage != nullptr) {
     status_ = record_damage(read_, damage);
     return false;
   }
   rest_ = in.rest();
+  lowest_delta_ = out.offset_delta + 1;
   ++read_;
   return true;
 }

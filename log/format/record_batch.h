@@ -8,14 +8,10 @@
 //       17     4 CRC-32C of bytes 21..end
 //       21     2 attributes: bits 0-2 codec (0 none, 4 zstd), 3 timestamp type (1: log append),
 //                4 transactional, 5 control
-//       23     4 last offset delta = record count - 1
-//       27     8 base timestamp, ms
-//       35     8 max timestamp, ms
-//       43     8 producer id (-1: none)
-//       51     2 producer epoch (-1: none)
-//       53     4 base sequence (-1: none)
-//       57     4 record count
-//       61       records, compressed as one block if a codec is set
+//       23     4 last offset delta = record count - 1; more if records were left out
+//       (batch_select.h) 27     8 base timestamp, ms 35     8 max timestamp, ms 43     8 producer
+//       id (-1: none) 51     2 producer epoch (-1: none) 53     4 base sequence (-1: none) 57     4
+//       record count 61       records, compressed as one block if a codec is set
 //
 //   A record: varint length, i8 attributes, varint timestamp delta, varint offset delta,
 //     varint key length (-1: no key) and key, varint value length (-1: no value) and value,
@@ -50,6 +46,8 @@ struct BatchHeader {
   bool control = false;
   bool log_append_time = false;  // every record has the max timestamp
   uint32_t record_count = 0;
+  // The batch stands for this many offsets, less one: at least record_count - 1.
+  uint32_t last_offset_delta = 0;
   int64_t base_timestamp_ms = 0;
   int64_t max_timestamp_ms = 0;
   int64_t producer_id = -1;
@@ -77,7 +75,8 @@ struct RecordView {
 
 // Checks the header alone: magic, length equal to batch.size(), count, last delta, known codec and
 // attributes. Cheap; no CRC.
-//   kMalformed            numbers that contradict each other or the size
+//   kMalformed            numbers that contradict each other or the size; a last offset delta of
+//                         limits::kRecordsPerBatchMax or more
 //   kTooLarge             more than limits::kBatchBytesMax bytes
 //   kLimitExceeded        more than limits::kRecordsPerBatchMax records
 //   kUnsupportedVersion   a magic other than 2, an attribute bit that this version does not know
@@ -90,7 +89,10 @@ Result<uint32_t> batch_bytes_from_prefix(ByteView prefix);
 // Header and CRC (kCorrupted). What must hold before anything is believed (from the wire and from
 // disk).
 Result<BatchHeader> verify_batch(ByteView batch);
-// verify_batch and a walk over every record, inflating if needed (at most
+// The same, and no record was left out (kMalformed): every batch of the log is like that, only
+// readers get others.
+Result<BatchHeader> verify_whole_batch(ByteView batch);
+// verify_whole_batch and a walk over every record, inflating if needed (at most
 // limits::kInflatedBatchBytesMax bytes come out). What the broker asks of a producer's batch.
 // Codecs other than none and zstd are passed through unwalked.
 //   kNotAllowed      a control batch, or timestamps of the broker: only brokers write these
@@ -125,8 +127,9 @@ class HeaderCursor {
   bool failed_ = false;
 };
 
-// Reads the records of a verified batch in order. Holds the inflated block of a compressed batch:
-// views stay valid as long as the reader (also a moved one) lives. Checks what it reads like
+// Reads the records of a verified batch in order; records may have been left out, so offset deltas
+// ascend and end at the last offset delta or before. Holds the inflated block of a compressed
+// batch: views stay valid as long as the reader (also a moved one) lives. Checks what it reads like
 // validate_produced_batch, except limits, the header region (HeaderCursor does) and the max
 // timestamp.
 class BatchReader {
@@ -139,6 +142,9 @@ class BatchReader {
   // ever.
   bool next(RecordView& out);
 
+  // The records that next() has not given yet, encoded.
+  [[nodiscard]] ByteView unread() const { return rest_; }
+
   [[nodiscard]] const BatchHeader& header() const { return header_; }
 
   [[nodiscard]] const Status& status() const { return status_; }
@@ -149,6 +155,7 @@ class BatchReader {
   Buffer inflated_;
   ByteView rest_;
   uint32_t read_ = 0;
+  uint32_t lowest_delta_ = 0;  // of the next record
   Status status_;
 };
 

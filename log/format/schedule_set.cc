@@ -249,6 +249,7 @@ BatchHeader sequence_header(const ScheduleHeader& header, size_t set_bytes) {
   BatchHeader out;
   out.batch_bytes = static_cast<uint32_t>(set_bytes);
   out.record_count = header.items;
+  out.last_offset_delta = header.items - 1;
   out.producer_id = header.producer_id;
   out.producer_epoch = header.producer_epoch;
   out.base_sequence = header.base_sequence;

@@ -1,11 +1,16 @@
 #include "tests/simulation/admin.h"
 
+#include <iterator>
+
+#include "tests/support/queue_requests.h"
+
 namespace tidemark::sim {
 
 namespace {
 
 constexpr int64_t kRetryUs = 200'000;
 constexpr int64_t kRetentionBytes = 20'000;
+constexpr const char* kDeadLetters = "dead-letters";
 
 }  // namespace
 
@@ -29,6 +34,13 @@ void Admin::plan() {
     return;
   }
   using Kind = Change::Kind;
+  if (lacks_dead_letters()) {
+    Change change;
+    change.topic.name = kDeadLetters;
+    change.topic.partitions = options_.shards;
+    change_ = change;
+    return;
+  }
   if (created_ < options_.topics) {
     Change change;
     change.topic.name = "topic-" + std::to_string(created_);
@@ -70,8 +82,7 @@ void Admin::send() {
   }
   switch (change_->kind) {
     case Change::Kind::kCreate:
-      return network_.send(connection_,
-                           testing::topic_create_request(change_->topic, correlation_));
+      return network_.send(connection_, create_request());
     case Change::Kind::kAlter: {
       const std::vector<std::string> set = {"partitions"};
       return network_.send(connection_,
@@ -81,6 +92,18 @@ void Admin::send() {
       return network_.send(connection_,
                            testing::topic_delete_request(change_->topic.name, correlation_));
   }
+}
+
+protocol::Frame Admin::create_request() {
+  testing::QueueTopicInput queue;
+  queue.retry_delays_ms.assign(std::begin(kQueueRetryMs), std::end(kQueueRetryMs));
+  queue.retry_factor_percent = kQueueRetryFactorPercent;
+  queue.retry_max_ms = kQueueRetryMsMax;
+  if (directory_.dead_letters.has_value() && change_->topic.name != kDeadLetters) {
+    queue.max_deliveries = options_.queue_max_deliveries;
+    queue.dead_letter_topic = kDeadLetters;
+  }
+  return testing::queue_topic_create_request(change_->topic, queue, correlation_);
 }
 
 void Admin::on_reply(uint64_t connection, const protocol::Frame& frame) {
@@ -130,7 +153,11 @@ void Admin::on_outcome(const Status& status) {
 void Admin::learn(const protocol::fbs::TopicInfo& info) {
   const TopicId id{info.id()};
   KnownTopic* topic = directory_.find(id);
-  if (topic == nullptr) {
+  if (lacks_dead_letters()) {
+    topic = &directory_.dead_letters.emplace();
+    topic->name = kDeadLetters;
+    topic->id = id;
+  } else if (topic == nullptr) {
     require(change_->kind == Change::Kind::kCreate, "an altered topic has another id now");
     directory_.topics.emplace_back();
     topic = &directory_.topics.back();

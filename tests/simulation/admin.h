@@ -15,7 +15,7 @@ class Admin final : public Client {
   void start();
 
   [[nodiscard]] bool idle() const override {
-    return !change_.has_value() && created_ >= options_.topics;
+    return !change_.has_value() && created_ >= options_.topics && !lacks_dead_letters();
   }
 
   [[nodiscard]] std::string describe() const override;
@@ -36,6 +36,14 @@ class Admin final : public Client {
   void send();
   void on_outcome(const Status& status);
   void learn(const protocol::fbs::TopicInfo& topic);
+
+  // It comes before all others.
+  [[nodiscard]] bool lacks_dead_letters() const {
+    return options_.queue_groups > 0 && options_.queue_max_deliveries > 0 &&
+           !directory_.dead_letters.has_value();
+  }
+
+  protocol::Frame create_request();
 
   std::optional<Change> change_;
   uint32_t created_ = 0;

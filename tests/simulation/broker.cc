@@ -360,6 +360,7 @@ void SimBroker::check_recovered() {
     check_replay(shard);
   }
   model_.groups().broker_started(scheduler_.now_ns());
+  model_.queues().broker_started(scheduler_.now_ns());
 }
 
 // The same state comes from the log alone, as far as the log reaches back; else from the checkpoint

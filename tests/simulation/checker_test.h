@@ -14,5 +14,7 @@ std::string find_blind_delay_checker();
 std::string find_blind_txn_checker();
 // The same for consumer groups.
 std::string find_blind_group_checker();
+// The same for queue mode.
+std::string find_blind_queue_checker();
 
 }  // namespace tidemark::sim

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,8 @@ class Directory {
   }
 
   std::vector<KnownTopic> topics;
+  // Of queue mode, once it exists; nobody sends to it.
+  std::optional<KnownTopic> dead_letters;
 };
 
 // Errors after which the same request is sent again.

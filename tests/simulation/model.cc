@@ -125,6 +125,7 @@ void Model::forget(TopicId topic) {
   delays_.forget(topic);
   txns_.forget(topic);
   groups_.forget(topic);
+  queues_.forget(topic);
 }
 
 std::vector<PartitionId> Model::partitions() const {

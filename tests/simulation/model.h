@@ -18,13 +18,15 @@
 #include "log/base/ids.h"
 #include "tests/simulation/delay_model.h"
 #include "tests/simulation/group_model.h"
+#include "tests/simulation/queue_model.h"
 #include "tests/simulation/txn_model.h"
 
 namespace tidemark::sim {
 
 class Model {
  public:
-  explicit Model(uint64_t seed, TxnModel::Ages ages = {}) : seed_(seed), txns_(delays_, ages) {}
+  explicit Model(uint64_t seed, TxnModel::Ages ages = {}, uint32_t max_deliveries = 0)
+      : seed_(seed), txns_(delays_, ages), queues_(max_deliveries) {}
 
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -56,6 +58,10 @@ class Model {
   [[nodiscard]] GroupModel& groups() { return groups_; }
 
   [[nodiscard]] const GroupModel& groups() const { return groups_; }
+
+  [[nodiscard]] QueueModel& queues() { return queues_; }
+
+  [[nodiscard]] const QueueModel& queues() const { return queues_; }
 
   // The topic was deleted: nothing is promised of it any more.
   void forget(TopicId topic);
@@ -108,6 +114,7 @@ class Model {
   DelayModel delays_;
   TxnModel txns_;
   GroupModel groups_;
+  QueueModel queues_;
   uint64_t acknowledged_ = 0;
   uint64_t read_ = 0;
 };

@@ -79,6 +79,11 @@ Options Options::from_seed(uint64_t seed) {
   o.group_change_ms = pick<int64_t>(random, {300, 2'000, 1'000'000});
   o.group_operator = random.chance(2, 3);
   o.mail_loss_percent = pick<uint32_t>(random, {0, 0, 2, 30});
+  o.queue_groups = pick<uint32_t>(random, {0, 1, 1, 2});
+  o.queue_consumers = static_cast<uint32_t>(random.between(1, 4));
+  o.queue_visibility_ms = pick<uint32_t>(random, {1'000, 1'500, 3'000});
+  o.queue_nack_percent = pick<uint32_t>(random, {0, 5, 30});
+  o.queue_max_deliveries = pick<uint32_t>(random, {0, 0, 1, 2, 5});
   return o;
 }
 
@@ -116,7 +121,11 @@ std::string Options::to_string() const {
       << " txn_operator=" << txn_operator << " groups=" << groups
       << " group_members=" << group_members << " group_session_ms=" << group_session_ms
       << " group_commit_us_max=" << group_commit_us_max << " group_change_ms=" << group_change_ms
-      << " group_operator=" << group_operator << " mail_loss_percent=" << mail_loss_percent;
+      << " group_operator=" << group_operator << " mail_loss_percent=" << mail_loss_percent
+      << " queue_groups=" << queue_groups << " queue_consumers=" << queue_consumers
+      << " queue_visibility_ms=" << queue_visibility_ms
+      << " queue_nack_percent=" << queue_nack_percent
+      << " queue_max_deliveries=" << queue_max_deliveries;
   return out.str();
 }
 

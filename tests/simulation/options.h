@@ -65,6 +65,13 @@ struct Options {
   int64_t group_change_ms = 1;  // mean time between two changes of the members
   bool group_operator = false;
 
+  // Groups in queue mode; 0: none.
+  uint32_t queue_groups = 0;
+  uint32_t queue_consumers = 1;          // of each
+  uint32_t queue_visibility_ms = 1'000;  // at most
+  uint32_t queue_nack_percent = 0;
+  uint32_t queue_max_deliveries = 0;  // 0: there is no dead-letter topic
+
   // Faults: mean time between them in ms, 0: never.
   int64_t power_cut_ms = 0;
   int64_t kill_ms = 0;

@@ -125,8 +125,9 @@ int run(const std::vector<std::string>& words) {
   }
   set_check_fail_hook(on_check_failed);
   set_log_sink(arguments->log ? print_log_line : nullptr);
-  for (const std::string& blind : {find_blind_checker(), find_blind_delay_checker(),
-                                   find_blind_txn_checker(), find_blind_group_checker()}) {
+  for (const std::string& blind :
+       {find_blind_checker(), find_blind_delay_checker(), find_blind_txn_checker(),
+        find_blind_group_checker(), find_blind_queue_checker()}) {
     if (!blind.empty()) {
       say("verdict: wrong result: a checker accepts what it must reject: " + blind);
       return kExitWrongResult;

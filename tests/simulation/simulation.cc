@@ -20,7 +20,8 @@ constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
 
 Simulation::Simulation(const Options& options)
     : options_(options),
-      model_(options.seed, {options.txn_pending_age_ms, options.txn_outcome_age_ms}),
+      model_(options.seed, {options.txn_pending_age_ms, options.txn_outcome_age_ms},
+             options.queue_max_deliveries),
       network_(scheduler_, options.seed + 1, options.network_delay_us_max),
       broker_(scheduler_, network_, model_, options_),
       nemesis_(scheduler_, network_, broker_, options_),
@@ -31,6 +32,9 @@ Simulation::Simulation(const Options& options)
       group_fleet_(scheduler_, network_, model_, directory_, options_, options.seed + 500),
       group_operator_(scheduler_, network_, model_, directory_, options_, options.seed + 12),
       group_auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 13),
+      queue_fleet_(scheduler_, network_, model_, directory_, options_, options.seed + 600),
+      queue_auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 14),
+      dead_letter_reader_(scheduler_, network_, model_, directory_, options_, options.seed + 15),
       watcher_(scheduler_, network_, model_, directory_, options_, options.seed + 7),
       auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 8),
       drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
@@ -55,6 +59,7 @@ void Simulation::run() {
   nemesis_.heal();
   group_operator_.finish();
   group_fleet_.finish();
+  queue_fleet_.finish();
   if (options_.has_delays()) {
     for (const auto& client : delay_clients_) {
       client->be_gentle();
@@ -86,7 +91,9 @@ void Simulation::run() {
   }
   catch_up();
   group_fleet_.stop();
+  queue_fleet_.stop();
   check_delivered();
+  check_queues();
   drain();
   model_.txns().check_end(parked_);
 }
@@ -109,6 +116,7 @@ void Simulation::start_clients() {
     operator_.start();
   }
   group_fleet_.start();
+  queue_fleet_.start();
   if (options_.groups > 0 && options_.group_operator) {
     group_operator_.start();
   }
@@ -216,9 +224,15 @@ void Simulation::finish_clients() {
 }
 
 void Simulation::catch_up() {
-  if (options_.groups == 0) {
-    return;
+  if (options_.groups > 0) {
+    catch_up_groups();
   }
+  if (options_.queue_groups > 0) {
+    catch_up_queues();
+  }
+}
+
+void Simulation::catch_up_groups() {
   const int64_t began_ms = scheduler_.now_ms();
   group_auditor_.begin();
   const auto look = [this] {
@@ -233,6 +247,34 @@ void Simulation::catch_up() {
     run_until_ms(scheduler_.now_ms() + kLookMs);
   }
   caught_up_ms_max_ = std::max(caught_up_ms_max_, scheduler_.now_ms() - began_ms);
+}
+
+void Simulation::catch_up_queues() {
+  const int64_t began_ms = scheduler_.now_ms();
+  queue_auditor_.begin();
+  const auto look = [this] {
+    queue_auditor_.look();
+    run_until("the look at queues", kDrainMsMax, [this] { return queue_auditor_.idle(); });
+  };
+  for (look(); queue_auditor_.unsettled() > 0; look()) {
+    if (scheduler_.now_ms() - began_ms > kCatchUpMsMax) {
+      throw NoProgress("I20: queues are not settled: " + queue_auditor_.describe() +
+                       queue_fleet_.describe());
+    }
+    run_until_ms(scheduler_.now_ms() + kLookMs);
+  }
+}
+
+void Simulation::check_queues() {
+  if (options_.queue_groups == 0) {
+    return;
+  }
+  dead_letter_reader_.start();
+  run_until("the dead letters", kDrainMsMax, [this] { return dead_letter_reader_.idle(); });
+  model_.queues().check();
+  for (const auto& [name, floor] : queue_auditor_.floors()) {
+    model_.queues().check_settled(name, floor, directory_.find(name.partition.topic)->retention);
+  }
 }
 
 void Simulation::check_delivered() {
@@ -289,6 +331,18 @@ std::string Simulation::group_summary() {
          " caught_up_ms=" + std::to_string(caught_up_ms_max_);
 }
 
+std::string Simulation::queue_summary() const {
+  const QueueModel::Counters& queues = model_.queues().counters();
+  return " workers=" + std::to_string(queue_fleet_.processes()) +
+         " queue_leases=" + std::to_string(queues.leases) + "/" + std::to_string(queues.again) +
+         " acks=" + std::to_string(queues.acks) + " nacks=" + std::to_string(queues.nacks) +
+         " released=" + std::to_string(queues.released) +
+         " extended=" + std::to_string(queues.extended) +
+         " settles_fenced=" + std::to_string(queues.fenced) +
+         " leases_over=" + std::to_string(queues.not_found) +
+         " dead_letters=" + std::to_string(queues.dead_letters);
+}
+
 std::string Simulation::summary() {
   const SimBroker::Counters& counters = broker_.counters();
   return "simulated_ms=" + std::to_string(scheduler_.now_ms() - started_ms_) +
@@ -303,7 +357,7 @@ std::string Simulation::summary() {
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
          " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() + txn_summary() +
-         group_summary() + " torn_bytes=" + std::to_string(counters.torn_bytes) +
+         group_summary() + queue_summary() + " torn_bytes=" + std::to_string(counters.torn_bytes) +
          " checkpoints=" + std::to_string(counters.checkpoints) +
          " cold_reads=" + std::to_string(counters.cold_reads) +
          " duplicates=" + std::to_string(counters.duplicates) +

@@ -1,7 +1,8 @@
 // One run: a broker, clients and a nemesis from a seed.
 //
-//   chaos (faults, work) -> healed: no faults, clients finish, transactions end, groups catch up ->
-//   power cut -> groups catch up -> drain of everything from offset 0
+//   chaos (faults, work) -> healed: no faults, clients finish, transactions end, groups and queues
+//   catch up -> power cut -> they catch up -> drain of everything from offset 0, and of dead
+//   letters
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,8 @@
 #include "tests/simulation/group_operator.h"
 #include "tests/simulation/nemesis.h"
 #include "tests/simulation/producer.h"
+#include "tests/simulation/queue_audit.h"
+#include "tests/simulation/queue_fleet.h"
 #include "tests/simulation/txn_audit.h"
 #include "tests/simulation/txn_fleet.h"
 #include "tests/simulation/txn_operator.h"
@@ -54,13 +57,18 @@ class Simulation {
   void audit();
   // The time of all that is due within a month comes.
   void leap();
-  // I10: members have read and committed all there is.
+  // I10: members have read and committed all there is, and workers have settled it.
   void catch_up();
+  void catch_up_groups();
+  void catch_up_queues();
   void check_delivered();
+  // I20.
+  void check_queues();
   void drain();
   [[nodiscard]] std::string delay_summary() const;
   [[nodiscard]] std::string txn_summary() const;
   [[nodiscard]] std::string group_summary();
+  [[nodiscard]] std::string queue_summary() const;
 
   const Options options_;
   Scheduler scheduler_;
@@ -81,6 +89,9 @@ class Simulation {
   GroupOperator group_operator_;
   GroupAuditor group_auditor_;
   int64_t caught_up_ms_max_ = 0;
+  QueueFleet queue_fleet_;
+  QueueAuditor queue_auditor_;
+  DeadLetterReader dead_letter_reader_;
   DelayWatcher watcher_;
   DelayAuditor auditor_;
   Drainer drainer_;

@@ -86,6 +86,13 @@ class FakeBatchSource final : public shard::BatchSource {
     });
   }
 
+  void run(Work work, Work done) override {
+    jobs_.push_back([work = std::move(work), done = std::move(done)]() mutable {
+      work();
+      done();
+    });
+  }
+
   void find(PartitionId id, Offset from, size_t bytes_max, RefsFound done) override {
     ++finds;
     jobs_.push_back([this, id, from, bytes_max, done = std::move(done)]() mutable {

@@ -16,10 +16,11 @@ class RecordingOutbox final : public shard::Outbox {
   struct Reply {
     shard::ReplyTo to;
     protocol::Frame frame;
+    std::vector<SharedBytes> payload;  // as it was handed over: shares memory with what was sent
   };
 
   void reply(const shard::ReplyTo& to, protocol::OutFrame frame) override {
-    replies.push_back({to, to_frame(frame)});
+    replies.push_back({to, to_frame(frame), frame.payload});
     TIDEMARK_CHECK(replies.back().frame.header.correlation == to.correlation,
                    "a reply has the correlation id of its request");
   }

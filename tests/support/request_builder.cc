@@ -58,6 +58,22 @@ SharedBytes build_batch(std::span<const std::string> values,
   return SharedBytes(std::move(*batch));
 }
 
+SharedBytes build_messages(std::span<const MessageInput> messages, format::Codec codec) {
+  format::BatchBuilder builder;
+  for (const MessageInput& message : messages) {
+    std::vector<format::HeaderInput> headers;
+    for (const auto& [name, value] : message.headers) {
+      headers.push_back({.key = name, .value = as_bytes(value)});
+    }
+    const Status added = builder.append(
+        {.timestamp_ms = 1000, .value = as_bytes(message.value), .headers = headers});
+    TIDEMARK_CHECK(added.ok(), added.to_string());
+  }
+  Result<Buffer> batch = builder.finish(codec, 1, {});
+  TIDEMARK_CHECK(batch.ok(), batch.status().to_string());
+  return SharedBytes(std::move(*batch));
+}
+
 SharedBytes build_batch_of(size_t count, size_t value_bytes,
                            format::BatchBuilder::Producer producer) {
   const std::vector<std::string> values(count, std::string(value_bytes, 'v'));
@@ -91,9 +107,9 @@ protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t co
   std::vector<flatbuffers::Offset<fbs::ProducePart>> tables;
   std::vector<SharedBytes> payload;
   for (const ProduceInput& part : parts) {
-    tables.push_back(fbs::CreateProducePart(builder, part.partition.topic.value(),
-                                            part.partition.index.value(),
-                                            static_cast<uint32_t>(part.batch.size())));
+    tables.push_back(fbs::CreateProducePart(
+        builder, part.partition.topic.value(), part.partition.index.value(),
+        static_cast<uint32_t>(part.batch.size()), fbs::ProduceKind::kBatch, 0, part.ttl));
     payload.push_back(part.batch);
   }
   const auto all = builder.CreateVector(tables);
@@ -101,7 +117,7 @@ protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t co
                        std::move(payload));
 }
 
-protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds,
+protocol::Frame fetch_request(std::span<const FetchInput> parts, const FetchLimits& bounds,
                               uint64_t correlation) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::FetchPart>> tables;
@@ -111,9 +127,18 @@ protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bou
                                           part.bytes_max));
   }
   const auto all = builder.CreateVector(tables);
-  return request_frame(
-      builder, fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min, bounds.bytes_max),
-      FrameType::kFetch, correlation);
+  flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>> tags;
+  if (!bounds.tags.empty()) {
+    tags = builder.CreateVectorOfStrings(bounds.tags);
+  }
+  flatbuffers::Offset<flatbuffers::String> filter;
+  if (!bounds.filter.empty()) {
+    filter = builder.CreateString(bounds.filter);
+  }
+  return request_frame(builder,
+                       fbs::CreateFetch(builder, all, bounds.wait_ms, bounds.bytes_min,
+                                        bounds.bytes_max, tags, filter),
+                       FrameType::kFetch, correlation);
 }
 
 protocol::Frame init_producer_request(uint64_t correlation) {
@@ -193,6 +218,9 @@ std::vector<ProducePartResult> read_produce_reply(const protocol::Frame& reply) 
         results.back().receipts.push_back(*receipt);
       }
     }
+    if (part->offsets() != nullptr) {
+      results.back().offsets.assign(part->offsets()->begin(), part->offsets()->end());
+    }
   }
   return results;
 }
@@ -208,6 +236,8 @@ std::vector<FetchPartResult> read_fetch_reply(const protocol::Frame& reply) {
     result.start = Offset{part->start_offset()};
     result.next = Offset{part->next_offset()};
     result.bytes = part->bytes();
+    result.filtered = part->filtered();
+    result.expired = part->expired();
     TIDEMARK_CHECK(part->bytes() <= payload.size(), "parts announce what the payload has");
     read_batches(payload.first(part->bytes()), result);
     payload = payload.subspan(part->bytes());

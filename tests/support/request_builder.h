@@ -18,6 +18,16 @@ namespace tidemark::testing {
 // One record batch with these values; without a producer unless one is given.
 SharedBytes build_batch(std::span<const std::string> values,
                         format::BatchBuilder::Producer producer = {}, int64_t timestamp_ms = 1000);
+
+// A message with headers.
+struct MessageInput {
+  std::string value;
+  std::vector<std::pair<std::string, std::string>> headers = {};
+};
+
+SharedBytes build_messages(std::span<const MessageInput> messages,
+                           format::Codec codec = format::Codec::kNone);
+
 // `count` values of `value_bytes` bytes each.
 SharedBytes build_batch_of(size_t count, size_t value_bytes,
                            format::BatchBuilder::Producer producer = {});
@@ -38,6 +48,7 @@ protocol::Frame request_frame(flatbuffers::FlatBufferBuilder& builder,
 struct ProduceInput {
   PartitionId partition;
   SharedBytes batch;
+  bool ttl = false;  // some message has a tm-ttl header
 };
 
 struct FetchInput {
@@ -50,6 +61,8 @@ struct FetchLimits {
   uint32_t wait_ms = 0;
   uint32_t bytes_min = 1;
   uint32_t bytes_max = 1 << 20;
+  std::vector<std::string> tags = {};
+  std::string filter = {};
 };
 
 struct TopicInput {
@@ -60,7 +73,7 @@ struct TopicInput {
 };
 
 protocol::Frame produce_request(std::span<const ProduceInput> parts, uint64_t correlation = 0);
-protocol::Frame fetch_request(std::span<const FetchInput> parts, FetchLimits bounds = {},
+protocol::Frame fetch_request(std::span<const FetchInput> parts, const FetchLimits& bounds = {},
                               uint64_t correlation = 0);
 protocol::Frame init_producer_request(uint64_t correlation = 0);
 protocol::Frame list_offsets_request(PartitionId partition, int64_t time_ms,
@@ -84,6 +97,7 @@ struct ProducePartResult {
   int64_t received_ms = 0;
   bool duplicate = false;
   std::vector<protocol::fbs::DelayReceipt> receipts = {};  // of a schedule set
+  std::vector<uint64_t> offsets = {};                      // if some messages are duplicates
 };
 
 // A message as a consumer sees it.
@@ -101,6 +115,8 @@ struct FetchPartResult {
   std::vector<Message> messages;  // of all batches returned, those before the asked offset included
   size_t batches = 0;
   size_t bytes = 0;
+  uint32_t filtered = 0;
+  uint32_t expired = 0;
 };
 
 // These CHECK that the reply is well formed and of the right type, and verify every batch.

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "clients/cpp/src/call.h"
+#include "clients/cpp/src/topic_config.h"
 
 namespace tidemark::client {
 
@@ -151,55 +152,6 @@ tidemark::Result<std::vector<PartitionDescription>> describe_partitions_once(
   return out;
 }
 
-fbs::LatePolicy to_wire(LatePolicy policy) {
-  switch (policy) {
-    case LatePolicy::kDeliver:
-      return fbs::LatePolicy::kDeliver;
-    case LatePolicy::kSkip:
-      return fbs::LatePolicy::kSkip;
-    case LatePolicy::kDeadLetter:
-      return fbs::LatePolicy::kDeadLetter;
-  }
-  return fbs::LatePolicy::kDeliver;
-}
-
-flatbuffers::Offset<fbs::TopicConfig> build_config(flatbuffers::FlatBufferBuilder& builder,
-                                                   const TopicConfig& config) {
-  const auto late_topic = config.late_topic.empty() ? 0 : builder.CreateString(config.late_topic);
-  return fbs::CreateTopicConfig(builder, config.retention_ms, config.retention_bytes,
-                                config.delay_pending_max, config.delay_bytes_max,
-                                to_wire(config.late_policy), config.late_max_ms, late_topic);
-}
-
-// What is to be changed: its values, and the names of the fields that are meant.
-struct Alteration {
-  TopicConfig config;
-  std::vector<std::string> set;
-
-  template <typename T>
-  void take(const char* name, const std::optional<T>& value, T TopicConfig::*field) {
-    if (value) {
-      config.*field = *value;
-      set.emplace_back(name);
-    }
-  }
-};
-
-Alteration alteration_of(const TopicChange& change) {
-  Alteration out;
-  out.take("retention_ms", change.retention_ms, &TopicConfig::retention_ms);
-  out.take("retention_bytes", change.retention_bytes, &TopicConfig::retention_bytes);
-  out.take("delay_pending_max", change.delay_pending_max, &TopicConfig::delay_pending_max);
-  out.take("delay_bytes_max", change.delay_bytes_max, &TopicConfig::delay_bytes_max);
-  out.take("late_policy", change.late_policy, &TopicConfig::late_policy);
-  out.take("late_max_ms", change.late_max_ms, &TopicConfig::late_max_ms);
-  out.take("late_topic", change.late_topic, &TopicConfig::late_topic);
-  if (change.partitions) {
-    out.set.emplace_back("partitions");
-  }
-  return out;
-}
-
 }  // namespace
 
 Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t partitions,
@@ -211,7 +163,7 @@ Result<TopicDescription> Admin::create_topic(std::string_view name, uint32_t par
   }
   flatbuffers::FlatBufferBuilder builder(256);
   const auto text = builder.CreateString(name.data(), name.size());
-  const auto table = build_config(builder, config);
+  const auto table = client_core::build_topic_config(builder, config);
   builder.Finish(fbs::CreateTopicCreate(builder, text, partitions, table));
   return topic_reply(
       call.ask(FrameType::kTopicCreate, finished_copy(builder), Cluster::Repeat::kIfRefused), name);
@@ -224,13 +176,13 @@ Result<TopicDescription> Admin::alter_topic(std::string_view name, const TopicCh
   if (!status.ok()) {
     return to_public(status);
   }
-  const Alteration alteration = alteration_of(change);
+  const client_core::Alteration alteration = client_core::alteration_of(change);
   if (alteration.set.empty()) {
     return Status(ErrorCode::kInvalidArgument, "nothing is to be changed");
   }
   flatbuffers::FlatBufferBuilder builder(256);
   const auto text = builder.CreateString(name.data(), name.size());
-  const auto table = build_config(builder, alteration.config);
+  const auto table = client_core::build_topic_config(builder, alteration.config);
   const auto fields = builder.CreateVectorOfStrings(alteration.set);
   builder.Finish(
       fbs::CreateTopicAlter(builder, text, table, fields, change.partitions.value_or(0)));

@@ -50,6 +50,7 @@ struct Batch {
   std::vector<uint32_t> asked_partitions;
 
   uint32_t records = 0;
+  bool ttl = false;          // one of them has a time to live
   size_t charged_bytes = 0;  // of the write buffer
   uint64_t generation = 0;   // flush() waits for generations
   MonotonicTime created{};   // of the first record
@@ -68,6 +69,8 @@ struct Batch {
   std::vector<client::DelayReceipt> receipts;
   uint32_t refused = 0;  // of them
   Status refusal;        // the first one
+  // Where each record is, if the broker knew the ids of some.
+  std::vector<uint64_t> offsets;
 };
 
 inline constexpr uint32_t kAnyPartition = 0xFFFF'FFFF;

@@ -193,7 +193,7 @@ class Batcher {
   std::vector<PartitionQueue*> news_ready_;
   std::vector<FailedBatch> failed_;
   BuilderPool builders_;
-  std::vector<format::HeaderInput> headers_;  // of the record being encoded
+  RecordHeaders headers_;  // of the record being encoded
   // Batches alive per generation; flush() waits until the old ones are gone.
   std::map<uint64_t, uint64_t> generations_;
   uint64_t generation_ = 0;

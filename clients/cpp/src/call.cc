@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "clients/cpp/src/topic_config.h"
+
 namespace tidemark::client_core {
 
 namespace {
@@ -31,18 +33,6 @@ struct Gather {
     }
   }
 };
-
-client::LatePolicy to_public(fbs::LatePolicy policy) {
-  switch (policy) {
-    case fbs::LatePolicy::kSkip:
-      return client::LatePolicy::kSkip;
-    case fbs::LatePolicy::kDeadLetter:
-      return client::LatePolicy::kDeadLetter;
-    case fbs::LatePolicy::kDeliver:
-      break;
-  }
-  return client::LatePolicy::kDeliver;
-}
 
 }  // namespace
 
@@ -166,13 +156,7 @@ client::TopicDescription describe(const fbs::TopicInfo& info) {
   topic.id = info.id();
   topic.created_ms = info.created_ms();
   if (const fbs::TopicConfig* const config = info.config(); config != nullptr) {
-    topic.config = {.retention_ms = config->retention_ms(),
-                    .retention_bytes = config->retention_bytes(),
-                    .delay_pending_max = config->delay_pending_max(),
-                    .delay_bytes_max = config->delay_bytes_max(),
-                    .late_policy = to_public(config->late_policy()),
-                    .late_max_ms = config->late_max_ms(),
-                    .late_topic = std::string(protocol::view(config->late_topic()))};
+    topic.config = read_topic_config(*config);
   }
   if (info.partitions() != nullptr) {
     for (const fbs::PartitionInfo* partition : *info.partitions()) {

@@ -46,7 +46,7 @@ Status ChunkReader::read_batch(ByteView batch) {
     return verified.error();
   }
   const uint64_t base = verified->base_offset;
-  const uint64_t end = base + verified->record_count;
+  const uint64_t end = base + verified->last_offset_delta + 1;
   if (end <= next_offset_) {
     return {};
   }
@@ -93,6 +93,9 @@ Status ChunkReader::read_batch(ByteView batch) {
       next_offset_ = offset;
       return {ErrorCode::kCorrupted, "headers of a record are damaged"};
     }
+  }
+  if (reader.status().ok()) {
+    next_offset_ = end;  // the broker may have left out the last ones
   }
   return reader.status();
 }

@@ -16,7 +16,8 @@ namespace tidemark::client_core {
 
 class ChunkReader {
  public:
-  // Record batches without gaps; messages before `from` are skipped.
+  // Record batches in order; messages before `from` are skipped. The broker may have left out
+  // messages that a filter does not want.
   void open(SharedBytes bytes, uint64_t from);
 
   // Nothing left.
@@ -32,7 +33,7 @@ class ChunkReader {
 
   [[nodiscard]] const std::vector<client::ReceivedMessage>& messages() const { return messages_; }
 
-  // Behind the last message decoded; `from` before the first.
+  // Behind the last message decoded and what was left out behind it; `from` before the first.
   [[nodiscard]] uint64_t next_offset() const { return next_offset_; }
 
  private:

@@ -85,6 +85,16 @@ ReplyError error_of(const protocol::Frame& reply) {
       return error_of_table<fbs::GroupDescribeReply>(reply);
     case FrameType::kGroupDelete:
       return error_of_table<fbs::GroupDeleteReply>(reply);
+    case FrameType::kQueueReceive:
+      return error_of_table<fbs::QueueReceiveReply>(reply);
+    case FrameType::kQueueSettle:
+      return error_of_table<fbs::QueueSettleReply>(reply);
+    case FrameType::kQueueDescribe:
+      return error_of_table<fbs::QueueDescribeReply>(reply);
+    case FrameType::kQueueRedrive:
+      return error_of_table<fbs::QueueRedriveReply>(reply);
+    case FrameType::kQueueUnsettled:
+      return error_of_table<fbs::QueueUnsettledReply>(reply);
     case FrameType::kError:
       return error_of_table<fbs::ErrorReply>(reply);
   }

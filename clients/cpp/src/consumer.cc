@@ -6,6 +6,7 @@
 #include "clients/cpp/src/chunk_reader.h"
 #include "clients/cpp/src/client_impl.h"
 #include "clients/cpp/src/fetcher.h"
+#include "clients/cpp/src/option_range.h"
 
 namespace tidemark::client {
 
@@ -39,7 +40,7 @@ Status check(const ConsumerOptions& options) {
   if (options.fetch_wait_ms < 0 || options.fetch_wait_ms > limits::kFetchWaitMsMax) {
     return bad("fetch_wait_ms", options.fetch_wait_ms, 0, limits::kFetchWaitMsMax);
   }
-  return {};
+  return client_core::check_filter(options.tags, options.filter);
 }
 
 }  // namespace
@@ -65,7 +66,9 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl> {
         .prefetch_bytes_max = options_.prefetch_bytes_max,
         .fetch_bytes_per_partition = options_.fetch_bytes_per_partition,
         .fetch_wait_ms = options_.fetch_wait_ms,
-        .out_of_range = options_.out_of_range};
+        .out_of_range = options_.out_of_range,
+        .tags = options_.tags,
+        .filter = options_.filter};
     // The executor may run a delivery after the client is gone, so the wake-up must not outlive the
     // runtime.
     fetcher_ = std::make_shared<Fetcher>(

@@ -166,8 +166,11 @@ void Fetcher::send_fetch(Group& group) {
                                          static_cast<uint32_t>(asked.bytes)));
   }
   const auto list = builder.CreateVector(parts);
+  const auto tags = options_.tags.empty() ? 0 : builder.CreateVectorOfStrings(options_.tags);
+  const auto filter = options_.filter.empty() ? 0 : builder.CreateString(options_.filter);
   builder.Finish(fbs::CreateFetch(builder, list, static_cast<uint32_t>(options_.fetch_wait_ms),
-                                  /*bytes_min=*/1, static_cast<uint32_t>(group.bytes)));
+                                  /*bytes_min=*/1, static_cast<uint32_t>(group.bytes), tags,
+                                  filter));
   const MonotonicTime deadline{cluster_.clock().monotonic().ns +
                                cluster_.options().request_timeout_ns +
                                options_.fetch_wait_ms * kNsPerMs};

@@ -38,6 +38,9 @@ struct FetcherOptions {
   int64_t fetch_wait_ms = 500;
   client::OutOfRange out_of_range = client::OutOfRange::kError;
   size_t requests_per_session_max = 16;
+  // What the broker leaves out, see ConsumerOptions.
+  std::vector<std::string> tags = {};
+  std::string filter = {};
 };
 
 // Something for the program: bytes of a partition, or why it stopped.

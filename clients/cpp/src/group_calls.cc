@@ -209,6 +209,7 @@ Result<std::vector<client::GroupSummary>> list_once(Asker& asker) {
       client::GroupSummary& summary = found[std::string(protocol::view(one->group()))];
       summary.members += one->members();
       summary.partitions += one->partitions();
+      summary.queues += one->queues();
     }
   }
   std::vector<client::GroupSummary> out;
@@ -386,9 +387,17 @@ Result<std::vector<client::GroupResetResult>> reset_group(
 }
 
 Result<uint64_t> remove_group(Asker& asker, std::string_view group) {
+  // A group that works in queue mode alone has neither members nor positions.
   const Result<client::GroupDescription> present = describe_group(asker, group);
-  RETURN_IF_ERROR(present.status());
-  return until_answered<uint64_t>(asker, [&] { return remove_once(asker, group); });
+  if (!present.ok() && present.error().code() != ErrorCode::kNotFound) {
+    return present.error();
+  }
+  const Result<uint64_t> removed =
+      until_answered<uint64_t>(asker, [&] { return remove_once(asker, group); });
+  if (!present.ok() && removed.ok() && *removed == 0) {
+    return present.error();
+  }
+  return removed;
 }
 
 }  // namespace tidemark::client_core

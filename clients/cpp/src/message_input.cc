@@ -1,11 +1,14 @@
 #include "clients/cpp/src/message_input.h"
 
 #include <algorithm>
+#include <charconv>
 #include <string>
 #include <utility>
 
 #include "clients/cpp/src/delay_item.h"
+#include "clients/cpp/src/option_range.h"
 #include "log/base/limits.h"
+#include "log/format/message_properties.h"
 
 namespace tidemark::client_core {
 
@@ -26,6 +29,77 @@ size_t content_bytes(const format::RecordInput& record) {
     bytes += header.key.size() + (header.has_value ? header.value.size() : 0);
   }
   return bytes;
+}
+
+Status out_of_range(std::string_view what, std::string_view unit, int64_t low, int64_t high) {
+  return {ErrorCode::kInvalidArgument, std::string(what) + std::string(unit) + "; allowed are " +
+                                           std::to_string(low) + " to " + std::to_string(high)};
+}
+
+Status check_text(std::string_view what, std::string_view text, size_t bytes_max) {
+  return !text.empty() && text.size() <= bytes_max
+             ? Status()
+             : out_of_range(std::string(what) + " has " + std::to_string(text.size()), " bytes", 1,
+                            static_cast<int64_t>(bytes_max));
+}
+
+Status check_number(std::string_view what, int64_t value, int64_t low, int64_t high) {
+  return value >= low && value <= high
+             ? Status()
+             : out_of_range(std::string(what) + " is " + std::to_string(value), "", low, high);
+}
+
+Status check_properties(const client::Message& message) {
+  for (const std::string_view tag : message.tags) {
+    RETURN_IF_ERROR(check_text("a tag", tag, kTagBytesMax));
+  }
+  if (message.id) {
+    RETURN_IF_ERROR(check_text("id", *message.id, limits::kMessageIdBytesMax));
+  }
+  if (message.ttl_ms) {
+    RETURN_IF_ERROR(check_number("ttl_ms", *message.ttl_ms, 1, limits::kDelayMsMax));
+  }
+  return message.priority ? check_number("priority", *message.priority, 0, format::kPriorityMax)
+                          : Status();
+}
+
+// Requires: check_properties().
+void add_properties(const client::Message& message, RecordHeaders& headers) {
+  const auto add = [&](std::string_view key, std::string_view value) {
+    headers.list.push_back({.key = key, .value = as_bytes(value)});
+  };
+  for (const std::string_view tag : message.tags) {
+    add(format::kTagHeader, tag);
+  }
+  if (message.id) {
+    add(format::kMessageIdHeader, *message.id);
+  }
+  if (message.ttl_ms) {
+    char* const begin = headers.ttl.data();
+    const std::to_chars_result end =
+        std::to_chars(begin, begin + headers.ttl.size(), *message.ttl_ms);
+    add(format::kTtlHeader, {begin, end.ptr});
+  }
+  if (message.priority) {
+    headers.priority = static_cast<char>('0' + *message.priority);
+    add(format::kPriorityHeader, {&headers.priority, 1});
+  }
+}
+
+void fill_headers(const client::Message& message, RecordHeaders& headers) {
+  headers.list.clear();
+  for (const client::Header& header : message.headers) {
+    headers.list.push_back({.key = header.key,
+                            .value = header.value ? as_bytes(*header.value) : ByteView(),
+                            .has_value = header.value.has_value()});
+  }
+  add_properties(message, headers);
+}
+
+bool has_ttl(const format::RecordInput& record) {
+  return std::any_of(
+      record.headers.begin(), record.headers.end(),
+      [](const format::HeaderInput& header) { return header.key == format::kTtlHeader; });
 }
 
 template <typename T>
@@ -62,12 +136,13 @@ Status check_topic_name(std::string_view name) {
 }
 
 Result<format::RecordInput> to_record(const client::Message& message, int64_t now_ms,
-                                      std::vector<format::HeaderInput>& headers) {
-  headers.clear();
-  for (const client::Header& header : message.headers) {
-    headers.push_back({.key = header.key,
-                       .value = header.value ? as_bytes(*header.value) : ByteView(),
-                       .has_value = header.value.has_value()});
+                                      RecordHeaders& headers) {
+  RETURN_IF_ERROR(check_properties(message));
+  fill_headers(message, headers);
+  if (headers.list.size() > limits::kHeadersPerMessageMax) {
+    return Status(ErrorCode::kLimitExceeded,
+                  "a message with " + std::to_string(headers.list.size()) +
+                      " headers; the limit is " + std::to_string(limits::kHeadersPerMessageMax));
   }
   const format::RecordInput record{
       .timestamp_ms = message.timestamp_ms ? *message.timestamp_ms : now_ms,
@@ -75,7 +150,7 @@ Result<format::RecordInput> to_record(const client::Message& message, int64_t no
       .key = message.key ? as_bytes(*message.key) : ByteView(),
       .has_value = message.value.has_value(),
       .value = message.value ? as_bytes(*message.value) : ByteView(),
-      .headers = headers};
+      .headers = headers.list};
   const size_t content = content_bytes(record);
   if (content > limits::kMessageBytesMax) {
     return Status(ErrorCode::kTooLarge, "message of " + std::to_string(content) +
@@ -85,20 +160,20 @@ Result<format::RecordInput> to_record(const client::Message& message, int64_t no
   return record;
 }
 
-format::RecordInput to_record(const format::RecordView& record,
-                              std::vector<format::HeaderInput>& headers) {
-  headers.clear();
+format::RecordInput to_record(const format::RecordView& record, RecordHeaders& headers) {
+  headers.list.clear();
   format::HeaderCursor cursor(record.headers, record.header_count);
   format::HeaderView header;
   while (cursor.next(header)) {
-    headers.push_back({.key = header.key, .value = header.value, .has_value = header.has_value});
+    headers.list.push_back(
+        {.key = header.key, .value = header.value, .has_value = header.has_value});
   }
   return {.timestamp_ms = record.timestamp_ms,
           .has_key = record.has_key,
           .key = record.key,
           .has_value = record.has_value,
           .value = record.value,
-          .headers = headers};
+          .headers = headers.list};
 }
 
 size_t charge_of(const format::RecordInput& record, const format::ScheduleItem* item) {
@@ -118,7 +193,10 @@ bool suits_batch(const Batch& batch, bool delayed, size_t charge, size_t batch_b
 
 Status append_to(Batch& batch, const format::RecordInput& record,
                  const format::ScheduleItem* item) {
-  return item == nullptr ? batch.builder->append(record) : batch.schedule->append(*item, record);
+  RETURN_IF_ERROR(item == nullptr ? batch.builder->append(record)
+                                  : batch.schedule->append(*item, record));
+  batch.ttl = batch.ttl || has_ttl(record);
+  return {};
 }
 
 Result<std::optional<uint32_t>> named_partition(std::string_view topic, size_t partitions,
@@ -146,8 +224,12 @@ client::OwnedMessage own_message(const client::Message& message, int64_t now_ms)
   out.partition = message.partition;
   out.key = message.key;
   out.value = message.value;
-  for (const client::Header& header : message.headers) {
-    out.headers.emplace_back(header.key, header.value);
+  RecordHeaders headers;
+  fill_headers(message, headers);
+  for (const format::HeaderInput& header : headers.list) {
+    out.headers.emplace_back(header.key, header.has_value
+                                             ? std::optional(std::string(as_text(header.value)))
+                                             : std::nullopt);
   }
   out.timestamp_ms = message.timestamp_ms.value_or(now_ms);
   if (message.delay) {

@@ -2,6 +2,7 @@
 // transactions have in common.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -43,20 +44,33 @@ Result<T*> find_or_add_topic(std::map<std::string, std::unique_ptr<T>, std::less
   return topics.emplace(topic->name, std::move(topic)).first->second.get();
 }
 
-// Views the message, and `headers`, which it fills. `now_ms`: wall time, of a message without a
-// time of its own. kTooLarge.
+// Headers of a record, with room for the text of those that the library makes. A record views it,
+// so it stays where it is.
+struct RecordHeaders {
+  RecordHeaders() = default;
+  RecordHeaders(const RecordHeaders&) = delete;
+  RecordHeaders& operator=(const RecordHeaders&) = delete;
+
+  std::vector<format::HeaderInput> list;
+  std::array<char, 20> ttl = {};
+  char priority = '0';
+};
+
+// Views the message, and `headers`, which it fills: those of the message, then its properties
+// (log/format/message_properties.h). `now_ms`: wall time, of a message without a time of its own.
+// kTooLarge; kLimitExceeded: more headers than a message may have; kInvalidArgument: a property is
+// out of range.
 Result<format::RecordInput> to_record(const client::Message& message, int64_t now_ms,
-                                      std::vector<format::HeaderInput>& headers);
+                                      RecordHeaders& headers);
 // The same of a record in a batch.
-format::RecordInput to_record(const format::RecordView& record,
-                              std::vector<format::HeaderInput>& headers);
+format::RecordInput to_record(const format::RecordView& record, RecordHeaders& headers);
 
 // What the message costs of a write buffer: not less than what it adds to its batch. `item` is null
 // for a plain one.
 size_t charge_of(const format::RecordInput& record, const format::ScheduleItem* item);
 // Whether an open batch can take a message of this kind and charge, for a size of `batch_bytes`.
 bool suits_batch(const Batch& batch, bool delayed, size_t charge, size_t batch_bytes);
-// Requires: the batch is open and of the message's kind.
+// Requires: the batch is open and of the message's kind. Notes whether it has a time to live.
 Status append_to(Batch& batch, const format::RecordInput& record, const format::ScheduleItem* item);
 
 // The partition asked for (or kAnyPartition), else that of the delay's key, else of the message's
@@ -65,7 +79,8 @@ Result<std::optional<uint32_t>> named_partition(std::string_view topic, size_t p
                                                 uint32_t asked, const format::RecordInput& record,
                                                 const format::ScheduleItem* item);
 
-// A copy, and a view of it with `headers` filled. `now_ms` as above.
+// A copy, properties as headers, and a view of it with `headers` filled. `now_ms` as above.
+// Requires: to_record() accepts the message.
 client::OwnedMessage own_message(const client::Message& message, int64_t now_ms);
 client::Message view_of(const client::OwnedMessage& message, std::vector<client::Header>& headers);
 

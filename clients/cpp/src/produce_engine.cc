@@ -28,6 +28,7 @@ void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::
   report.status = status;
   report.opaques = batch.opaques;
   report.receipts = batch.receipts;
+  report.offsets = batch.offsets;
   if (on_delivery) {
     on_delivery(report);
   }
@@ -45,7 +46,7 @@ void run_callbacks(const client::DeliveryBatchCallback& on_delivery, const std::
       delivery.handle = report.receipts[i].handle;
       delivery.due_ms = report.receipts[i].due_ms;
     } else if (status.ok()) {
-      delivery.offset = report.base_offset + i;
+      delivery.offset = i < report.offsets.size() ? report.offsets[i] : report.base_offset + i;
     }
     batch.callbacks[i](delivery);
   }
@@ -367,7 +368,8 @@ void ProduceEngine::send_request(Session& session, const std::vector<Part>& part
     offsets.push_back(fbs::CreateProducePart(
         builder_, batch.target.topic.value(), batch.target.index.value(),
         static_cast<uint32_t>(batch.encoded.size()),
-        batch.delayed ? fbs::ProduceKind::kSchedule : fbs::ProduceKind::kBatch));
+        batch.delayed ? fbs::ProduceKind::kSchedule : fbs::ProduceKind::kBatch, /*half=*/0,
+        batch.ttl));
     payload.push_back(batch.encoded);
     sent.push_back({&lane, batch.serial, batch.delayed ? batch.records : 0});
     bytes += batch.encoded.size();
@@ -439,6 +441,9 @@ void ProduceEngine::on_part(const SentPart& part, uint16_t shard, const Status& 
     outcome.duplicate = table->duplicate();
     if (part.items > 0) {
       take_receipts(*settled->batch, shard, *table);
+    }
+    if (table->offsets() != nullptr && table->offsets()->size() == settled->batch->records) {
+      settled->batch->offsets.assign(table->offsets()->begin(), table->offsets()->end());
     }
     if (outcome.duplicate) {
       batcher_->count_duplicate();

@@ -200,6 +200,7 @@ void Session::on_closed(Status why) {
 }
 
 void Session::fail(Status why) {
+  ++losses_;
   last_error_ = why;
   doomed_ = std::move(channel_);
   state_ = State::kWaiting;

@@ -80,6 +80,9 @@ class Session final : private ChannelEvents {
 
   [[nodiscard]] bool ready() const { return state_ == State::kReady; }
 
+  // How many connections were lost, or could not be made, so far.
+  [[nodiscard]] uint64_t losses() const { return losses_; }
+
   // Of the last handshake; empty before the first.
   [[nodiscard]] const BrokerFacts& facts() const { return facts_; }
 
@@ -129,6 +132,7 @@ class Session final : private ChannelEvents {
   std::unique_ptr<Channel> doomed_;  // closed inside an event, destroyed by run()
   BrokerFacts facts_;
   Status last_error_;
+  uint64_t losses_ = 0;
 
   uint64_t next_correlation_ = 1;
   uint64_t hello_correlation_ = 0;

@@ -108,7 +108,7 @@ class TxnBuffer : public std::enable_shared_from_this<TxnBuffer> {
 
   // A message as the builders take it.
   struct Entry {
-    std::vector<format::HeaderInput> headers;
+    RecordHeaders headers;
     format::RecordInput record;
     format::ScheduleItem item;
     bool delayed = false;

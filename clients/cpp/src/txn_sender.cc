@@ -109,7 +109,8 @@ void TxnSender::send_parts(Session& session, Lane& lane) {
     offsets.push_back(fbs::CreateProducePart(
         builder_, batch.target.topic.value(), batch.target.index.value(),
         static_cast<uint32_t>(batch.encoded.size()),
-        batch.delayed ? fbs::ProduceKind::kHalfSchedule : fbs::ProduceKind::kHalf, half));
+        batch.delayed ? fbs::ProduceKind::kHalfSchedule : fbs::ProduceKind::kHalf, half,
+        batch.ttl));
     payload.push_back(batch.encoded);
     bytes += batch.encoded.size();
     note_sent(txn, *job.part, session.shard());

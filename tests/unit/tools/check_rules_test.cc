@@ -30,6 +30,35 @@ TEST_CASE("a lag bound is the name of a group and a number") {
   CHECK_FALSE(parse_lag_bound(std::string(256, 'g') + ">1").ok());
 }
 
+TEST_CASE("a bound of dead letters is the name of a topic and a number") {
+  const auto bound = parse_letters_bound("mails-dead>0");
+  REQUIRE(bound.ok());
+  CHECK(bound->topic == "mails-dead");
+  CHECK(bound->letters_max == 0);
+  for (const char* const wrong : {"", "t", ">5", "t>", "t>-1", "a/b>1", "a>b>1", "..>1"}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(parse_letters_bound(wrong).ok());
+  }
+  const CheckResult found = check_letters({.topic = "dead", .letters_max = 2}, 3);
+  CHECK_FALSE(found.ok());
+  CHECK(check_json({found}).dump() ==
+        R"({"ok":false,"checks":[{"check":"dead-letters","topic":"dead","state":"critical",)"
+        R"("value":3,"threshold":2,"unit":"messages"}]})");
+  const CheckResult missing = check_letters({.topic = "dead", .letters_max = 2}, {});
+  CHECK_FALSE(missing.ok());
+  CHECK(check_table({missing}).find("dead letters in topic dead, which is not there") !=
+        std::string::npos);
+}
+
+TEST_CASE("anything that is asked for replaces the default") {
+  CheckRules rules;
+  CHECK_FALSE(rules.any());
+  rules.dead_letters.push_back({.topic = "dead", .letters_max = 0});
+  CHECK(rules.any());
+  CHECK_FALSE(rules.needs_metrics());
+  CHECK(CheckRules::defaults().any());
+}
+
 TEST_CASE("what is above its threshold is critical") {
   const BrokerMetrics metrics = BrokerMetrics::parse(kMetrics);
   CheckRules rules = CheckRules::defaults();

@@ -55,6 +55,19 @@ TEST_CASE("absent key and value print as nothing") {
   CHECK(formatted("[%k][%v]%s", message) == "[][]0");
 }
 
+TEST_CASE("topic and deliveries are told where they mean something") {
+  PrintedMessage message = sample();
+  message.topic = "mails";
+  message.deliveries = 3;
+  message.value = "v";
+  CHECK(formatted("%n#%d", message) == "mails#3");
+  CHECK(json(message) ==
+        R"({"topic":"mails","partition":3,"offset":42,"timestamp_ms":1772368205250,"key":"k1",)"
+        R"("value":"v","headers":{"source":"shell","n":"1"},"deliveries":3})"
+        "\n");
+  CHECK(formatted("[%n]%d", sample()) == "[]0");
+}
+
 TEST_CASE("headers are decoded only when asked for") {
   CHECK(MessageFormat::parse("%h").value().needs_headers());
   CHECK_FALSE(MessageFormat::parse("%v%%h").value().needs_headers());

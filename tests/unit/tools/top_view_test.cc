@@ -57,6 +57,25 @@ TEST_CASE("groups with the most lag come first, the total is of all") {
   CHECK(top_json(view)["groups"].size() == 3);
 }
 
+TEST_CASE("dead letters are told by topic, those with the most first") {
+  TopView view;
+  CHECK(mentions(top_text(view, 1), "dead     no answer"));
+  CHECK(top_json(view)["dead_letters"].is_null());
+  view.dead_letters = std::vector<DeadLetters>();
+  CHECK_FALSE(mentions(top_text(view, 1), "dead     "));
+  CHECK(top_json(view)["dead_letters"].empty());
+  view.dead_letters = {{.topic = "a", .letters = 0}};
+  CHECK(mentions(top_text(view, 1), "dead     0 letters\n"));
+  view.dead_letters = {{.topic = "a", .letters = 1},
+                       {.topic = "b", .letters = 2'000},
+                       {.topic = "c", .letters = 3},
+                       {.topic = "d", .letters = 2}};
+  CHECK(mentions(top_text(view, 1), "dead     2,006 letters: b 2,000, c 3, d 2\n"));
+  CHECK(top_json(view)["dead_letters"].dump() ==
+        R"([{"topic":"a","letters":1},{"topic":"b","letters":2000},{"topic":"c","letters":3},)"
+        R"({"topic":"d","letters":2}])");
+}
+
 TEST_CASE("what is wrong with shards is told") {
   TopView view;
   CHECK(mentions(top_text(view, 1), "broker   ready, "));

@@ -33,6 +33,15 @@ struct TopicConfig {
   LatePolicy late_policy = LatePolicy::kDeliver;
   int64_t late_max_ms = -1;     // -1: never too late
   std::string late_topic = {};  // kDeadLetter: where to
+  // Queue mode: the n-th failed delivery waits for the n-th delay; behind the last one each wait is
+  // retry_factor_percent of the one before, at most retry_max_ms.
+  std::vector<int64_t> retry_delays_ms = {1'000};  // 1 to 16
+  uint32_t retry_factor_percent = 200;             // 100 to 1000
+  int64_t retry_max_ms = 300'000;
+  uint32_t max_deliveries = 0;         // then a message goes to dead_letter_topic; 0: never
+  std::string dead_letter_topic = {};  // with max_deliveries
+  int64_t ttl_ms = -1;                 // of messages that name none; -1: they do not expire
+  int64_t dedupe_window_ms = -1;       // a message id that comes again within it is stored once
 };
 
 struct PartitionPlace {
@@ -58,6 +67,13 @@ struct TopicChange {
   std::optional<LatePolicy> late_policy = {};
   std::optional<int64_t> late_max_ms = {};
   std::optional<std::string> late_topic = {};
+  std::optional<std::vector<int64_t>> retry_delays_ms = {};
+  std::optional<uint32_t> retry_factor_percent = {};
+  std::optional<int64_t> retry_max_ms = {};
+  std::optional<uint32_t> max_deliveries = {};
+  std::optional<std::string> dead_letter_topic = {};
+  std::optional<int64_t> ttl_ms = {};
+  std::optional<int64_t> dedupe_window_ms = {};
 };
 
 struct OffsetQuery {

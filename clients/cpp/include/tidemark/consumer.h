@@ -87,6 +87,11 @@ struct ConsumerOptions {
   // How long the broker may hold a request when there is nothing to read.
   int64_t fetch_wait_ms = 500;
   OutOfRange out_of_range = OutOfRange::kError;
+  // Only messages with one of these tags / whose headers make this expression true; the broker
+  // leaves the others out. At most 64 tags of 1 to 255 bytes, and 4096 bytes of expression. One
+  // that the broker does not understand: kInvalidArgument from poll().
+  std::vector<std::string> tags = {};
+  std::string filter = {};
   // Callback style: batches and errors are given to this function and poll() must not be used. The
   // next one comes when it has returned.
   MessagesCallback on_messages = {};

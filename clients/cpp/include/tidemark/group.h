@@ -154,6 +154,7 @@ struct GroupSummary {
   std::string group;
   uint32_t members = 0;
   uint32_t partitions = 0;  // with a position
+  uint32_t queues = 0;      // partitions that it works on in queue mode
 };
 
 struct GroupReset {

@@ -32,6 +32,12 @@ struct Message {
   // nullopt: by the delay's key, else by the message's key, or in turn when there is neither.
   std::optional<uint32_t> partition = {};
   std::optional<Delay> delay = {};  // nullopt: at once
+  // What the message asks of the queue; it travels as headers (tm-tag, tm-id, tm-ttl, tm-priority),
+  // which count like the others. kInvalidArgument from send(): out of range.
+  std::span<const std::string_view> tags = {};  // for filters; 1 to 255 bytes each
+  std::optional<std::string_view> id = {};      // 1 to 255 bytes: dedupe, see TopicConfig
+  std::optional<int64_t> ttl_ms = {};  // not delivered later than this after it is visible; from 1
+  std::optional<int> priority = {};    // 0 to 7 in queue mode; 7 goes first
 };
 
 // A message that owns its bytes; what flush() and close() hand back.

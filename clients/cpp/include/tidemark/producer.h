@@ -56,7 +56,7 @@ struct Delivery {
 
 using DeliveryCallback = std::function<void(const Delivery&)>;
 
-// What happened to consecutive messages of one partition. Message i has offset base_offset + i.
+// What happened to messages of one partition. Message i has offset base_offset + i, or offsets[i].
 // Valid during the callback.
 struct DeliveryBatch {
   std::string_view topic;
@@ -70,6 +70,9 @@ struct DeliveryBatch {
   // Of delayed messages: one per message when status is ok (an item may still have been refused);
   // base_offset means nothing then. Plain and delayed messages never share a batch.
   std::span<const DelayReceipt> receipts = {};
+  // Where each message is, if the broker knew the ids of some (Message::id); base_offset means
+  // nothing then. Else empty.
+  std::span<const uint64_t> offsets = {};
 };
 
 using DeliveryBatchCallback = std::function<void(const DeliveryBatch&)>;

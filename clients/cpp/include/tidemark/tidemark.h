@@ -9,4 +9,5 @@
 #include "tidemark/group.h"
 #include "tidemark/message.h"
 #include "tidemark/producer.h"
+#include "tidemark/queue.h"
 #include "tidemark/transaction.h"

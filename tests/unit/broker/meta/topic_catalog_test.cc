@@ -151,8 +151,25 @@ TEST_CASE("what a topic asks of delayed messages survives a checkpoint") {
   CHECK(loaded.hash() == catalog.hash());
 }
 
-// The value of a topic as releases before delayed messages wrote it; `encoding` is to be 1.
-std::string old_value(uint8_t encoding) {
+TEST_CASE("what a topic asks of queue mode survives a checkpoint") {
+  TopicCatalog catalog;
+  TopicConfig config{60'000, -1};
+  config.queue = {{1, 2, 3}, 3, 150, 70'000, 9, TopicId{4}, 80'000, 90'000};
+  const TopicId id = catalog.create("t", config, shards({0}), 5).id;
+  const uint64_t hash = catalog.hash();
+  kv::MemoryStore store;
+  checkpoint(catalog, store);
+  const TopicCatalog loaded = reload(store, catalog.next_id());
+  CHECK(loaded.find(id)->config.queue == config.queue);
+  CHECK(loaded.hash() == hash);
+  config.queue.dedupe_window_ms = -1;
+  (void)catalog.alter(id, config, shards({0}));
+  CHECK(catalog.find(id)->config.queue.dedupe_window_ms == -1);
+}
+
+// The value of a topic as releases before delayed messages wrote it, `encoding` 1; or, with
+// `delays`, before queue mode, `encoding` 2.
+std::string old_value(uint8_t encoding, bool delays = false) {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
   writer.le(encoding);
@@ -162,6 +179,13 @@ std::string old_value(uint8_t encoding) {
   writer.le(int64_t{1'234});   // created
   writer.le(int64_t{60'000});  // retention ms, bytes
   writer.le(int64_t{1'000'000});
+  if (delays) {
+    writer.le(int64_t{10});  // pending, bytes
+    writer.le(int64_t{2'000});
+    writer.le(uint8_t{2});  // late policy, ms, topic
+    writer.le(int64_t{3'000});
+    writer.le(uint32_t{4});
+  }
   writer.varint(2);  // shards
   writer.le(uint16_t{0});
   writer.le(uint16_t{1});
@@ -186,6 +210,22 @@ TEST_CASE("a topic stored before there were delayed messages is read") {
   for (const uint8_t encoding : {uint8_t{0}, uint8_t{2}, uint8_t{3}, uint8_t{255}}) {
     CAPTURE(encoding);
     CHECK(TopicCatalog().load(TopicId{3}, old_value(encoding)).code() == ErrorCode::kCorrupted);
+  }
+}
+
+TEST_CASE("a topic stored before there was queue mode is read") {
+  TopicCatalog catalog;
+  REQUIRE(catalog.load(TopicId{3}, old_value(2, true)).ok());
+  const Topic& topic = *catalog.find("orders");
+  CHECK(topic.config.delays ==
+        partition::DelayConfig{10, 2'000, partition::LatePolicy::kDeadLetter, 3'000, TopicId{4}});
+  CHECK(topic.config.queue == partition::QueueConfig());
+  CHECK(topic.shards == shards({0, 1}));
+  CHECK(topic.unconfirmed == std::set<ShardId>{ShardId{1}});
+  for (const uint8_t encoding : {uint8_t{1}, uint8_t{3}, uint8_t{4}}) {
+    CAPTURE(encoding);
+    CHECK(TopicCatalog().load(TopicId{3}, old_value(encoding, true)).code() ==
+          ErrorCode::kCorrupted);
   }
 }
 

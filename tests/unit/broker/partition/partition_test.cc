@@ -233,14 +233,41 @@ TEST_CASE("what a topic asks of delayed messages and references survive a checkp
   CHECK(loaded.hash() == partition.hash());
 }
 
-// The value of a partition as releases before delayed messages wrote it; `version` is to be 1.
-std::string old_value(uint8_t version) {
+TEST_CASE("what a topic asks of queue mode survives a checkpoint") {
+  PartitionConfig config{3, 1000, 2000};
+  config.queue = {{1, 2, 3}, 3, 150, 70'000, 9, TopicId{4}, 80'000, 90'000};
+  config.dead_letter_partition = {TopicId{4}, PartitionIndex{7}};
+  config.topic_name = "orders";
+  Partition partition(kId, config);
+  partition.append(plain_batch(1), LogPosition{8000}, 1000, 1);
+  kv::MemoryStore store;
+  checkpoint(partition, store, LogPosition{0});
+  const Partition loaded = reload(store);
+  CHECK(loaded.config().queue == config.queue);
+  CHECK(loaded.config().dead_letter_partition == config.dead_letter_partition);
+  CHECK(loaded.config().topic_name == "orders");
+  CHECK(loaded.end() == Offset{1});
+  CHECK(loaded.hash() == partition.hash());
+}
+
+// The value of a partition as releases before delayed messages wrote it, `version` 1; or, with
+// `delays`, before queue mode, `version` 2.
+std::string old_value(uint8_t version, bool delays = false) {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
   writer.le(version);
   writer.le(uint64_t{3});    // of the configuration
   writer.le(int64_t{1000});  // retention ms, bytes
   writer.le(int64_t{-1});
+  if (delays) {
+    writer.le(int64_t{50});  // pending, bytes
+    writer.le(int64_t{6000});
+    writer.le(uint8_t{2});  // late policy, ms, topic and its partition
+    writer.le(int64_t{700});
+    writer.le(uint32_t{8});
+    writer.le(uint32_t{8});
+    writer.le(uint32_t{2});
+  }
   writer.le(uint64_t{10});      // start
   writer.le(uint64_t{25});      // end
   writer.le(uint64_t{480});     // first position
@@ -248,6 +275,11 @@ std::string old_value(uint8_t version) {
   writer.le(uint64_t{15});      // batches
   writer.le(int64_t{1'234});    // last received
   writer.le(uint64_t{0x5EED});  // hash of the index
+  if (delays) {
+    writer.varint(1);  // blocks that have messages delivered by reference
+    writer.varint(0);
+    writer.varint(400);
+  }
   writer.le(xxh3(out));
   return std::string(as_text(out));
 }
@@ -271,6 +303,48 @@ TEST_CASE("a partition stored before there were delayed messages is read") {
     CAPTURE(version);
     CHECK(Partition::load(kId, old_value(version)).status().code() == ErrorCode::kCorrupted);
   }
+}
+
+TEST_CASE("a partition stored before there was queue mode is read") {
+  const Result<Partition> loaded = Partition::load(kId, old_value(2, true));
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config().delays == delay_config().delays);
+  CHECK(loaded->config().late_partition == delay_config().late_partition);
+  CHECK(loaded->config().queue == QueueConfig());
+  CHECK(loaded->config().dead_letter_partition == PartitionId{});
+  CHECK(loaded->ttl_end() == Offset{0});
+  CHECK(loaded->start() == Offset{10});
+  CHECK(loaded->end() == Offset{25});
+  CHECK(loaded->low_position() == LogPosition{400});
+  CHECK(loaded->last_received_ms() == 1'234);
+  for (const uint8_t version : {uint8_t{1}, uint8_t{3}, uint8_t{4}}) {
+    CAPTURE(version);
+    CHECK(Partition::load(kId, old_value(version, true)).status().code() == ErrorCode::kCorrupted);
+  }
+}
+
+TEST_CASE("up to where messages may have a time to live of their own survives a checkpoint") {
+  Partition partition(kId, {});
+  partition.append(plain_batch(3), LogPosition{80}, 1000, 1);
+  CHECK(partition.ttl_end() == Offset{0});
+  partition.mark_ttl();
+  CHECK(partition.ttl_end() == Offset{3});
+  partition.append(plain_batch(2), LogPosition{400}, 1000, 2);
+  partition.append_reference(LogPosition{8}, 1, 100, 1000);  // the topic has none: not looked at
+  CHECK(partition.ttl_end() == Offset{3});
+  const uint64_t before = partition.hash();
+  PartitionConfig config;
+  config.queue.ttl_ms = 5000;
+  partition.set_config(config);
+  CHECK(partition.hash() != before);
+  kv::MemoryStore store;
+  checkpoint(partition, store, LogPosition{0});
+  Partition loaded = reload(store);
+  CHECK(loaded.ttl_end() == Offset{3});
+  CHECK(loaded.config().queue == config.queue);
+  CHECK(loaded.hash() == partition.hash());
+  loaded.append_reference(LogPosition{16}, 1, 100, 1000);
+  CHECK(loaded.ttl_end() == Offset{7});
 }
 
 TEST_CASE("a damaged partition state is refused") {

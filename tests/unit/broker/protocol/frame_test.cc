@@ -258,7 +258,7 @@ TEST_CASE("frame types: known requests have names, replies and strangers are no 
       CHECK(frame_type_name(static_cast<FrameType>(type)) != "unknown");
     }
   }
-  CHECK(known == 27);
+  CHECK(known == 32);
   CHECK(!is_known_request(static_cast<uint16_t>(FrameType::kError)));
   CHECK(frame_type_name(static_cast<FrameType>(77)) == "unknown");
 }

@@ -28,6 +28,9 @@ BrokerReport two_loops() {
       entry.ready = true;
       entry.stats.shard = shard;
       entry.stats.messages_in = 1000u * shard;
+      entry.stats.cold_reads = 5;
+      entry.stats.fetch_filtered = 6;
+      entry.stats.fetch_expired = 7;
       entry.stats.sync_ns_total = 1'500'000'000;
       entry.stats.txn_open = 10u + shard;
       entry.stats.txn_parked = 2;
@@ -50,6 +53,9 @@ TEST_CASE("numbers carry shard and loop") {
            "tidemark_messages_in_total{shard=\"3\"} 3000\n",
            "tidemark_shard_ready{shard=\"0\"} 1\n",
            "tidemark_log_sync_seconds_total{shard=\"2\"} 1.5\n",
+           "tidemark_cold_reads_total{shard=\"1\"} 5\n",
+           "tidemark_fetch_filtered_total{shard=\"1\"} 6\n",
+           "tidemark_fetch_expired_total{shard=\"1\"} 7\n",
            "tidemark_frames_in_total{loop=\"1\"} 101\n",
            "tidemark_uptime_seconds 12.5\n",
            "tidemark_resident_memory_bytes 4096\n",

@@ -52,10 +52,12 @@ class ShardHarness {
   }
 
   void open_partitions_of(TopicId topic, uint32_t count, const partition::DelayConfig& delays = {},
-                          int64_t retention_ms = -1, int64_t retention_bytes = -1) {
+                          int64_t retention_ms = -1, int64_t retention_bytes = -1,
+                          const partition::QueueConfig& queue = {}) {
     ShardMail mail;
     mail.to = options.shard;
     mail.topic = topic;
+    mail.name = "topic-" + std::to_string(topic.value());
     mail.version = 1;
     for (uint32_t i = 0; i < count; ++i) {
       mail.partitions.push_back(i);
@@ -63,6 +65,7 @@ class ShardHarness {
     mail.retention_ms = retention_ms;
     mail.retention_bytes = retention_bytes;
     mail.delays = delays;
+    mail.queue = queue;
     core->receive_mail(mail, now);
     settle();
     outbox.letters.clear();
@@ -89,8 +92,8 @@ class ShardHarness {
     return outbox.take();
   }
 
-  testing::ProducePartResult produce(PartitionId partition, SharedBytes batch) {
-    const testing::ProduceInput part{partition, std::move(batch)};
+  testing::ProducePartResult produce(PartitionId partition, SharedBytes batch, bool ttl = false) {
+    const testing::ProduceInput part{partition, std::move(batch), ttl};
     return testing::read_produce_reply(ask(testing::produce_request({&part, 1}))).at(0);
   }
 

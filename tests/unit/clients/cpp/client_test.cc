@@ -59,6 +59,15 @@ TEST_CASE("producer and consumer options: each wrong one is named, with what is 
         ConsumerOptions{.fetch_wait_ms = 70'000}}) {
     CHECK(Consumer::create(client, options).status().code() == ErrorCode::kInvalidArgument);
   }
+  const auto text = [&](const ConsumerOptions& options) {
+    return Consumer::create(client, options).status().to_string();
+  };
+  CHECK(text({.tags = std::vector<std::string>(65, "a")}) ==
+        "invalid argument: tags has 65 entries; allowed are 0 to 64");
+  CHECK(text({.tags = {"a", std::string(256, 'a')}}) ==
+        "invalid argument: one of tags has 256 bytes; allowed are 1 to 255");
+  CHECK(text({.filter = std::string(4'097, 'f')}) ==
+        "invalid argument: filter has 4097 bytes; allowed are 0 to 4096");
 }
 
 TEST_CASE("broker lists") {

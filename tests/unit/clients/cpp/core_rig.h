@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <utility>
@@ -59,7 +60,7 @@ class CoreRig {
       }
       const int64_t next = std::min(next_run.ns, end);
       // Never less than the timer's resolution, as in the real loop.
-      clock.advance_ns(std::max<int64_t>(next - clock.monotonic().ns, kNsPerMs));
+      clock.advance_ns(std::clamp(next - clock.monotonic().ns, kNsPerMs, step_ns_max));
     }
   }
 
@@ -69,6 +70,8 @@ class CoreRig {
   std::vector<client_core::Component*> components;
   std::vector<std::function<void()>> posted;  // to the I/O thread
   MonotonicTime next_run = kNever;
+  // For tests in which the broker does something when a time has come.
+  int64_t step_ns_max = std::numeric_limits<int64_t>::max();
 };
 
 // A waiting call whose I/O thread is the rig.

@@ -3,12 +3,44 @@
 #include <algorithm>
 
 #include "log/base/check.h"
+#include "log/format/message_properties.h"
 #include "tests/support/request_builder.h"
 
 namespace tidemark::testing {
 
 namespace fbs = protocol::fbs;
 using protocol::FrameType;
+
+namespace {
+
+bool batch_has_ttl(ByteView batch) {
+  auto reader = format::BatchReader::open(batch);
+  format::RecordView record;
+  bool found = false;
+  while (reader.ok() && reader->next(record)) {
+    format::HeaderCursor headers(record.headers, record.header_count);
+    format::HeaderView header;
+    while (headers.next(header)) {
+      found = found || header.key == format::kTtlHeader;
+    }
+  }
+  return found;
+}
+
+bool has_ttl(const fbs::ProducePart& part, ByteView bytes) {
+  if (part.kind() == fbs::ProduceKind::kBatch || part.kind() == fbs::ProduceKind::kHalf) {
+    return batch_has_ttl(bytes);
+  }
+  auto reader = format::ScheduleReader::open(bytes);
+  format::ScheduleItem item;
+  bool found = false;
+  while (reader.ok() && reader->next(item)) {
+    found = found || batch_has_ttl(item.batch);
+  }
+  return found;
+}
+
+}  // namespace
 
 class FakeChannel final : public client_core::Channel {
  public:
@@ -198,9 +230,13 @@ bool FakeNetwork::step_long_polls() {
   for (auto at = long_polls_.begin(); at != long_polls_.end(); ++at) {
     const LongPoll poll = *at;
     const bool last_chance = clock_.monotonic() >= poll.until;
-    const bool fetch = poll.request.header.type == static_cast<uint16_t>(FrameType::kFetch);
-    if (fetch ? on_fetch(*poll.channel, poll.request, last_chance)
-              : on_txn_poll(*poll.channel, poll.request, last_chance)) {
+    const auto type = static_cast<FrameType>(poll.request.header.type);
+    const bool answered = type == FrameType::kFetch
+                              ? on_fetch(*poll.channel, poll.request, last_chance)
+                          : type == FrameType::kQueueReceive
+                              ? on_queue_receive(*poll.channel, poll.request, last_chance)
+                              : on_txn_poll(*poll.channel, poll.request, last_chance);
+    if (answered) {
       long_polls_.erase(at);
       return true;
     }
@@ -252,7 +288,13 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
       return on_produce(channel, frame);
     case FrameType::kFetch: {
       ++fetch_requests;
-      const auto wait = read_reply<fbs::Fetch>(frame).wait_ms_max();
+      const auto& request = read_reply<fbs::Fetch>(frame);
+      const auto wait = request.wait_ms_max();
+      fetch_filter = protocol::view(request.filter());
+      fetch_tags.clear();
+      for (uint32_t i = 0; request.tags() != nullptr && i < request.tags()->size(); ++i) {
+        fetch_tags.push_back(request.tags()->Get(i)->str());
+      }
       if (!on_fetch(channel, frame, wait == 0)) {
         hold(channel, frame, wait);
       }
@@ -274,6 +316,12 @@ void FakeNetwork::handle(FakeChannel& channel, const protocol::Frame& frame) {
     case FrameType::kTxnRecheck:
     case FrameType::kTxnStats:
       return on_txn(channel, frame);
+    case FrameType::kQueueReceive:
+    case FrameType::kQueueSettle:
+    case FrameType::kQueueDescribe:
+    case FrameType::kQueueRedrive:
+    case FrameType::kQueueUnsettled:
+      return on_queue(channel, frame);
     case FrameType::kHello:
     case FrameType::kTopicCreate:
     case FrameType::kTopicAlter:
@@ -362,6 +410,9 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
   for (const auto* part : *request.parts()) {
     const ByteView batch = payload.first(part->bytes());
     payload = payload.subspan(part->bytes());
+    if (part->ttl() != has_ttl(*part, batch)) {
+      violations.emplace_back("a part that does not say whether its messages have a time to live");
+    }
     FakePartition* const partition = find(part->topic(), part->partition());
     Status status =
         partition != nullptr ? Status() : Status(ErrorCode::kUnknownPartition, "not here");
@@ -402,8 +453,9 @@ void FakeNetwork::on_produce(FakeChannel& channel, const protocol::Frame& frame)
     const auto receipts = verdict.receipts.empty() || chance(faults.lose_receipts)
                               ? 0
                               : builder.CreateVectorOfStructs(verdict.receipts);
+    const auto offsets = produce_offsets.empty() ? 0 : builder.CreateVector(produce_offsets);
     parts.push_back(fbs::CreateProducePartReply(builder, error, verdict.base, clock_.wall().ms,
-                                                verdict.duplicate, receipts));
+                                                verdict.duplicate, receipts, offsets));
   }
   if (!payload.empty()) {
     violations.emplace_back("bytes behind the last part");

@@ -4,7 +4,7 @@
 // The broker follows PROTOCOL.md where it matters to a client: Hello first, producer ids, sequences
 // per (partition, producer) with the last five batches remembered, fetches from a list of stored
 // batches, delayed messages that wait for ever (fake_network_delays.cc), transactions
-// (fake_network_txns.cc). What goes wrong is drawn
+// (fake_network_txns.cc), queues of one group (fake_network_queues.cc). What goes wrong is drawn
 // from a seed, within the odds given.
 #pragma once
 
@@ -88,6 +88,42 @@ struct FakeEnd {
   uint32_t halves = 0;
   std::vector<uint16_t> shards;
   protocol::fbs::TxnEndBy by = protocol::fbs::TxnEndBy::kProducer;
+};
+
+// What came in a QueueReceive.
+struct FakeReceive {
+  std::string group = {};
+  uint16_t shard = 0;
+  std::vector<std::pair<uint32_t, uint32_t>> parts = {};  // topic, partition
+  uint32_t messages_max = 0;
+  uint32_t bytes_max = 0;
+  uint32_t wait_ms = 0;
+  uint32_t visibility_ms = 0;
+  std::vector<std::string> tags = {};
+  std::string filter = {};
+  bool ordered = false;
+  bool from_end = false;
+};
+
+// An item of a QueueSettle.
+struct FakeSettle {
+  uint32_t topic = 0;
+  uint32_t partition = 0;
+  uint64_t offset = 0;
+  uint64_t token = 0;
+  int64_t delay_ms = 0;
+  uint32_t count = 0;
+  protocol::fbs::QueueAction action = protocol::fbs::QueueAction::kAck;
+  std::string reason = {};
+};
+
+// A message as the group sees it.
+struct FakeQueued {
+  bool settled = false;
+  uint64_t token = 0;  // 0: not leased
+  MonotonicTime leased_until{};
+  MonotonicTime ready_at{};
+  uint32_t failures = 0;
 };
 
 class FakePartition {
@@ -208,8 +244,27 @@ class FakeNetwork final : public client_core::ChannelFactory {
   size_t ends_max = 0;  // of one request
   size_t txn_polls = 0;
   size_t duplicate_halves = 0;
+  // What answers to plain batches say of each message; empty: nothing.
+  std::vector<uint64_t> produce_offsets;
   uint32_t txn_page_max = 1'000'000;              // items of one TxnListReply
   std::vector<client::TransactionId> checks_due;  // asked of the next poll at their shard
+
+  // Queues, by (topic id, partition) and offset.
+  std::map<std::pair<uint32_t, uint32_t>, std::map<uint64_t, FakeQueued>> queues;
+  std::vector<FakeReceive> receives;
+  std::vector<std::vector<FakeSettle>> settles;  // by request
+  std::vector<uint64_t> redriven;
+  bool damage_queued = false;  // the next batch of a receive reply is damaged
+  uint32_t unsettled_page_max = 10'000;
+  // Status for a part of a QueueReceive.
+  std::function<Status(uint32_t partition)> on_queue_part;
+  // Error for an item of a QueueSettle.
+  std::function<ErrorCode(const FakeSettle&)> on_settle;
+  // Before a QueueReceive is looked at.
+  std::function<void(const FakeReceive&)> on_receive;
+  [[nodiscard]] size_t leased() const;
+  std::vector<std::string> fetch_tags;  // of the last one
+  std::string fetch_filter;
 
  private:
   friend class FakeChannel;
@@ -266,6 +321,13 @@ class FakeNetwork final : public client_core::ChannelFactory {
   Found find_pending(const protocol::fbs::DelayRef& ref, uint16_t shard);
   FakePartition* find(uint32_t topic, uint32_t partition);
   bool step_long_polls();
+  void on_queue(FakeChannel& channel, const protocol::Frame& frame);
+  bool on_queue_receive(FakeChannel& channel, const protocol::Frame& frame, bool last_chance);
+  void on_queue_settle(FakeChannel& channel, const protocol::Frame& frame);
+  ErrorCode settle(const FakeSettle& item, uint16_t shard);
+  void on_queue_describe(FakeChannel& channel, const protocol::Frame& frame);
+  void on_queue_redrive(FakeChannel& channel, const protocol::Frame& frame);
+  void on_queue_unsettled(FakeChannel& channel, const protocol::Frame& frame);
 
   SimClock& clock_;
   Random random_;
@@ -277,6 +339,7 @@ class FakeNetwork final : public client_core::ChannelFactory {
   std::map<std::pair<std::string, std::string>, std::pair<uint64_t, int16_t>> producer_names_;
   std::map<uint64_t, uint16_t> fences_;         // lowest epoch
   std::map<uint16_t, uint64_t> next_delay_id_;  // by shard; the first one is 1
+  uint64_t next_lease_token_ = 1;
 };
 
 }  // namespace tidemark::testing

@@ -259,6 +259,30 @@ TEST_CASE("unknown topics and partitions are told; a topic that appears can be s
   CHECK(rig.error.code() == ErrorCode::kUnknownPartition);
 }
 
+TEST_CASE("tags and filter travel with every fetch; a broker that refuses them stops reading") {
+  FetchRig rig(9, {.tags = {"red", "blue"}, .filter = "a = 1"});
+  rig.network.add_topic("t", 2);
+  rig.fill("t", 0, 0, 1);
+  REQUIRE(rig.fetcher->assign({{.topic = "t", .partition = 0}}).ok());
+  CHECK(rig.read(1).size() == 1);
+  CHECK(rig.network.fetch_tags == std::vector<std::string>{"red", "blue"});
+  CHECK(rig.network.fetch_filter == "a = 1");
+
+  rig.network.on_request = [](protocol::FrameType type) {
+    return type == protocol::FrameType::kFetch
+               ? Status(ErrorCode::kInvalidArgument, "filter: unexpected end")
+               : Status();
+  };
+  REQUIRE(rig.fetcher->assign({{.topic = "t", .partition = 0}}).ok());
+  const size_t before = rig.network.fetch_requests;
+  CHECK(rig.read(1).empty());
+  CHECK(rig.error.to_string() ==
+        "invalid argument: topic \"t\" partition 0: filter: unexpected end");
+  const auto never = [] { return false; };
+  CHECK(!rig.run_until(never, 5'000));
+  CHECK(rig.network.fetch_requests == before);  // refused before it was counted, and never again
+}
+
 TEST_CASE("property: lost connections and answers: every message once, in order") {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     CAPTURE(seed);

@@ -58,6 +58,20 @@ TEST_CASE("nothing waits longer than linger") {
   CHECK(waited <= 7 * kNsPerMs);
 }
 
+TEST_CASE("messages whose ids the broker knew lie where the answer says") {
+  Rig rig(4);
+  rig.network.add_topic("t", 1);
+  rig.network.produce_offsets = {7, 100, 9};
+  for (uint64_t i = 0; i < 3; ++i) {
+    REQUIRE(rig.send("t", 0, "v", i).ok());
+  }
+  REQUIRE(rig.drain());
+  REQUIRE(rig.reports.size() == 3);
+  CHECK(rig.reports.at(0).offset == 7);
+  CHECK(rig.reports.at(1).offset == 100);
+  CHECK(rig.reports.at(2).offset == 9);
+}
+
 // What a run with faults must never do, whatever the seed.
 void check_stored(Rig& rig, uint32_t partitions, const std::vector<std::vector<uint64_t>>& sent) {
   for (uint32_t p = 0; p < partitions; ++p) {

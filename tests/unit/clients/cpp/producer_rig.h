@@ -41,10 +41,11 @@ class Rig : public CoreRig {
         const client::DelayReceipt receipt = batch.receipts.empty()
                                                  ? client::DelayReceipt{.status = batch.status}
                                                  : batch.receipts[i];
-        const auto [at, fresh] = reports.emplace(
-            batch.opaques[i], Report{receipt.status.code(), batch.outcome_unknown, batch.partition,
-                                     batch.base_offset + i, receipt.status.to_string(),
-                                     receipt.handle, receipt.due_ms});
+        const auto [at, fresh] =
+            reports.emplace(batch.opaques[i],
+                            Report{receipt.status.code(), batch.outcome_unknown, batch.partition,
+                                   batch.offsets.empty() ? batch.base_offset + i : batch.offsets[i],
+                                   receipt.status.to_string(), receipt.handle, receipt.due_ms});
         CHECK_MESSAGE(fresh, "reported twice: ", batch.opaques[i]);
       }
     };

@@ -67,6 +67,12 @@ TEST_CASE("xxh3: published values") {
   CHECK(xxh3(as_bytes("abc")) == 0x78AF5F94892F3950u);
 }
 
+TEST_CASE("xxh3_128: published values") {
+  CHECK(xxh3_128({}) == Hash128{0x6001C324468D497Fu, 0x99AA06D3014798D8u});
+  CHECK(xxh3_128(as_bytes("abc")) == Hash128{0x78AF5F94892F3950u, 0x06B05AB6733A6185u});
+  CHECK(xxh3_128(as_bytes("abc")) != xxh3_128(as_bytes("abd")));
+}
+
 TEST_CASE("xxh3: the seed matters") {
   const std::string text = "a few bytes";
   CHECK(xxh3(as_bytes(text), 0) == xxh3(as_bytes(text)));

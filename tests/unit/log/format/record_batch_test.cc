@@ -119,10 +119,13 @@ TEST_CASE("decode_batch_header: what it refuses, and how it says so") {
                   ErrorCode::kLimitExceeded, "65536");
   }
   CHECK(decode_batch_header(RawBatch{.count = 65'536}.encode()).ok());
-  for (const int32_t last : {0, 2, -1}) {
-    check_refused(decode_batch_header(RawBatch{.count = 2, .last_offset_delta = last}.encode()),
-                  ErrorCode::kMalformed, "last offset delta");
+  for (const int32_t last : {0, -1, 65'536, INT32_MAX, INT32_MIN}) {
+    check_refused(
+        decode_batch_header(RawBatch{.count = 2, .last_offset_delta = last}.encode()),
+        ErrorCode::kMalformed,
+        "batch of 2 records with last offset delta " + std::to_string(static_cast<uint32_t>(last)));
   }
+  CHECK(decode_batch_header(RawBatch{.count = 2, .last_offset_delta = 65'535}.encode()).ok());
   const size_t room = limits::kBatchBytesMax - kBatchHeaderBytes;
   CHECK(decode_batch_header(RawBatch{.block = Bytes(room)}.encode()).ok());
   check_refused(decode_batch_header(RawBatch{.block = Bytes(room + 1)}.encode()),
@@ -304,6 +307,56 @@ TEST_CASE("validate: offset deltas run from 0") {
   check_records_refused(with_deltas(-1, 0), "record 0: its offset delta");
   check_records_refused(with_deltas(0, 0), "record 1: its offset delta");
   check_records_refused(with_deltas(0, 2), "record 1: its offset delta");
+}
+
+// A reader gets such batches (batch_select.h); a producer must not send them, nor the log have
+// them.
+TEST_CASE("a batch with records left out is read, but not taken and not whole") {
+  const auto with_deltas = [](int64_t first, int64_t second, int32_t last, uint16_t codec = 0) {
+    return RawBatch{.attributes = codec,
+                    .count = 2,
+                    .last_offset_delta = last,
+                    .block = RawWriter()
+                                 .bytes(raw_record(raw_body(0, first, "a")))
+                                 .bytes(raw_record(raw_body(0, second, "b")))
+                                 .out}
+        .encode();
+  };
+  const auto read = [](const Bytes& batch) -> Result<std::vector<uint32_t>> {
+    auto reader = BatchReader::open(batch);
+    REQUIRE(reader.ok());
+    std::vector<uint32_t> deltas;
+    RecordView record;
+    while (reader->next(record)) {
+      deltas.push_back(record.offset_delta);
+    }
+    if (!reader->status().ok()) {
+      return reader->status();
+    }
+    return deltas;
+  };
+  for (const Bytes& batch : {with_deltas(0, 2, 2), with_deltas(0, 1, 65'535),
+                             with_deltas(3, 9, 9, 1), with_deltas(1, 4, 7)}) {
+    const auto header = verify_batch(batch);
+    REQUIRE(header.ok());
+    CHECK(header->record_count == 2);
+    check_refused(
+        verify_whole_batch(batch), ErrorCode::kMalformed,
+        "batch of 2 records with last offset delta " + std::to_string(header->last_offset_delta));
+    check_refused(validate_produced_batch(batch), ErrorCode::kMalformed, "last offset delta");
+  }
+  CHECK(verify_batch(with_deltas(1, 4, 7))->last_offset_delta == 7);
+  CHECK(*read(with_deltas(0, 2, 2)) == std::vector<uint32_t>{0, 2});
+  CHECK(*read(with_deltas(1, 4, 7)) == std::vector<uint32_t>{1, 4});
+  CHECK(*read(with_deltas(0, 65'535, 65'535)) == std::vector<uint32_t>{0, 65'535});
+  for (const Bytes& batch : {with_deltas(2, 2, 5), with_deltas(3, 2, 5), with_deltas(0, 6, 5),
+                             with_deltas(0, -1, 5), with_deltas(0, INT32_MAX, 5)}) {
+    check_refused(read(batch), ErrorCode::kMalformed, "record 1: its offset delta is out of order");
+  }
+  for (const Bytes& batch : {with_deltas(5, 6, 5), with_deltas(-1, 0, 5)}) {
+    check_refused(read(batch), ErrorCode::kMalformed, "record 0: its offset delta is out of order");
+  }
+  CHECK(verify_whole_batch(with_deltas(0, 1, 1)).ok());
 }
 
 TEST_CASE("validate: the max timestamp is that of the records") {
