@@ -208,8 +208,8 @@ TEST_CASE("lag is told for each partition and in all") {
   CHECK(third["member"].is_null());
   CHECK(mentions(fixture.output({"group", "lag", "g"}), "total"));
   const json list = fixture.output_json({"group", "list"});
-  CHECK(list["groups"] == json::parse(R"([{"group":"g","members":0,"partitions":4}])"));
-  CHECK(mentions(fixture.output({"group", "list"}), "GROUP  MEMBERS  PARTITIONS\ng "));
+  CHECK(list["groups"] == json::parse(R"([{"group":"g","members":0,"partitions":4,"queues":0}])"));
+  CHECK(mentions(fixture.output({"group", "list"}), "GROUP  MEMBERS  PARTITIONS  QUEUES\ng "));
 }
 
 TEST_CASE("reset sets positions of a topic, or of some of its partitions") {
