@@ -234,6 +234,8 @@ void Dumper::add_record(const format::LogRecord& record, Json& list, std::string
     describe_txn_record(record, object, line, totals_.txns);
   } else if (record.kind == format::RecordKind::kMessageIds) {
     describe_message_ids(record.body, object, line);
+  } else if (is_compaction_record(record.kind)) {
+    describe_compaction(record, object, line);
   } else if (is_queue_record(record.kind)) {
     describe_queue_record(record, object, line, totals_.queues);
   }

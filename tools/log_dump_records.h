@@ -11,6 +11,7 @@
 #include "flatbuffers/flatbuffers.h"
 #include "log/base/bytes.h"
 #include "log/base/result.h"
+#include "log/format/log_record.h"
 #include "log/format/schedule_set.h"
 
 namespace tidemark::tools {
@@ -45,5 +46,10 @@ Result<SetSummary> summarize_set(ByteView set);
 // Adds what a MessageIds record says: fields to `object`, words to `text`. One that cannot be read
 // gets an "error".
 void describe_message_ids(ByteView body, nlohmann::ordered_json& object, std::string& text);
+
+// The same for what compaction writes.
+bool is_compaction_record(format::RecordKind kind);
+void describe_compaction(const format::LogRecord& record, nlohmann::ordered_json& object,
+                         std::string& text);
 
 }  // namespace tidemark::tools

@@ -116,6 +116,10 @@ std::string_view record_kind_name(format::RecordKind kind) {
       return "delay_next";
     case format::RecordKind::kRelocated:
       return "relocated";
+    case format::RecordKind::kCompact:
+      return "compact";
+    case format::RecordKind::kCompacted:
+      return "compacted";
     case format::RecordKind::kHalf:
       return "half";
     case format::RecordKind::kRelocateHalf:

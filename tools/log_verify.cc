@@ -56,6 +56,23 @@ void add_damage(DirectoryReport& report, const std::string& file, const log::Seg
   }
 }
 
+// Of a record that carries a batch: counts it, or says what is wrong with either.
+template <typename Record>
+void check_batch(DirectoryReport& report, const std::string& file, const log::SegmentEntry& entry,
+                 const Result<Record>& record, Result<format::BatchHeader> (*verify)(ByteView)) {
+  if (!record.ok()) {
+    return add_damage(report, file, entry, record.error().to_string());
+  }
+  const Result<format::BatchHeader> batch = verify(record->batch);
+  if (!batch.ok()) {
+    return add_damage(report, file, entry,
+                      fmt::format("record batch at byte {} of the entry: {}", record->batch_offset,
+                                  batch.error().to_string()));
+  }
+  ++report.batches;
+  report.messages += batch->record_count;
+}
+
 // The records of an entry whose hash holds: they must parse, and each batch must match its own
 // checksum.
 void check_records(DirectoryReport& report, const std::string& file, const log::SegmentEntry& entry,
@@ -63,23 +80,11 @@ void check_records(DirectoryReport& report, const std::string& file, const log::
   format::RecordListReader list(payload);
   format::LogRecord record;
   while (list.next(record)) {
-    if (record.kind != format::RecordKind::kProduce) {
-      continue;
+    if (record.kind == format::RecordKind::kProduce) {
+      check_batch(report, file, entry, format::decode_produce(record), format::verify_whole_batch);
+    } else if (record.kind == format::RecordKind::kCompact) {
+      check_batch(report, file, entry, format::decode_compact(record), format::verify_batch);
     }
-    const Result<format::ProduceRecord> produce = format::decode_produce(record);
-    if (!produce.ok()) {
-      add_damage(report, file, entry, produce.error().to_string());
-      continue;
-    }
-    const Result<format::BatchHeader> batch = format::verify_whole_batch(produce->batch);
-    if (!batch.ok()) {
-      add_damage(report, file, entry,
-                 fmt::format("record batch at byte {} of the entry: {}", produce->batch_offset,
-                             batch.error().to_string()));
-      continue;
-    }
-    ++report.batches;
-    report.messages += batch->record_count;
   }
   if (!list.status().ok()) {
     add_damage(report, file, entry, list.status().to_string());

@@ -69,6 +69,15 @@ void apply(const TopicQueueOptions& options, Target& target) {
   take(options.dead_letter_topic, target.dead_letter_topic);
   take(options.ttl_ms, target.ttl_ms);
   take(options.dedupe_window_ms, target.dedupe_window_ms);
+  take(options.compact_after_ms, target.compact_after_ms);
+  take(options.tombstone_ms, target.tombstone_ms);
+}
+
+std::string compaction_text(const client::TopicConfig& config) {
+  return config.compact_after_ms < 0 ? std::string("off")
+                                     : fmt::format("after {}, tombstones after {}",
+                                                   format_duration(config.compact_after_ms),
+                                                   format_duration(config.tombstone_ms));
 }
 
 // "2", "1.5", "1.05".
@@ -80,7 +89,7 @@ std::string factor_text(uint32_t percent) {
 
 bool TopicQueueOptions::any() const {
   return retry_delays_ms || retry_factor_percent || retry_max_ms || max_deliveries ||
-         dead_letter_topic || ttl_ms || dedupe_window_ms;
+         dead_letter_topic || ttl_ms || dedupe_window_ms || compact_after_ms || tombstone_ms;
 }
 
 void TopicQueueOptions::apply_to(client::TopicConfig& config) const { apply(*this, config); }
@@ -142,6 +151,12 @@ void add_topic_queue_options(CLI::App& command, TopicQueueOptions& options) {
   add_duration_or(command, "--dedupe", options.dedupe_window_ms, "off", limits::kDedupeWindowMsMin,
                   limits::kDedupeWindowMsMax,
                   "A message id that comes again within this time is stored once: 2m, off");
+  add_duration_or(command, "--compact", options.compact_after_ms, "off", 0, client::kDelayMsMax,
+                  "Of the messages of a key the newest is kept; earlier ones go when they are at "
+                  "least so old: 0s, 1h, off");
+  add_duration_within(command, "--tombstones", options.tombstone_ms, 0, client::kDelayMsMax,
+                      "With --compact: a message without a value that is the newest of its key "
+                      "goes when it is so old (default 24h)");
 }
 
 std::string topic_queue_text(const client::TopicConfig& config) {
@@ -157,10 +172,11 @@ std::string topic_queue_text(const client::TopicConfig& config) {
   }
   return fmt::format(
       "retries     after {}, then {} times as long each, at most {}\ndeliveries  {}\n"
-      "ttl         {}\ndedupe      {}\n",
+      "ttl         {}\ndedupe      {}\ncompaction  {}\n",
       delays, factor_text(config.retry_factor_percent), format_duration(config.retry_max_ms),
       deliveries, config.ttl_ms < 0 ? "none" : format_duration(config.ttl_ms),
-      config.dedupe_window_ms < 0 ? "off" : format_duration(config.dedupe_window_ms));
+      config.dedupe_window_ms < 0 ? "off" : format_duration(config.dedupe_window_ms),
+      compaction_text(config));
 }
 
 void add_topic_queue_json(const client::TopicConfig& config, Json& object) {
@@ -172,6 +188,8 @@ void add_topic_queue_json(const client::TopicConfig& config, Json& object) {
       config.dead_letter_topic.empty() ? Json() : Json(config.dead_letter_topic);
   object["ttl_ms"] = config.ttl_ms;
   object["dedupe_window_ms"] = config.dedupe_window_ms;
+  object["compact_after_ms"] = config.compact_after_ms;
+  object["tombstone_ms"] = config.tombstone_ms;
 }
 
 }  // namespace tidemark::tools

@@ -1,5 +1,5 @@
-// What a topic asks of queue mode, of messages that expire, and of those that come twice: options,
-// and how they are told.
+// What a topic asks of queue mode, of messages that expire, of those that come twice, and of
+// compaction: options, and how they are told.
 //
 // Thread: one.
 #pragma once
@@ -30,6 +30,8 @@ struct TopicQueueOptions {
   std::optional<std::string> dead_letter_topic;
   std::optional<int64_t> ttl_ms;
   std::optional<int64_t> dedupe_window_ms;
+  std::optional<int64_t> compact_after_ms;
+  std::optional<int64_t> tombstone_ms;
 
   [[nodiscard]] bool any() const;
   void apply_to(client::TopicConfig& config) const;
@@ -40,7 +42,7 @@ void add_topic_queue_options(CLI::App& command, TopicQueueOptions& options);
 // Names of the options, for a sentence.
 inline constexpr std::string_view kTopicQueueOptionNames =
     "--retry-delays, --retry-factor, --retry-max, --max-deliveries, --dead-letter-topic, --ttl, "
-    "--dedupe";
+    "--dedupe, --compact, --tombstones";
 
 // "1s,10s,1m": 1 to 16 durations.
 Result<std::vector<int64_t>> parse_retry_delays(std::string_view text);

@@ -143,7 +143,7 @@ std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count) c
 std::string TopicCatalog::encode(const Topic& topic) {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(3);  // version of this encoding
+  writer.le<uint8_t>(4);  // version of this encoding
   writer.sized_text(topic.name);
   writer.le(static_cast<uint8_t>(topic.state));
   writer.le(topic.version);
@@ -152,6 +152,7 @@ std::string TopicCatalog::encode(const Topic& topic) {
   writer.le(topic.config.retention_bytes);
   topic.config.delays.write(writer);
   topic.config.queue.write(writer);
+  topic.config.compaction.write(writer);
   writer.varint(topic.shards.size());
   for (const ShardId shard : topic.shards) {
     writer.le(shard.value());
@@ -216,6 +217,9 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   if (encoding >= 3) {
     topic.config.queue = partition::QueueConfig::read(reader);
   }
+  if (encoding >= 4) {
+    topic.config.compaction = partition::CompactionConfig::read(reader);
+  }
   const uint64_t shards = reader.varint();
   for (uint64_t i = 0; i < shards && !reader.failed(); ++i) {
     topic.shards.emplace_back(reader.le<uint16_t>());
@@ -224,7 +228,7 @@ Status TopicCatalog::load(TopicId id, std::string_view value) {
   for (uint64_t i = 0; i < unconfirmed && !reader.failed(); ++i) {
     topic.unconfirmed.insert(ShardId{reader.le<uint16_t>()});
   }
-  if (encoding < 1 || encoding > 3 || !topic.config.queue.is_readable() || reader.failed() ||
+  if (encoding < 1 || encoding > 4 || !topic.config.queue.is_readable() || reader.failed() ||
       reader.remaining() != 0) {
     return damaged;
   }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "broker/kv/key_value_store.h"
+#include "broker/partition/compaction_config.h"
 #include "broker/partition/delay_config.h"
 #include "broker/partition/queue_config.h"
 #include "log/base/ids.h"
@@ -31,6 +32,7 @@ struct TopicConfig {
   int64_t retention_bytes = -1;  // per partition; -1: no bound
   partition::DelayConfig delays = {};
   partition::QueueConfig queue = {};
+  partition::CompactionConfig compaction = {};
 };
 
 enum class TopicState : uint8_t { kOpening = 1, kReady = 2, kDropping = 3 };

@@ -49,7 +49,9 @@ Result<std::vector<BatchRef>> find_stored(kv::ReadView& view, PartitionId id, Of
       return false;
     }
     bytes += ref.bytes;
-    found.push_back(ref);
+    if (found.empty() || !join_dead(found.back(), ref)) {
+      found.push_back(ref);
+    }
     return true;
   }));
   return found;
@@ -90,6 +92,43 @@ Result<std::vector<BatchRef>> last_stored_chunk(kv::ReadView& view, PartitionId 
     return std::vector<BatchRef>();
   }
   return decode_chunk(pair->value);
+}
+
+Status move_stored(kv::ReadView& view, kv::WriteBatch& batch, PartitionId id, Offset start,
+                   std::span<const MovedBatch> moved) {
+  for (size_t i = 0; i < moved.size();) {
+    ASSIGN_OR_RETURN(const auto pair, view.seek_back(keys::chunk(id, moved[i].base)));
+    const bool there = pair.has_value() && belongs(pair->key, id);
+    if (!there && moved[i].base < start) {
+      ++i;
+      continue;
+    }
+    const Status missing(ErrorCode::kCorrupted, "the index in the checkpoint store has no batch " +
+                                                    std::to_string(moved[i].base.value()) +
+                                                    ", which was compacted");
+    if (!there) {
+      return missing;
+    }
+    const std::string key(pair->key);
+    ASSIGN_OR_RETURN(std::vector<BatchRef> refs, decode_chunk(pair->value));
+    std::vector<BatchRef> changed;
+    const size_t first = i;
+    for (BatchRef& ref : refs) {
+      if (i < moved.size() && moved[i].base == ref.base) {
+        ref.position = moved[i].position;
+        ref.bytes = moved[i].bytes;
+        ++i;
+      }
+      if (changed.empty() || !join_dead(changed.back(), ref)) {
+        changed.push_back(ref);
+      }
+    }
+    if (i == first) {
+      return missing;
+    }
+    batch.put(key, encode_chunk(changed));
+  }
+  return Status();
 }
 
 Result<std::optional<std::string>> chunk_key_at(kv::ReadView& view, PartitionId id, Offset start) {

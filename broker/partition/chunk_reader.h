@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "broker/kv/key_value_store.h"
@@ -13,7 +14,7 @@
 namespace tidemark::partition {
 
 // References that overlap [from, ...), in order, until their bytes exceed `bytes_max` (at least one
-// if there is one). Empty if nothing stored lies at or after `from`.
+// if there is one); dead ones in a row are one. Empty if nothing stored lies at or after `from`.
 Result<std::vector<BatchRef>> find_stored(kv::ReadView& view, PartitionId id, Offset from,
                                           size_t bytes_max);
 
@@ -31,5 +32,10 @@ Result<std::vector<BatchRef>> last_stored_chunk(kv::ReadView& view, PartitionId 
 
 // Key of the chunk that has `start`: all chunks before it may go. nullopt if there is none.
 Result<std::optional<std::string>> chunk_key_at(kv::ReadView& view, PartitionId id, Offset start);
+
+// Adds to `batch` the chunks of the partition as compaction has changed them; `moved` is in order
+// of offset. What lies before `start` may be gone. kCorrupted: another one is not there.
+Status move_stored(kv::ReadView& view, kv::WriteBatch& batch, PartitionId id, Offset start,
+                   std::span<const MovedBatch> moved);
 
 }  // namespace tidemark::partition

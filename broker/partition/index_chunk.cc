@@ -75,4 +75,15 @@ Result<std::vector<BatchRef>> decode_chunk(std::string_view bytes) {
   return refs;
 }
 
+bool join_dead(BatchRef& ref, const BatchRef& next) {
+  uint32_t count = 0;
+  if (!ref.is_dead() || !next.is_dead() || ref.end() != next.base ||
+      __builtin_add_overflow(ref.count, next.count, &count)) {
+    return false;
+  }
+  ref.count = count;
+  ref.received_ms = next.received_ms;
+  return true;
+}
+
 }  // namespace tidemark::partition

@@ -24,4 +24,8 @@ std::string encode_chunk(std::span<const BatchRef> refs);
 // kCorrupted if the hash or the structure is wrong.
 Result<std::vector<BatchRef>> decode_chunk(std::string_view bytes);
 
+// Makes `next` a part of the dead reference before it, if it is dead as well and begins where that
+// one ends. False: it stays on its own.
+bool join_dead(BatchRef& ref, const BatchRef& next);
+
 }  // namespace tidemark::partition

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "broker/partition/index_chunk.h"
 #include "broker/partition/store_keys.h"
@@ -32,9 +33,45 @@ std::optional<std::vector<BatchRef>> IndexView::find(Offset from, size_t bytes_m
       break;
     }
     bytes += it->bytes;
-    found.push_back(*it);
+    if (found.empty() || !join_dead(found.back(), *it)) {
+      found.push_back(*it);
+    }
   }
   return found;
+}
+
+void IndexView::move(const MovedBatch& moved) {
+  const auto it =
+      std::lower_bound(refs_.begin(), refs_.end(), moved.base,
+                       [](const BatchRef& ref, Offset offset) { return ref.base < offset; });
+  if (it != refs_.end() && it->base == moved.base) {
+    it->position = moved.position;
+    it->bytes = moved.bytes;
+  }
+  const auto [move, inserted] = moves_.try_emplace(moved.base);
+  if (inserted || move->second.state == MoveState::kStored ||
+      move->second.state == MoveState::kOld) {
+    ++unstored_moves_;
+  }
+  move->second = {moved, MoveState::kNew};
+  open_changed_ = open_changed_ || moved.base >= open_begin();
+}
+
+void IndexView::amend(std::vector<BatchRef>& refs) const {
+  if (moves_.empty()) {
+    return;
+  }
+  for (BatchRef& ref : refs) {
+    if (const auto it = moves_.find(ref.base); it != moves_.end() && !ref.is_dead()) {
+      ref.position = it->second.batch.position;
+      ref.bytes = it->second.batch.bytes;
+    }
+  }
+}
+
+Offset IndexView::open_begin() const {
+  const uint64_t at = chunk_begin_ - evicted_;
+  return at < refs_.size() ? refs_[at].base : Offset{std::numeric_limits<uint64_t>::max()};
 }
 
 std::optional<BatchRef> IndexView::find_time(int64_t time_ms, Offset start) const {
@@ -51,7 +88,13 @@ std::optional<BatchRef> IndexView::find_time(int64_t time_ms, Offset start) cons
 void IndexView::freeze(PartitionId id, kv::WriteBatch& batch) {
   frozen_end_ = evicted_ + refs_.size();
   frozen_chunk_begin_ = chunk_begin_;
-  if (frozen_end_ == stored_) {
+  for (auto& [base, move] : moves_) {
+    if (move.state == MoveState::kNew) {
+      move.state = MoveState::kFrozen;
+    }
+  }
+  frozen_open_changed_ = std::exchange(open_changed_, false);
+  if (frozen_end_ == stored_ && !frozen_open_changed_) {
     return;
   }
   std::vector<BatchRef> chunk;
@@ -68,15 +111,47 @@ void IndexView::freeze(PartitionId id, kv::WriteBatch& batch) {
   }
 }
 
+std::vector<MovedBatch> IndexView::frozen_moves() const {
+  std::vector<MovedBatch> moved;
+  const auto end = moves_.lower_bound(open_begin());
+  for (auto it = moves_.begin(); it != end; ++it) {
+    if (it->second.state == MoveState::kFrozen) {
+      moved.push_back(it->second.batch);
+    }
+  }
+  return moved;
+}
+
 void IndexView::commit_done() {
+  for (auto& [base, move] : moves_) {
+    if (move.state == MoveState::kFrozen) {
+      move.state = MoveState::kStored;
+      --unstored_moves_;
+    }
+  }
   has_stored_ = has_stored_ || frozen_end_ > 0;
   stored_ = std::max(stored_, frozen_end_);
   chunk_begin_ = std::max(chunk_begin_, frozen_chunk_begin_);
 }
 
-void IndexView::commit_failed() { frozen_end_ = stored_; }
+void IndexView::commit_failed() {
+  frozen_end_ = stored_;
+  open_changed_ = open_changed_ || frozen_open_changed_;
+  for (auto& [base, move] : moves_) {
+    if (move.state == MoveState::kFrozen) {
+      move.state = MoveState::kNew;
+    }
+  }
+}
 
 void IndexView::evict_before(LogPosition position) {
+  // A look-up that began before the store had them may end after that.
+  std::erase_if(moves_, [](const auto& one) { return one.second.state == MoveState::kOld; });
+  for (auto& [base, move] : moves_) {
+    if (move.state == MoveState::kStored) {
+      move.state = MoveState::kOld;
+    }
+  }
   // A partial chunk stays: it is written again when it grows.
   while (!refs_.empty() && evicted_ < chunk_begin_ && refs_.front().position < position) {
     refs_.pop_front();

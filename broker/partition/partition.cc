@@ -23,6 +23,9 @@ uint64_t hash_reference(const BatchRef& ref, uint64_t seed) {
 }  // namespace
 
 void Partition::set_config(PartitionConfig config) {
+  if (!(config.compaction == config_.compaction)) {
+    compaction_.next_run_ms = 0;
+  }
   config_ = config;
   dirty_ = true;
 }
@@ -70,7 +73,7 @@ void Partition::append_ref(LogPosition position, uint32_t count, uint32_t bytes,
   // Log time never goes back within a partition.
   last_received_ms_ = std::max(last_received_ms_, received_ms);
   const BatchRef ref{end_, count, bytes, position, last_received_ms_};
-  if (start_ == end_) {
+  if (tail_begin() == end_) {
     first_position_ = position;
   }
   index_.append(ref);
@@ -78,6 +81,8 @@ void Partition::append_ref(LogPosition position, uint32_t count, uint32_t bytes,
   end_ = ref.end();
   bytes_ += bytes;
   ++batches_;
+  compaction_.dirty_bytes += bytes;
+  compaction_.run_appended += bytes;
   dirty_ = true;
 }
 
@@ -85,6 +90,7 @@ Offset Partition::append_reference(LogPosition position, uint32_t count, uint32_
                                    int64_t received_ms, LogPosition low) {
   const Offset offset = end_;
   append_ref(position, count, bytes, received_ms);
+  compaction_.has_references = compaction_.has_references || low < position;
   low = std::min(low, position);
   const auto [it, inserted] = low_blocks_.emplace(offset.value() / kOffsetsPerBlock, low);
   it->second = std::min(it->second, low);
@@ -100,13 +106,17 @@ void Partition::mark_ttl() {
 }
 
 bool Partition::trim(const TrimTo& to) {
-  if (to.start <= start_ || to.start > end_ || to.bytes > bytes_ || to.batches > batches_) {
+  if (to.start <= start_ || to.start > end_ || to.bytes > bytes_ || to.batches > batches_ ||
+      to.compactions != compaction_.changes) {
     return false;
   }
   start_ = to.start;
-  first_position_ = to.position;
+  if (start_ >= prefix_end_) {
+    first_position_ = to.position;
+  }
   low_blocks_.erase(low_blocks_.begin(),
-                    low_blocks_.lower_bound(start_.value() / kOffsetsPerBlock));
+                    start_ == end_ ? low_blocks_.end()
+                                   : low_blocks_.lower_bound(start_.value() / kOffsetsPerBlock));
   bytes_ -= to.bytes;
   batches_ -= to.batches;
   index_.trim(start_);
@@ -115,21 +125,108 @@ bool Partition::trim(const TrimTo& to) {
   return true;
 }
 
-LogPosition Partition::low_position() const {
-  if (start_ == end_) {
-    return LogPosition{std::numeric_limits<uint64_t>::max()};
+void Partition::begin_compaction() {
+  // Until it ends nothing more is known of where all of it lies.
+  prefix_low_ = low_position();
+  prefix_end_ = end_;
+  low_blocks_.clear();
+  compaction_.running = true;
+  compaction_.cursor = start_;
+  compaction_.run_end = end_;
+  compaction_.run_appended = 0;
+  ++compaction_.changes;
+  dirty_ = true;
+}
+
+bool Partition::compact(const MovedBatch& moved, uint32_t count, uint32_t replaced_bytes) {
+  const Offset end = moved.base + count;
+  if (!compaction_.running || moved.base < std::max(compaction_.cursor, start_) || count == 0 ||
+      end > compaction_.run_end || replaced_bytes == 0 || replaced_bytes > bytes_ ||
+      batches_ == 0) {
+    return false;
   }
-  LogPosition low = first_position_;
+  index_.move(moved);
+  index_hash_ = hash_reference({.base = moved.base,
+                                .count = count,
+                                .bytes = moved.bytes,
+                                .position = moved.position,
+                                .received_ms = 0},
+                               index_hash_);
+  bytes_ = bytes_ - replaced_bytes + moved.bytes;
+  batches_ -= moved.bytes == 0 ? 1 : 0;
+  compaction_.cursor = end;
+  ++compaction_.changes;
+  dirty_ = true;
+  return true;
+}
+
+bool Partition::end_compaction(const CompactionEnd& end) {
+  if (!compaction_.running || end.scan_from > compaction_.run_end) {
+    return false;
+  }
+  prefix_low_ = end.low;
+  compaction_.running = false;
+  compaction_.scan_from = end.scan_from;
+  compaction_.dirty_bytes = end.dirty_bytes + compaction_.run_appended;
+  compaction_.next_run_ms = end.next_run_ms;
+  compaction_.keeps_dead = compaction_.keeps_dead || end.keeps_dead;
+  ++compaction_.changes;
+  dirty_ = true;
+  return true;
+}
+
+LogPosition Partition::low_position() const {
+  LogPosition low{std::numeric_limits<uint64_t>::max()};
+  if (start_ < prefix_end_) {
+    low = prefix_low_;
+  }
+  if (tail_begin() < end_) {
+    low = std::min(low, first_position_);
+  }
   for (const auto& [block, position] : low_blocks_) {
     low = std::min(low, position);
   }
   return low;
 }
 
+void Partition::encode_compaction(ByteWriter& writer) const {
+  config_.compaction.write(writer);
+  writer.le(prefix_end_.value());
+  writer.le(prefix_low_.value());
+  writer.le(compaction_.changes);
+  writer.le(compaction_.scan_from.value());
+  writer.le(compaction_.dirty_bytes);
+  writer.le(compaction_.next_run_ms);
+  writer.le(static_cast<uint8_t>((compaction_.keeps_dead ? 1 : 0) |
+                                 (compaction_.has_references ? 2 : 0) |
+                                 (compaction_.running ? 4 : 0)));
+  writer.le(compaction_.cursor.value());
+  writer.le(compaction_.run_end.value());
+  writer.le(compaction_.run_appended);
+}
+
+void Partition::read_compaction(ByteReader& reader, Partition& partition) {
+  CompactionState& state = partition.compaction_;
+  partition.config_.compaction = CompactionConfig::read(reader);
+  partition.prefix_end_ = Offset{reader.le<uint64_t>()};
+  partition.prefix_low_ = LogPosition{reader.le<uint64_t>()};
+  state.changes = reader.le<uint64_t>();
+  state.scan_from = Offset{reader.le<uint64_t>()};
+  state.dirty_bytes = reader.le<uint64_t>();
+  state.next_run_ms = reader.le<int64_t>();
+  const auto flags = reader.le<uint8_t>();
+  state.keeps_dead = (flags & 1) != 0;
+  state.has_references = (flags & 2) != 0;
+  state.running = (flags & 4) != 0;
+  state.cursor = Offset{reader.le<uint64_t>()};
+  state.run_end = Offset{reader.le<uint64_t>()};
+  state.run_appended = reader.le<uint64_t>();
+}
+
 std::string Partition::encode() const {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(3);  // version
+  writer.le<uint8_t>(4);  // version
   writer.le(config_.version);
   writer.le(config_.retention_ms);
   writer.le(config_.retention_bytes);
@@ -153,6 +250,7 @@ std::string Partition::encode() const {
     writer.varint(position.value());
   }
   writer.le(ttl_end_.value());
+  encode_compaction(writer);
   writer.le(xxh3(out));
   return std::string(as_text(out));
 }
@@ -227,7 +325,14 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
   if (version >= 3) {
     partition.ttl_end_ = Offset{reader.le<uint64_t>()};
   }
-  if (version < 1 || version > 3 || !config.queue.is_readable() || reader.failed() ||
+  if (version >= 4) {
+    read_compaction(reader, partition);
+  } else {
+    // All of it is yet to be looked at; some of it may refer to more than itself.
+    partition.compaction_.dirty_bytes = partition.bytes_;
+    partition.compaction_.has_references = blocks > 0;
+  }
+  if (version < 1 || version > 4 || !config.queue.is_readable() || reader.failed() ||
       reader.remaining() != 0) {
     return damaged;
   }

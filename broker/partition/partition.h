@@ -5,11 +5,13 @@
 // Thread: the shard's loop.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
 
 #include "broker/kv/key_value_store.h"
+#include "broker/partition/compaction_config.h"
 #include "broker/partition/delay_config.h"
 #include "broker/partition/index_view.h"
 #include "broker/partition/producer_table.h"
@@ -28,6 +30,25 @@ struct PartitionConfig {
   QueueConfig queue = {};
   PartitionId dead_letter_partition = {};  // of queue.dead_letter_topic, on the same shard
   std::string topic_name = {};             // empty: opened before names came along
+  CompactionConfig compaction = {};
+};
+
+// How far a partition is compacted.
+struct CompactionState {
+  uint64_t changes = 0;      // by compaction, ever
+  Offset scan_from;          // a run looks for newer messages from here on
+  uint64_t dirty_bytes = 0;  // of the batches behind that
+  int64_t next_run_ms = 0;   // log time; before it a run would find nothing to take out
+  bool keeps_dead = false;   // an older message had to stay: tombstones do not go
+  bool has_references =
+      false;  // some batch refers to another: it holds more of the log than itself
+  // The run that has begun and not ended.
+  bool running = false;
+  Offset cursor;              // what lies before it has been changed, or stays
+  Offset run_end;             // end() when it began
+  uint64_t run_appended = 0;  // bytes, since then
+
+  friend bool operator==(const CompactionState&, const CompactionState&) = default;
 };
 
 // What applying a batch did.
@@ -77,10 +98,32 @@ class Partition {
     LogPosition position;
     uint64_t bytes = 0;
     uint64_t batches = 0;
+    uint64_t compactions = 0;  // CompactionState::changes, as the plan knew it
   };
 
-  // False if `to.start` is not ahead of the start or beyond the end: nothing changed.
+  // False if `to.start` is not ahead of the start or beyond the end, or a compaction has changed
+  // something since it was planned: nothing changed.
   bool trim(const TrimTo& to);
+
+  // --- compaction: a run goes over what is stored now, in order of offset. A run that has begun
+  // and not ended is given up when another begins: what it changed stays.
+  void begin_compaction();
+  // A batch lies elsewhere, or nothing is left of it (no bytes). False, and nothing changed: it is
+  // not what the run comes to next.
+  bool compact(const MovedBatch& moved, uint32_t count, uint32_t replaced_bytes);
+
+  struct CompactionEnd {
+    LogPosition low;  // nothing that the run went over lies below it
+    Offset scan_from;
+    uint64_t dirty_bytes = 0;  // behind it, of what the run went over
+    int64_t next_run_ms = 0;
+    bool keeps_dead = false;
+  };
+
+  // False, and nothing changed: no run goes on, or it cannot have ended there.
+  bool end_compaction(const CompactionEnd& end);
+
+  [[nodiscard]] const CompactionState& compaction() const { return compaction_; }
 
   [[nodiscard]] Offset start() const { return start_; }
 
@@ -134,6 +177,11 @@ class Partition {
   // Offsets are looked at in blocks of this many for the low position.
   static constexpr uint64_t kOffsetsPerBlock = 4096;
 
+  // Behind the prefix.
+  [[nodiscard]] Offset tail_begin() const { return std::max(start_, prefix_end_); }
+
+  void encode_compaction(ByteWriter& writer) const;
+  static void read_compaction(ByteReader& reader, Partition& partition);
   void append_ref(LogPosition position, uint32_t count, uint32_t bytes, int64_t received_ms);
   [[nodiscard]] std::string encode() const;
 
@@ -141,15 +189,20 @@ class Partition {
   PartitionConfig config_;
   Offset start_;
   Offset end_;
-  LogPosition first_position_;  // of the batch that has start_; meaningless if empty
+  // What compaction went over last is not in order in the log: as a whole it lies at or behind
+  // `prefix_low_`.
+  Offset prefix_end_;
+  LogPosition prefix_low_;
+  LogPosition first_position_;  // of the first batch behind that; meaningless if there is none
   // Messages delivered by reference lie before their neighbours: the lowest position of each block
-  // of offsets that has any.
+  // of offsets that has any, behind the prefix.
   std::map<uint64_t, LogPosition> low_blocks_;
   uint64_t bytes_ = 0;
   uint64_t batches_ = 0;
   int64_t last_received_ms_ = 0;
   Offset ttl_end_;
-  uint64_t index_hash_ = 0;  // over all references ever appended
+  uint64_t index_hash_ = 0;  // over all references ever appended or changed
+  CompactionState compaction_;
   IndexView index_;
   ProducerTable producers_;
   bool dirty_ = true;

@@ -81,6 +81,8 @@ class QueueTable {
   [[nodiscard]] const QueueState* find(std::string_view group, PartitionId partition) const;
   [[nodiscard]] const OfGroup* find(std::string_view group) const;
 
+  [[nodiscard]] bool has(PartitionId partition) const { return by_partition_.contains(partition); }
+
   [[nodiscard]] const std::map<std::string, OfGroup, std::less<>>& groups() const {
     return groups_;
   }

@@ -28,6 +28,7 @@ struct TrimPlan {
   LogPosition position;  // of the first batch that stays
   uint64_t bytes = 0;
   uint64_t batches = 0;
+  uint64_t compactions = 0;  // partition::CompactionState::changes, as it was
 
   // Takes one more batch in; false when this one stays.
   bool visit(const partition::BatchRef& ref, const TrimGoal& goal) {
@@ -37,7 +38,7 @@ struct TrimPlan {
       return false;
     }
     bytes += ref.bytes;
-    ++batches;
+    batches += ref.is_dead() ? 0 : 1;
     start = ref.end();
     return true;
   }
@@ -72,8 +73,8 @@ class BatchSource {
   [[nodiscard]] virtual std::optional<SharedBytes> cached(const partition::BatchRef& ref) const = 0;
 
   using BatchesRead = MoveOnlyFunction<void(std::vector<Result<SharedBytes>>)>;
-  // Reads from disk and verifies each batch's CRC, and that it has `count` messages unless that is
-  // 0. One result per reference, in order.
+  // Reads from disk and verifies each batch's CRC, and that it stands for `count` offsets unless
+  // that is 0. One result per reference, in order.
   virtual void read(std::vector<partition::BatchRef> refs, BatchesRead done) = 0;
 
   using LogRead = MoveOnlyFunction<void(Result<SharedBytes>)>;
@@ -106,8 +107,8 @@ class BatchSource {
                          RefFound done) = 0;
 
   using TrimPlanned = MoveOnlyFunction<void(Result<TrimPlan>)>;
-  // Walks the stored part of the index from `start` (up to `until`). A plan that removes nothing
-  // has batches == 0.
+  // Walks the stored part of the index from `start` (up to `until`). The start of a plan that
+  // removes nothing is not ahead of it.
   virtual void plan_trim(PartitionId id, Offset start, Offset until, TrimGoal goal,
                          TrimPlanned done) = 0;
 };

@@ -4,6 +4,7 @@
 
 #include "broker/shard/batch_payload.h"
 #include "broker/shard/shard.h"
+#include "log/format/record_batch.h"
 #include "log/format/reference_batch.h"
 
 namespace tidemark::shard {
@@ -137,13 +138,27 @@ bool Shard::collect_part(FetchOp& op, FetchOp::Part& part) {
     return true;
   }
   const size_t budget = std::min(op.collected_max(part), op.collected_max() - op.bytes);
-  std::optional<std::vector<partition::BatchRef>> refs =
-      part.found.has_value() ? part.found
-                             : partition->index().find(part.resume, budget, part.start);
-  if (!refs.has_value()) {
-    return false;
+  while (part.resume < part.high_watermark) {
+    std::optional<std::vector<partition::BatchRef>> refs = part.found;
+    if (refs.has_value()) {
+      partition->index().amend(*refs);
+    } else {
+      refs = partition->index().find(part.resume, budget, part.start);
+    }
+    if (!refs.has_value()) {
+      return false;
+    }
+    const bool only_dead =
+        !refs->empty() && std::all_of(refs->begin(), refs->end(),
+                                      [](const partition::BatchRef& ref) { return ref.is_dead(); });
+    if (!only_dead) {
+      collect_refs(op, part, std::move(*refs));
+      return true;
+    }
+    // Compaction has left nothing of them: there is nothing to wait for.
+    part.next = part.resume = std::min(refs->back().end(), part.high_watermark);
+    part.found.reset();
   }
-  collect_refs(op, part, std::move(*refs));
   return true;
 }
 
@@ -152,6 +167,10 @@ void Shard::collect_refs(FetchOp& op, FetchOp::Part& part, std::vector<partition
     if (ref.base >= part.high_watermark ||
         (op.bytes > 0 && op.bytes + ref.bytes > op.collected_max())) {
       break;
+    }
+    if (ref.is_dead()) {
+      part.next = ref.end();
+      continue;
     }
     FetchOp::Piece piece{.ref = ref, .bytes = std::nullopt};
     const bool own_ttl = ref.base < part.ttl_end;
@@ -282,7 +301,9 @@ void Shard::finish_fetch(FetchOp& op) {
     uint32_t bytes = 0;
     for (const FetchOp::Piece& piece : part.pieces) {
       bytes += static_cast<uint32_t>(piece.bytes->size());
-      counters_.messages_out += piece.messages;
+      // Compaction leaves fewer messages in a batch than it has offsets.
+      const Result<format::BatchHeader> header = format::decode_batch_header(piece.bytes->view());
+      counters_.messages_out += header.ok() ? header->record_count : piece.messages;
     }
     counters_.bytes_out += bytes;
     counters_.fetch_filtered += part.filtered;

@@ -59,6 +59,13 @@ QueueDesk::Queue* QueueDesk::find(std::string_view group, PartitionId partition)
 }
 
 Result<QueueDesk::Queue*> QueueDesk::open(Group& group, PartitionId id, bool from_end) {
+  if (const partition::Partition* const there = views_.find(id);
+      there != nullptr && (there->config().compaction.on() || there->compaction().changes > 0)) {
+    return Status(ErrorCode::kNotAllowed,
+                  "topic id " + std::to_string(id.topic.value()) + " partition " +
+                      std::to_string(id.index.value()) +
+                      " is compacted, or was: it can be consumed as a stream, not in queue mode");
+  }
   if (const auto it = group.queues.find(id); it != group.queues.end()) {
     return it->second.get();
   }

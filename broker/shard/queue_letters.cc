@@ -163,6 +163,10 @@ void QueueDesk::redrive_next(const std::shared_ptr<RedriveOp>& op) {
     if (!refs.has_value()) {
       return source_->find(op->partition, offset, 1,
                            [this, op](Result<std::vector<partition::BatchRef>> found) {
+                             const partition::Partition* const there = views_.find(op->partition);
+                             if (there != nullptr && found.ok()) {
+                               there->index().amend(*found);
+                             }
                              if (redrive_found(op, found)) {
                                redrive_next(op);
                              }
@@ -194,7 +198,8 @@ ErrorCode QueueDesk::begin_redrive(const RedriveOp& op, Offset offset) {
 bool QueueDesk::redrive_found(const std::shared_ptr<RedriveOp>& op,
                               const Result<std::vector<partition::BatchRef>>& refs) {
   const Offset offset = op->offsets[op->next];
-  if (!refs.ok() || refs->empty() || refs->front().base > offset || refs->front().count != 1) {
+  if (!refs.ok() || refs->empty() || refs->front().base > offset || refs->front().count != 1 ||
+      refs->front().is_dead()) {
     redriving_.erase({op->partition, offset});
     end_redrive(*op, refs.ok() ? ErrorCode::kNotFound : refs.error().code());
     return true;

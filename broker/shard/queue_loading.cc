@@ -70,6 +70,10 @@ void QueueDesk::find_cold(Queue& queue, Offset from) {
                   if (!refs.ok()) {
                     return load_failed(*waiting, refs.error());
                   }
+                  const partition::Partition* const there = views_.find(waiting->partition);
+                  if (there != nullptr) {
+                    there->index().amend(*refs);
+                  }
                   (void)read(*waiting, from, std::move(*refs));
                 });
 }
@@ -101,7 +105,10 @@ bool QueueDesk::read(Queue& queue, Offset from, std::vector<partition::BatchRef>
       break;
     }
     load->next = ref.end();
-    // A batch that is settled whole need not be read.
+    // A batch that is settled whole need not be read; nor one of which nothing is left.
+    if (ref.is_dead()) {
+      continue;
+    }
     if (state == nullptr ||
         state->acks.next_unsettled(std::max(ref.base, state->acks.floor())) < ref.end()) {
       load->refs.push_back(ref);

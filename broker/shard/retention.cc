@@ -26,7 +26,8 @@ void Shard::check_retention(const Now& now) {
 void Shard::plan_trim(const partition::Partition& partition, const Now& now) {
   const PartitionId id = partition.id();
   const partition::PartitionConfig& config = partition.config();
-  if (partition.start() == partition.end() || trims_in_flight_.contains(id)) {
+  if (partition.start() == partition.end() || trims_in_flight_.contains(id) ||
+      compactor_.works_on(id)) {
     return;
   }
   TrimGoal goal;
@@ -40,9 +41,16 @@ void Shard::plan_trim(const partition::Partition& partition, const Now& now) {
   if (goal.received_before_ms == INT64_MIN && goal.bytes_over == 0) {
     return;
   }
+  // The store does not know yet how many bytes compaction has left: the next rounds try again.
+  const bool in_memory = partition.index().complete_from(partition.start());
+  if (!in_memory && partition.index().unstored_moves() > 0) {
+    return;
+  }
   trims_in_flight_.insert(id);
-  if (partition.index().complete_from(partition.start())) {
+  const uint64_t compactions = partition.compaction().changes;
+  if (in_memory) {
     TrimPlan plan;
+    plan.compactions = compactions;
     for (const partition::BatchRef& ref : partition.index().refs()) {
       if (ref.end() > partition.start() && !plan.visit(ref, goal)) {
         break;
@@ -52,18 +60,20 @@ void Shard::plan_trim(const partition::Partition& partition, const Now& now) {
   }
   const auto& refs = partition.index().refs();
   const Offset until = refs.empty() ? partition.end() : refs.front().base;
-  source_->plan_trim(id, partition.start(), until, goal, [this, id](Result<TrimPlan> plan) {
-    if (plan.ok()) {
-      propose_trim(id, *plan);
-    } else {
-      trims_in_flight_.erase(id);  // the next round tries again
-    }
-  });
+  source_->plan_trim(id, partition.start(), until, goal,
+                     [this, id, compactions](Result<TrimPlan> plan) {
+                       if (plan.ok()) {
+                         plan->compactions = compactions;
+                         propose_trim(id, *plan);
+                       } else {
+                         trims_in_flight_.erase(id);  // the next round tries again
+                       }
+                     });
 }
 
 void Shard::propose_trim(PartitionId id, const TrimPlan& plan) {
   const partition::Partition* partition = views_.find(id);
-  if (plan.batches == 0 || partition == nullptr || stopping_ || !may_write().ok()) {
+  if (partition == nullptr || plan.start <= partition->start() || stopping_ || !may_write().ok()) {
     trims_in_flight_.erase(id);
     return;
   }
@@ -87,6 +97,7 @@ void Shard::propose_trim(PartitionId id, const TrimPlan& plan) {
   record.add_position(position.value());
   record.add_bytes(plan.bytes);
   record.add_batches(plan.batches);
+  record.add_compactions(plan.compactions);
   record.add_time_ms(log_time(now_));
   body.Finish(record.Finish());
   PendingRecord pending;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/partition/compaction_config.h"
 #include "broker/partition/delay_config.h"
 #include "broker/partition/queue_config.h"
 #include "broker/protocol/frame.h"
@@ -51,6 +52,7 @@ struct ShardMail {
   uint32_t late_partition = 0;  // of delays.late_topic, on the receiving shard
   partition::QueueConfig queue = {};
   uint32_t dead_letter_partition = 0;  // of queue.dead_letter_topic, on the receiving shard
+  partition::CompactionConfig compaction = {};
   // kTxn*; kFence, kFenced: producer and epoch.
   txn::TxnKey txn = {};
   uint16_t epoch = 0;

@@ -24,13 +24,15 @@ Shard::Shard(const ShardOptions& options, Outbox& outbox)
       outbox_(outbox),
       views_(options.shard, options.wheel),
       coordinator_([this](std::string_view topic) { return partitions_of(topic); }),
-      queue_desk_(options_, views_, outbox_, *this) {}
+      queue_desk_(options_, views_, outbox_, *this),
+      compactor_(options_, views_, *this) {}
 
 void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
   consensus_ = &consensus;
   source_ = &source;
   reader_.emplace(source);
   queue_desk_.attach(source);
+  compactor_.attach(source);
 }
 
 // --- requests
@@ -180,6 +182,24 @@ void Shard::gather_settle(const flatbuffers::FlatBufferBuilder& body,
   gather(format::RecordKind::kQueueSettle, body, std::move(record));
 }
 
+int64_t Shard::compaction_time() { return log_time(now_); }
+
+void Shard::gather_compact(const format::CompactRecord& record, uint64_t run) {
+  make_room_for(format::kCompactHeaderBytes + record.batch.size());
+  records_.add_compact(record);
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kCompaction;
+  pending.run = run;
+  gathering_.push_back(std::move(pending));
+}
+
+void Shard::gather_compacted(const flatbuffers::FlatBufferBuilder& body, uint64_t run) {
+  PendingRecord pending;
+  pending.kind = PendingRecord::Kind::kCompaction;
+  pending.run = run;
+  gather(format::RecordKind::kCompacted, body, std::move(pending));
+}
+
 void Shard::make_room_for(size_t body_bytes, log::Room room) {
   const bool full =
       records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget;
@@ -288,6 +308,7 @@ void Shard::on_role(replica::Role role, Term /*term*/) {
     coordinator_.fail_all(Status(ErrorCode::kNotLeader, "leadership was lost"));
     answer_heartbeats();
     queue_desk_.forget_all(Status(ErrorCode::kNotLeader, "leadership was lost"));
+    compactor_.abandon();
   }
 }
 
@@ -340,6 +361,8 @@ void Shard::settle(PendingRecord& pending, const RecordOutcome& outcome) {
     case Kind::kRelocated:
       relocation_.reset();
       return;
+    case Kind::kCompaction:
+      return compactor_.settle(pending.run, outcome.error == ErrorCode::kOk);
     case Kind::kTxn:
       return settle_txn(*pending.txn, outcome);
     case Kind::kGroup:
@@ -402,6 +425,8 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kRelocated:
       relocation_.reset();
       return;
+    case Kind::kCompaction:
+      return compactor_.settle(pending.run, false);
     case Kind::kTxn:
       return fail_txn(*pending.txn, status, retry_after_ms);
     case Kind::kGroup:
@@ -445,6 +470,7 @@ void Shard::tick(const Now& now) {
     check_retention(now);
     check_relocation();
   }
+  compactor_.tick(now.monotonic, trims_in_flight_);
   drive_txns(now);
   drive_groups(now);
 }
@@ -462,6 +488,7 @@ void Shard::begin_stop() {
     finish_fetch(*op);
   }
   queue_desk_.begin_stop();
+  compactor_.abandon();
   while (!polls_.empty()) {
     answer_poll(polls_.begin()->first, {});
   }
@@ -497,6 +524,7 @@ void Shard::add_stats(ShardStats& stats) const {
   add_delay_stats(stats);
   add_txn_stats(stats);
   queue_desk_.add_stats(stats);
+  compactor_.add_stats(stats);
   stats.applied_index = views_.applied().index.value();
 }
 

@@ -25,6 +25,7 @@
 #include "broker/protocol/messages.h"
 #include "broker/replica/consensus.h"
 #include "broker/shard/batch_source.h"
+#include "broker/shard/compactor.h"
 #include "broker/shard/fetch_op.h"
 #include "broker/shard/log_clock.h"
 #include "broker/shard/message_ids.h"
@@ -147,7 +148,7 @@ struct TopicOp {
   MonotonicTime deadline;
 };
 
-class Shard final : public replica::StateMachine, private QueueHost {
+class Shard final : public replica::StateMachine, private QueueHost, private CompactionHost {
  public:
   Shard(const ShardOptions& options, Outbox& outbox);
 
@@ -183,6 +184,9 @@ class Shard final : public replica::StateMachine, private QueueHost {
     return advancing_ ? advanced_to_ : timerwheel::Key{};
   }
 
+  // Something waits for the store to take in what memory holds.
+  [[nodiscard]] bool wants_checkpoint() const { return compactor_.wants_checkpoint(); }
+
   // The timing wheel loads: no checkpoint can be taken.
   [[nodiscard]] bool loading() const { return loading_; }
 
@@ -211,6 +215,7 @@ class Shard final : public replica::StateMachine, private QueueHost {
       kDelayNext,
       kRelocate,
       kRelocated,
+      kCompaction,
       kTxn,
       kGroup,
       kQueue,
@@ -224,6 +229,7 @@ class Shard final : public replica::StateMachine, private QueueHost {
     ReplyTo to;             // kInitProducer
     TopicId topic_id;       // kPartitions, kProgress
     uint64_t version = 0;   // kPartitions, kProgress
+    uint64_t run = 0;       // kCompaction
     ShardId shard;          // kProgress
     PartitionId partition;  // kTrim, kProduce of a schedule set, kMessageIds
     uint32_t items = 0;     // kProduce of a schedule set
@@ -490,6 +496,11 @@ class Shard final : public replica::StateMachine, private QueueHost {
   void gather_settle(const flatbuffers::FlatBufferBuilder& body,
                      std::unique_ptr<QueuePending> pending) override;
 
+  // shard.cc: for the compactor
+  [[nodiscard]] int64_t compaction_time() override;
+  void gather_compact(const format::CompactRecord& record, uint64_t run) override;
+  void gather_compacted(const flatbuffers::FlatBufferBuilder& body, uint64_t run) override;
+
   // topics.cc
   void on_metadata(const ReplyTo& from, const protocol::Frame& frame);
   void on_topic_create(const ReplyTo& from, const protocol::Frame& frame, const Now& now);
@@ -506,6 +517,8 @@ class Shard final : public replica::StateMachine, private QueueHost {
   Status check_taker(TopicId id, std::string_view messages,
                      const std::vector<uint16_t>& shards) const;
   Status check_takers(const meta::TopicConfig& config, const std::vector<uint16_t>& shards) const;
+  [[nodiscard]] Status check_takes_none(const meta::Topic& topic,
+                                        const meta::TopicConfig& config) const;
   Result<TopicId> find_taker(std::string_view field, std::string_view name) const;
   Status take_config(const protocol::fbs::TopicConfig& wanted, meta::TopicConfig& config) const;
   [[nodiscard]] uint32_t first_partition(TopicId id, ShardId shard) const;
@@ -645,6 +658,7 @@ class Shard final : public replica::StateMachine, private QueueHost {
   bool leases_came_ = false;  // since the last turn
 
   QueueDesk queue_desk_;
+  Compactor compactor_;
 
   uint64_t records_applied_ = 0;
   ShardStats counters_;

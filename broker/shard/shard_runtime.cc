@@ -143,6 +143,7 @@ class ShardRuntime::Impl {
         if (const timerwheel::Failure failure = delta_.spill.write(slots); failure.has_value()) {
           return Status(ErrorCode::kCorrupted, *failure);
         }
+        RETURN_IF_ERROR(delta_.write_moved(*view));
       }
       // Chunks before the one that has the new start are no longer needed; which one that is only
       // the store knows.
@@ -175,7 +176,8 @@ class ShardRuntime::Impl {
     if (applied.index == checkpoint_index_) {
       return false;
     }
-    return wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
+    return shard_.wants_checkpoint() ||
+           wheel.unspilled_entries() >= options_.wheel.memory_entries_max / 2 ||
            applied.next_position - checkpoint_position_ >= options_.checkpoint_log_bytes ||
            shard_.records_applied() - checkpoint_records_ >= limits::kCheckpointRecordsMax ||
            time.ns - checkpoint_time_.ns >= options_.checkpoint_interval_ms * 1'000'000;

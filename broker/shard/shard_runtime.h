@@ -52,6 +52,9 @@ struct ShardOptions {
   uint64_t checkpoint_log_bytes = limits::kCheckpointLogBytes;
   int64_t checkpoint_interval_ms = limits::kCheckpointIntervalMs;
   int64_t retention_interval_ms = limits::kRetentionIntervalMs;
+  uint64_t compaction_bytes_min = limits::kCompactionBytesMin;
+  size_t compaction_keys_max = limits::kCompactionKeysMax;
+  size_t compaction_moves_max = limits::kCompactionMovesMax;
   int64_t txn_pending_age_ms = limits::kTxnPendingAgeMsDefault;
   int64_t txn_outcome_age_ms = limits::kTxnOutcomeAgeMsDefault;
   uint64_t random_seed = 0;
@@ -93,6 +96,9 @@ struct ShardStats {
   uint64_t cold_reads = 0;
   uint64_t fetch_filtered = 0;  // messages left out of replies
   uint64_t fetch_expired = 0;
+  uint64_t compactions = 0;             // runs that ended, since start
+  uint64_t compacted_bytes = 0;         // written again by them
+  uint64_t compaction_freed_bytes = 0;  // of batches, that nothing refers to any more
   uint64_t applied_index = 0;
   uint64_t checkpoint_index = 0;
   uint64_t checkpoints = 0;

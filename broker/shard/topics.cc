@@ -67,6 +67,23 @@ Status check_queue_config(const partition::QueueConfig& queue) {
   return Status();
 }
 
+Status check_compaction(const meta::TopicConfig& config) {
+  const partition::CompactionConfig& compaction = config.compaction;
+  if (compaction.after_ms < -1) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "compact_after_ms is -1 (no compaction) or at least 0");
+  }
+  if (compaction.tombstone_ms < 0) {
+    return Status(ErrorCode::kInvalidArgument, "tombstone_ms is at least 0");
+  }
+  if (compaction.on() && config.queue.max_deliveries > 0) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "max_deliveries and dead_letter_topic are of queue mode, in which a topic with "
+                  "compact_after_ms cannot be consumed");
+  }
+  return Status();
+}
+
 Status check_config(const meta::TopicConfig& config) {
   if (config.retention_ms < -1 || config.retention_bytes < -1) {
     return Status(ErrorCode::kInvalidArgument, "retention is -1 (no bound) or at least 0");
@@ -91,7 +108,8 @@ Status check_config(const meta::TopicConfig& config) {
     return Status(ErrorCode::kInvalidArgument,
                   "late_topic goes with the late policy dead letter, and only with it");
   }
-  return check_queue_config(config.queue);
+  RETURN_IF_ERROR(check_queue_config(config.queue));
+  return check_compaction(config);
 }
 
 // No delays: the default. Too many: their number says so, which check_config() refuses.
@@ -144,6 +162,10 @@ bool take_field(const fbs::TopicConfig& wanted, std::string_view field, meta::To
     config.delays.late_policy = static_cast<partition::LatePolicy>(wanted.late_policy());
   } else if (field == "late_max_ms") {
     config.delays.late_max_ms = wanted.late_max_ms();
+  } else if (field == "compact_after_ms") {
+    config.compaction.after_ms = wanted.compact_after_ms();
+  } else if (field == "tombstone_ms") {
+    config.compaction.tombstone_ms = wanted.tombstone_ms();
   } else {
     return take_queue_field(wanted, field, config.queue);
   }
@@ -151,9 +173,9 @@ bool take_field(const fbs::TopicConfig& wanted, std::string_view field, meta::To
 }
 
 constexpr std::string_view kConfigFields[] = {
-    "retention_ms", "retention_bytes", "delay_pending_max",    "delay_bytes_max", "late_policy",
-    "late_max_ms",  "retry_delays_ms", "retry_factor_percent", "retry_max_ms",    "max_deliveries",
-    "ttl_ms",       "dedupe_window_ms"};
+    "retention_ms", "retention_bytes",  "delay_pending_max",    "delay_bytes_max", "late_policy",
+    "late_max_ms",  "retry_delays_ms",  "retry_factor_percent", "retry_max_ms",    "max_deliveries",
+    "ttl_ms",       "dedupe_window_ms", "compact_after_ms",     "tombstone_ms"};
 
 std::string known_settings() {
   std::string names = "partitions, late_topic, dead_letter_topic";
@@ -188,6 +210,14 @@ flatbuffers::Offset<format::fbs::QueueConfig> build_queue(flatbuffers::FlatBuffe
   return config.Finish();
 }
 
+flatbuffers::Offset<format::fbs::CompactionConfig> build_compaction(
+    flatbuffers::FlatBufferBuilder& body, const partition::CompactionConfig& compaction) {
+  format::fbs::CompactionConfigBuilder config(body);
+  config.add_after_ms(compaction.after_ms);
+  config.add_tombstone_ms(compaction.tombstone_ms);
+  return config.Finish();
+}
+
 }  // namespace
 
 // Messages go to another topic by reference, so it needs a partition on every shard.
@@ -212,7 +242,27 @@ Status Shard::check_taker(TopicId id, std::string_view messages,
 Status Shard::check_takers(const meta::TopicConfig& config,
                            const std::vector<uint16_t>& shards) const {
   RETURN_IF_ERROR(check_taker(config.delays.late_topic, "late messages", shards));
+  const meta::Topic* const dead = views_.catalog().find(config.queue.dead_letter_topic);
+  if (dead != nullptr && dead->config.compaction.on()) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "topic " + dead->name +
+                      " has compact_after_ms: the dead letters of a key would replace each other");
+  }
   return check_taker(config.queue.dead_letter_topic, "dead letters", shards);
+}
+
+// A topic that is to be compacted takes no dead letters.
+Status Shard::check_takes_none(const meta::Topic& topic, const meta::TopicConfig& config) const {
+  for (const auto& [id, other] : views_.catalog().topics()) {
+    if (config.compaction.on() && other.state != meta::TopicState::kDropping &&
+        other.config.queue.dead_letter_topic == topic.id) {
+      return Status(ErrorCode::kInvalidArgument,
+                    "topic " + topic.name + " is the dead_letter_topic of topic " + other.name +
+                        ": with compact_after_ms the dead letters of a key would replace each "
+                        "other");
+    }
+  }
+  return Status();
 }
 
 // No name: no topic.
@@ -292,6 +342,7 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   flatbuffers::FlatBufferBuilder body;
   const auto delays = build_delays(body, settings.delays);
   const auto queue = build_queue(body, settings.queue);
+  const auto compaction = build_compaction(body, settings.compaction);
   const auto text = body.CreateString(name.data(), name.size());
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicCreateBuilder record(body);
@@ -301,6 +352,7 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
   record.add_retention_bytes(settings.retention_bytes);
   record.add_delays(delays);
   record.add_queue(queue);
+  record.add_compaction(compaction);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather_topic(from, format::RecordKind::kTopicCreate, body, now);
@@ -378,12 +430,17 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   for (const ShardId shard : more) {
     shards.push_back(shard.value());
   }
-  if (status = check_takers(config, shards); !status.ok()) {
+  status = check_takers(config, shards);
+  if (status.ok()) {
+    status = check_takes_none(*topic, config);
+  }
+  if (!status.ok()) {
     return refuse(from, status);
   }
   flatbuffers::FlatBufferBuilder body;
   const auto delays = build_delays(body, config.delays);
   const auto queue = build_queue(body, config.queue);
+  const auto compaction = build_compaction(body, config.compaction);
   const auto placed = body.CreateVector(shards);
   format::fbs::TopicAlterBuilder record(body);
   record.add_topic(topic->id.value());
@@ -392,6 +449,7 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
   record.add_retention_bytes(config.retention_bytes);
   record.add_delays(delays);
   record.add_queue(queue);
+  record.add_compaction(compaction);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());
   gather_topic(from, format::RecordKind::kTopicAlter, body, now);
@@ -515,6 +573,8 @@ flatbuffers::Offset<fbs::TopicInfo> Shard::build_topic(const meta::Topic& topic)
   config.add_dead_letter_topic(dead_letter_topic);
   config.add_ttl_ms(queue.ttl_ms);
   config.add_dedupe_window_ms(queue.dedupe_window_ms);
+  config.add_compact_after_ms(topic.config.compaction.after_ms);
+  config.add_tombstone_ms(topic.config.compaction.tombstone_ms);
   const auto settings = config.Finish();
   fbs::TopicInfoBuilder info(builder_);
   info.add_name(name);
@@ -601,6 +661,7 @@ void Shard::mail_unconfirmed(const meta::Topic& topic) {
     mail.delays = topic.config.delays;
     mail.late_partition = first_partition(mail.delays.late_topic, shard);
     mail.queue = topic.config.queue;
+    mail.compaction = topic.config.compaction;
     mail.dead_letter_partition = first_partition(mail.queue.dead_letter_topic, shard);
     outbox_.mail(std::move(mail));
   }
@@ -637,6 +698,7 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
   const auto numbers = body.CreateVector(mail.partitions);
   const auto delays = build_delays(body, mail.delays);
   const auto queue = build_queue(body, mail.queue);
+  const auto compaction = build_compaction(body, mail.compaction);
   const auto name = body.CreateString(mail.name);
   format::fbs::PartitionOpenBuilder record(body);
   record.add_topic(mail.topic.value());
@@ -648,6 +710,7 @@ void Shard::on_partitions_mail(const ShardMail& mail, const Now& now) {
   record.add_late_partition(mail.late_partition);
   record.add_queue(queue);
   record.add_dead_letter_partition(mail.dead_letter_partition);
+  record.add_compaction(compaction);
   record.add_name(name);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());

@@ -95,6 +95,10 @@ void Views::apply_record(const format::LogRecord& record, LogPosition payload_po
       return apply_relocate(record, payload_position);
     case RecordKind::kRelocated:
       return apply_relocated(record.body);
+    case RecordKind::kCompact:
+      return apply_compact(record, payload_position, outcome);
+    case RecordKind::kCompacted:
+      return apply_compacted(record.body, outcome);
     case RecordKind::kGroupCommit:
       return apply_group_commit(record.body, outcome);
     case RecordKind::kGroupLease:
@@ -160,7 +164,8 @@ void Views::apply_topic_create(ByteView body, RecordOutcome& outcome) {
   const meta::TopicOutcome done = catalog_.create(
       name,
       {record.retention_ms(), record.retention_bytes(), partition::DelayConfig::of(record.delays()),
-       partition::QueueConfig::of(record.queue())},
+       partition::QueueConfig::of(record.queue()),
+       partition::CompactionConfig::of(record.compaction())},
       shard_ids(record.shards()), log_time_ms_);
   outcome.error = done.error;
   outcome.topic = done.id;
@@ -173,7 +178,8 @@ void Views::apply_topic_alter(ByteView body, RecordOutcome& outcome) {
   const meta::TopicOutcome done = catalog_.alter(
       TopicId{record.topic()},
       {record.retention_ms(), record.retention_bytes(), partition::DelayConfig::of(record.delays()),
-       partition::QueueConfig::of(record.queue())},
+       partition::QueueConfig::of(record.queue()),
+       partition::CompactionConfig::of(record.compaction())},
       shard_ids(record.shards()));
   outcome.error = done.error;
   outcome.topic = done.id;
@@ -220,7 +226,8 @@ void Views::apply_partition_open(ByteView body, RecordOutcome& outcome) {
       {delays.late_topic, PartitionIndex{record.late_partition()}},
       queue,
       {queue.dead_letter_topic, PartitionIndex{record.dead_letter_partition()}},
-      record.name() == nullptr ? std::string() : record.name()->str()};
+      record.name() == nullptr ? std::string() : record.name()->str(),
+      partition::CompactionConfig::of(record.compaction())};
   for (const uint32_t number : *record.partitions()) {
     const PartitionId id{topic, PartitionIndex{number}};
     const auto [it, inserted] = partitions_.try_emplace(id, id, config);
@@ -264,7 +271,7 @@ void Views::apply_trim(ByteView body, RecordOutcome& outcome) {
     return;
   }
   const bool moved = it->second.trim({Offset{record.start_offset()}, LogPosition{record.position()},
-                                      record.bytes(), record.batches()});
+                                      record.bytes(), record.batches(), record.compactions()});
   outcome.error = moved ? ErrorCode::kOk : ErrorCode::kConflict;
   if (moved) {
     queues_.trim(outcome.partition, it->second.start());
@@ -338,6 +345,9 @@ Views::Delta Views::freeze() {
       delta.trimmed.push_back({id, partition.start()});
     }
     partition.freeze(delta.batch);
+    if (auto moved = partition.index().frozen_moves(); !moved.empty()) {
+      delta.moved.push_back({id, partition.start(), std::move(moved)});
+    }
     frozen_partitions_.push_back(id);
   }
   catalog_.freeze(delta.batch);

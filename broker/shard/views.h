@@ -40,11 +40,14 @@ struct TxnEnd;
 
 namespace tidemark::shard {
 
+// `step` of a Compacted record.
+enum class CompactionStep : uint8_t { kBegin = 0, kDead = 1, kEnd = 2 };
+
 // What applying one record did, for whoever proposed it.
 struct RecordOutcome {
   format::RecordKind kind = format::RecordKind::kProduce;
   ErrorCode error = ErrorCode::kOk;
-  PartitionId partition;            // kProduce, kTrim, kQueueSettle
+  PartitionId partition;            // kProduce, kTrim, kQueueSettle, kCompact, kCompacted
   partition::AppendOutcome append;  // kProduce; kMessageIds of a batch that was not stored
   TopicId topic;                    // topic and partition records
   uint64_t version = 0;
@@ -202,13 +205,25 @@ class Views {
     Offset start;
   };
 
+  // Batches of stored chunks that compaction has changed. Of those before `start` the store may
+  // know nothing any more.
+  struct Moved {
+    PartitionId id;
+    Offset start;
+    std::vector<partition::MovedBatch> batches;
+  };
+
   struct Delta {
     Covered covered;
     LogPosition low_position;
     kv::WriteBatch batch;
     std::vector<Trimmed> trimmed;
+    std::vector<Moved> moved;
     // The timing wheel's part; written into `batch` by the worker.
     timerwheel::TieredWheel::Spill spill;
+
+    // Adds to `batch` what depends on what the store has of `moved`; before what is trimmed goes.
+    Status write_moved(kv::ReadView& view);
   };
 
   // Everything that changed since the last freeze, with the position it covers.
@@ -235,6 +250,11 @@ class Views {
   void apply_partition_open(ByteView body, RecordOutcome& outcome);
   void apply_partition_drop(ByteView body, RecordOutcome& outcome);
   void apply_trim(ByteView body, RecordOutcome& outcome);
+
+  // compaction_views.cc
+  void apply_compact(const format::LogRecord& record, LogPosition payload_position,
+                     RecordOutcome& outcome);
+  void apply_compacted(ByteView body, RecordOutcome& outcome);
 
   // dedupe_views.cc
   struct Appended {

@@ -188,6 +188,16 @@ inline constexpr int64_t kCheckpointIntervalMs = 60'000;
 // keep: a look costs microseconds for each partition.
 inline constexpr int64_t kRetentionIntervalMs = 5'000;
 
+// Compaction. Of one run on a shard, in memory: 24 MiB for the newest offset of so many keys; with
+// more keys it goes on behind them in the next run.
+inline constexpr size_t kCompactionKeysMax = 786'432;
+// A partition to which less was appended is not gone over.
+inline constexpr uint64_t kCompactionBytesMin = 1 * kMiB;
+// Changed batches that no checkpoint has stored: about 100 bytes each. Then a run waits for one.
+inline constexpr size_t kCompactionMovesMax = 262'144;
+// Read, and written again, in one step of a run.
+inline constexpr size_t kCompactionStepBytes = 1 * kMiB;
+
 // libraft forgets old entries after this many new ones: forgetting costs a few microseconds each
 // time, remembering about 110 bytes an entry.
 inline constexpr uint32_t kRaftEntriesPerTrim = 4096;

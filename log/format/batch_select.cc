@@ -61,8 +61,8 @@ Result<Buffer> compress(Buffer plain) {
 
 }  // namespace
 
-Result<Selection> select_records(ByteView batch,
-                                 const std::function<bool(const RecordView&)>& keep) {
+Result<Selection> select_records(ByteView batch, const std::function<bool(const RecordView&)>& keep,
+                                 SelectedCodec wanted) {
   ASSIGN_OR_RETURN(BatchReader reader, BatchReader::open(batch));
   Kept kept;
   RecordView record;
@@ -81,7 +81,9 @@ Result<Selection> select_records(ByteView batch,
   }
   Codec codec = Codec::kNone;
   selection.batch = join(batch, kept);
-  if (selection.batch.size() > limits::kBatchBytesMax) {
+  const bool compressed = reader.header().codec != Codec::kNone;
+  if (selection.batch.size() > limits::kBatchBytesMax ||
+      (compressed && wanted == SelectedCodec::kSame)) {
     codec = Codec::kZstd;
     ASSIGN_OR_RETURN(selection.batch, compress(std::move(selection.batch)));
   }

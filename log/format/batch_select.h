@@ -18,15 +18,18 @@ namespace tidemark::format {
 struct Selection {
   uint32_t kept = 0;
   // All are kept: empty, use the batch as it is. Else the new batch; empty if none is kept. Codec
-  // none; zstd only if it would exceed limits::kBatchBytesMax without.
+  // none; zstd only if it would exceed limits::kBatchBytesMax without, or as SelectedCodec says.
   Buffer batch;
 };
+
+// kSame: a batch that was compressed is compressed again, for one that is stored.
+enum class SelectedCodec : uint8_t { kNone, kSame };
 
 // `keep` is asked about each record in order, once. Requires: a verified batch; one made by this
 // function will do. kMalformed, kCorrupted, kUnsupportedType, kTooLarge (inflated): it cannot be
 // read. kTooLarge also if what is kept exceeds limits::kBatchBytesMax even with zstd: only a batch
 // whose producer compressed harder than we do comes to that.
-Result<Selection> select_records(ByteView batch,
-                                 const std::function<bool(const RecordView&)>& keep);
+Result<Selection> select_records(ByteView batch, const std::function<bool(const RecordView&)>& keep,
+                                 SelectedCodec codec = SelectedCodec::kNone);
 
 }  // namespace tidemark::format

@@ -29,6 +29,12 @@ constexpr uint32_t kTtlFlag = 1;
 constexpr size_t kRelocatedIdAt = 8;
 constexpr size_t kRelocatedDueAt = 16;
 
+// Within the body of kCompact; topic and partition as above.
+constexpr size_t kCompactBaseAt = 8;
+constexpr size_t kCompactReplacedAt = 16;
+constexpr size_t kCompactReplacedBytesAt = 24;
+constexpr size_t kCompactReservedAt = 28;
+
 // Within the body of kHalf and kRelocateHalf; topic, partition and received at as in kProduce.
 constexpr size_t kHalfProducerAt = 16;
 constexpr size_t kHalfNumberAt = 24;
@@ -44,6 +50,9 @@ static_assert(limits::kEntryPayloadBytesMax <= UINT32_MAX, "places within a payl
 static_assert(record_bytes(kProduceHeaderBytes + limits::kBatchBytesMax) <=
                   limits::kEntryPayloadBytesMax,
               "a largest batch fits an entry");
+static_assert(record_bytes(kCompactHeaderBytes + limits::kBatchBytesMax) <=
+                  limits::kEntryPayloadBytesMax,
+              "so does what is left of one");
 static_assert(record_bytes(half_body_bytes(kHalfTextBytesMax, kHalfTextBytesMax,
                                            limits::kBatchBytesMax)) <=
                   limits::kEntryPayloadBytesMax,
@@ -66,6 +75,7 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kRelocate:
     case RecordKind::kHalf:
     case RecordKind::kRelocateHalf:
+    case RecordKind::kCompact:
     case RecordKind::kTopicCreate:
     case RecordKind::kTopicAlter:
     case RecordKind::kTopicDelete:
@@ -81,6 +91,7 @@ bool is_known_kind(uint8_t kind) {
     case RecordKind::kDelayReschedule:
     case RecordKind::kDelayNext:
     case RecordKind::kRelocated:
+    case RecordKind::kCompacted:
     case RecordKind::kTxnEnd:
     case RecordKind::kTxnSettle:
     case RecordKind::kTxnJoin:
@@ -149,6 +160,19 @@ void RecordListBuilder::add_relocate(const RelocateRecord& record) {
   store_le(at + kRelocatedDueAt, record.due_ms);
   if (!record.batch.empty()) {
     std::memcpy(at + kRelocateHeaderBytes, record.batch.data(), record.batch.size());
+  }
+}
+
+void RecordListBuilder::add_compact(const CompactRecord& record) {
+  uint8_t* const at = grow(RecordKind::kCompact, kCompactHeaderBytes + record.batch.size());
+  store_le(at + kTopicAt, record.partition.topic.value());
+  store_le(at + kPartitionAt, record.partition.index.value());
+  store_le(at + kCompactBaseAt, record.base.value());
+  store_le(at + kCompactReplacedAt, record.replaced.value());
+  store_le(at + kCompactReplacedBytesAt, record.replaced_bytes);
+  store_le(at + kCompactReservedAt, uint32_t{0});
+  if (!record.batch.empty()) {
+    std::memcpy(at + kCompactHeaderBytes, record.batch.data(), record.batch.size());
   }
 }
 
@@ -272,6 +296,26 @@ Result<RelocateRecord> decode_relocate(const LogRecord& record) {
       .due_ms = load_le<int64_t>(at + kRelocatedDueAt),
       .batch_offset = static_cast<uint32_t>(record.body_offset + kRelocateHeaderBytes),
       .batch = record.body.subspan(kRelocateHeaderBytes)};
+}
+
+Result<CompactRecord> decode_compact(const LogRecord& record) {
+  if (record.kind != RecordKind::kCompact || record.body.size() < kCompactHeaderBytes) {
+    return Status(ErrorCode::kMalformed,
+                  "compact record of kind " + std::to_string(static_cast<int>(record.kind)) +
+                      " and " + std::to_string(record.body.size()) + " bytes");
+  }
+  const uint8_t* const at = record.body.data();
+  if (load_le<uint32_t>(at + kCompactReservedAt) != 0) {
+    return Status(ErrorCode::kMalformed, "reserved bytes of a compact record are not zero");
+  }
+  return CompactRecord{
+      .partition = {TopicId(load_le<uint32_t>(at + kTopicAt)),
+                    PartitionIndex(load_le<uint32_t>(at + kPartitionAt))},
+      .base = Offset(load_le<uint64_t>(at + kCompactBaseAt)),
+      .replaced = LogPosition(load_le<uint64_t>(at + kCompactReplacedAt)),
+      .replaced_bytes = load_le<uint32_t>(at + kCompactReplacedBytesAt),
+      .batch_offset = static_cast<uint32_t>(record.body_offset + kCompactHeaderBytes),
+      .batch = record.body.subspan(kCompactHeaderBytes)};
 }
 
 Result<HalfRecord> decode_half(const LogRecord& record) {

@@ -19,7 +19,10 @@
 //     24 u64 number (epoch in the high 16 bits), 32 u16 coordinating shard, 34 u8 payload (0 batch,
 //     1 schedule set), 35 u8 group bytes, 36 u32 index, 40 u32 timeout ms, 44 u8 reference bytes,
 //     45 three zeros, 48 group, reference, zeros up to a multiple of 8, then the batch or the set,
-//     verbatim. In a set times and ids are still as on the wire: they count from the commit.
+//     verbatim. In a set times and ids are still as on the wire: they count from the commit, and
+//   kCompact: u32 topic id, u32 partition, u64 base offset, u64 log position of the batch that is
+//   replaced, u32 its bytes, u32 reserved = 0, then what is left of it (batch_select.h), or all of
+//   it, which is only moved then.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +41,7 @@ enum class RecordKind : uint8_t {
   kRelocate = 3,      // a pending message again, so that the log before it can go
   kHalf = 4,          // a part of a transaction
   kRelocateHalf = 5,  // the same again
+  kCompact = 6,       // a batch again, without the messages that later ones of their keys replace
   // Metadata shard.
   kTopicCreate = 16,
   kTopicAlter = 17,
@@ -55,6 +59,7 @@ enum class RecordKind : uint8_t {
   kDelayReschedule = 50,
   kDelayNext = 51,
   kRelocated = 52,
+  kCompacted = 53,  // a compaction begins, ends, or found batches of which nothing is left
   kTxnEnd = 64,
   kTxnSettle = 65,
   kTxnJoin = 66,
@@ -75,6 +80,7 @@ inline constexpr size_t kRecordHeaderBytes = 8;
 inline constexpr size_t kProduceHeaderBytes = 24;
 inline constexpr size_t kRelocateHeaderBytes = 24;
 inline constexpr size_t kHalfHeaderBytes = 48;  // without group and reference
+inline constexpr size_t kCompactHeaderBytes = 32;
 
 // Bytes of a record with this body, padding included.
 constexpr size_t record_bytes(size_t body_bytes) {
@@ -96,6 +102,15 @@ struct RelocateRecord {
   int64_t due_ms = 0;
   uint32_t batch_offset = 0;  // of the batch within the entry payload
   ByteView batch;
+};
+
+struct CompactRecord {
+  PartitionId partition;
+  Offset base;
+  LogPosition replaced;  // where the batch lay
+  uint32_t replaced_bytes = 0;
+  uint32_t batch_offset = 0;  // of the batch within the entry payload; when read
+  ByteView batch = {};
 };
 
 struct HalfRecord {
@@ -137,6 +152,7 @@ class RecordListBuilder {
   // The body to be changed in place; valid until the next call.
   MutableByteView add_schedule(ByteView set);
   void add_relocate(const RelocateRecord& record);
+  void add_compact(const CompactRecord& record);
   // kHalf or kRelocateHalf.
   void add_half(RecordKind kind, const HalfRecord& record);
   // The payload; the builder is empty afterwards.
@@ -174,6 +190,8 @@ class RecordListReader {
 Result<ProduceRecord> decode_produce(const LogRecord& record);
 // The same for kRelocate.
 Result<RelocateRecord> decode_relocate(const LogRecord& record);
+// The same for kCompact. kMalformed also for reserved bytes that are not zero.
+Result<CompactRecord> decode_compact(const LogRecord& record);
 // The same for kHalf and kRelocateHalf. kMalformed: texts that do not fit, bytes that must be zero.
 Result<HalfRecord> decode_half(const LogRecord& record);
 

@@ -54,7 +54,8 @@ flatbuffers::Offset<fbs::TopicConfig> build_topic_config(flatbuffers::FlatBuffer
       builder, config.retention_ms, config.retention_bytes, config.delay_pending_max,
       config.delay_bytes_max, to_wire(config.late_policy), config.late_max_ms, late_topic,
       retry_delays, config.retry_factor_percent, config.retry_max_ms, config.max_deliveries,
-      dead_letter_topic, config.ttl_ms, config.dedupe_window_ms);
+      dead_letter_topic, config.ttl_ms, config.dedupe_window_ms, config.compact_after_ms,
+      config.tombstone_ms);
 }
 
 client::TopicConfig read_topic_config(const fbs::TopicConfig& config) {
@@ -71,7 +72,9 @@ client::TopicConfig read_topic_config(const fbs::TopicConfig& config) {
       .max_deliveries = config.max_deliveries(),
       .dead_letter_topic = std::string(protocol::view(config.dead_letter_topic())),
       .ttl_ms = config.ttl_ms(),
-      .dedupe_window_ms = config.dedupe_window_ms()};
+      .dedupe_window_ms = config.dedupe_window_ms(),
+      .compact_after_ms = config.compact_after_ms(),
+      .tombstone_ms = config.tombstone_ms()};
   if (config.retry_delays_ms() != nullptr && config.retry_delays_ms()->size() != 0) {
     out.retry_delays_ms.assign(config.retry_delays_ms()->begin(), config.retry_delays_ms()->end());
   }
@@ -96,6 +99,8 @@ Alteration alteration_of(const client::TopicChange& change) {
   take(out, "dead_letter_topic", change.dead_letter_topic, &TopicConfig::dead_letter_topic);
   take(out, "ttl_ms", change.ttl_ms, &TopicConfig::ttl_ms);
   take(out, "dedupe_window_ms", change.dedupe_window_ms, &TopicConfig::dedupe_window_ms);
+  take(out, "compact_after_ms", change.compact_after_ms, &TopicConfig::compact_after_ms);
+  take(out, "tombstone_ms", change.tombstone_ms, &TopicConfig::tombstone_ms);
   if (change.partitions) {
     out.set.emplace_back("partitions");
   }

@@ -42,6 +42,11 @@ struct TopicConfig {
   std::string dead_letter_topic = {};  // with max_deliveries
   int64_t ttl_ms = -1;                 // of messages that name none; -1: they do not expire
   int64_t dedupe_window_ms = -1;       // a message id that comes again within it is stored once
+  // Of the messages with a key the newest is kept; earlier ones go when they are at least so old.
+  // -1: no compaction.
+  int64_t compact_after_ms = -1;
+  // A message without a value that is the newest of its key goes when it is so old.
+  int64_t tombstone_ms = 86'400'000;
 };
 
 struct PartitionPlace {
@@ -74,6 +79,8 @@ struct TopicChange {
   std::optional<std::string> dead_letter_topic = {};
   std::optional<int64_t> ttl_ms = {};
   std::optional<int64_t> dedupe_window_ms = {};
+  std::optional<int64_t> compact_after_ms = {};
+  std::optional<int64_t> tombstone_ms = {};
 };
 
 struct OffsetQuery {

@@ -137,5 +137,49 @@ TEST_CASE("the chunk at a start offset is the one that has it, so all before it 
   CHECK(last_stored_chunk(*view, kId)->size() == 2);
 }
 
+TEST_CASE("chunks follow compaction; what is dead in a row becomes one reference") {
+  kv::MemoryStore store;
+  std::vector<BatchRef> refs;
+  for (uint64_t i = 0; i < 8; ++i) {
+    refs.push_back(
+        {Offset{10 * i}, 10, 100, LogPosition{1'000 + 200 * i}, static_cast<int64_t>(i)});
+  }
+  kv::WriteBatch batch;
+  batch.put(keys::chunk(kId, Offset{0}), encode_chunk(std::span(refs).first(4)));
+  batch.put(keys::chunk(kId, Offset{40}), encode_chunk(std::span(refs).subspan(4)));
+  REQUIRE(store.commit(batch).ok());
+  const auto move = [&](std::vector<MovedBatch> moved, Offset start = Offset{0}) {
+    kv::WriteBatch changes;
+    const Status status = move_stored(*store.read().value(), changes, kId, start, moved);
+    REQUIRE(store.commit(changes).ok());
+    return status;
+  };
+  REQUIRE(move({{Offset{10}, LogPosition{0}, 0},
+                {Offset{20}, LogPosition{0}, 0},
+                {Offset{50}, LogPosition{9'000}, 70}})
+              .ok());
+  const auto found = find_stored(*store.read().value(), kId, Offset{0}, 1'000).value();
+  REQUIRE(found.size() == 7);
+  CHECK(found[1].is_dead());
+  CHECK(found[1].base == Offset{10});
+  CHECK(found[1].end() == Offset{30});
+  CHECK(found[1].received_ms == 2);
+  CHECK(found[2] == refs[3]);
+  CHECK(found[4] == BatchRef{Offset{50}, 10, 70, LogPosition{9'000}, 5});
+  // Over the border of chunks they are one in what is found.
+  REQUIRE(move({{Offset{30}, LogPosition{0}, 0}, {Offset{40}, LogPosition{0}, 0}}).ok());
+  CHECK(find_stored(*store.read().value(), kId, Offset{35}, 1).value().front().end() == Offset{50});
+  // One that is not there is damage, unless it may be gone.
+  CHECK(move({{Offset{55}, LogPosition{0}, 0}}).code() == ErrorCode::kCorrupted);
+  CHECK(move({{Offset{55}, LogPosition{0}, 0}}).context() ==
+        "the index in the checkpoint store has no batch 55, which was compacted");
+  kv::MemoryStore empty;
+  kv::WriteBatch nothing;
+  const MovedBatch gone{Offset{5}, LogPosition{0}, 0};
+  CHECK(move_stored(*empty.read().value(), nothing, kId, Offset{6}, {&gone, 1}).ok());
+  CHECK(move_stored(*empty.read().value(), nothing, kId, Offset{5}, {&gone, 1}).code() ==
+        ErrorCode::kCorrupted);
+}
+
 }  // namespace
 }  // namespace tidemark::partition

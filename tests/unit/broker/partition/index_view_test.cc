@@ -17,9 +17,12 @@ constexpr PartitionId kId{TopicId{1}, PartitionIndex{0}};
 // An IndexView with its store, beside a map that knows everything.
 class Harness {
  public:
-  explicit Harness(uint64_t seed) : random_(seed) {}
+  explicit Harness(uint64_t seed, bool moves = false) : random_(seed), moves_(moves) {}
 
   void step() {
+    if (moves_ && random_.chance(1, 3)) {
+      return move(random_.between(1, 40));
+    }
     switch (random_.below(10)) {
       case 0:
         return freeze();
@@ -52,11 +55,18 @@ class Harness {
       if (!found.has_value()) {
         // Memory does not have it: then the store must.
         found = find_stored(*store_.read().value(), kId, from, bytes_max).value();
+        view_.amend(*found);
+        if (moves_) {
+          check_found(*found, from);
+          continue;
+        }
         const auto expected = model_find(from, bytes_max);
         // The store may end before the budget does, never before the first reference.
         REQUIRE(!found->empty());
         REQUIRE(found->size() <= expected.size());
         CHECK(std::equal(found->begin(), found->end(), expected.begin()));
+      } else if (moves_) {
+        check_found(*found, from);
       } else {
         CHECK(*found == model_find(from, bytes_max));
       }
@@ -73,11 +83,51 @@ class Harness {
     }
   }
 
+  // A run of compaction, over neighbours or here and there.
+  void move(uint64_t count) {
+    auto it = model_.lower_bound(Offset{random_.between(start_.value(), last_.end().value())});
+    const bool all = random_.chance(1, 2);
+    for (; count > 0 && it != model_.end(); ++it, --count) {
+      if (it->second.is_dead() || (!all && random_.chance(1, 2))) {
+        continue;
+      }
+      const auto bytes =
+          static_cast<uint32_t>(random_.chance(2, 3) ? 0 : random_.between(61, it->second.bytes));
+      const MovedBatch moved{it->first, last_.position + 8 * random_.below(1'000), bytes};
+      view_.move(moved);
+      unstored_.push_back(moved);
+      it->second.position = moved.position;
+      it->second.bytes = moved.bytes;
+    }
+  }
+
+  // Everything from `from` on that lives is there, as it is now, up to where the answer ends.
+  void check_found(const std::vector<BatchRef>& found, Offset from) {
+    REQUIRE(!found.empty());
+    REQUIRE(found.front().base <= from);
+    REQUIRE(found.front().end() > from);
+    auto it = std::prev(model_.upper_bound(from));
+    Offset next = found.front().base;
+    for (const BatchRef& ref : found) {
+      REQUIRE(ref.base == next);
+      next = ref.end();
+      if (!ref.is_dead()) {
+        REQUIRE(ref == it->second);
+      }
+      for (; it != model_.end() && it->first < ref.end(); ++it) {
+        REQUIRE(it->second.is_dead() == ref.is_dead());
+      }
+    }
+  }
+
   void freeze() {
     if (!committing_) {
       committing_ = true;
       batch_ = kv::WriteBatch();
       view_.freeze(kId, batch_);
+      const auto moved = view_.frozen_moves();
+      REQUIRE(move_stored(*store_.read().value(), batch_, kId, start_, moved).ok());
+      frozen_ = unstored_.size();
     }
   }
 
@@ -91,6 +141,7 @@ class Harness {
     }
     REQUIRE(store_.commit(batch_).ok());
     view_.commit_done();
+    unstored_.erase(unstored_.begin(), unstored_.begin() + static_cast<std::ptrdiff_t>(frozen_));
   }
 
   void evict() { view_.evict_before(LogPosition{random_.below(last_.position.value() + 1)}); }
@@ -115,6 +166,9 @@ class Harness {
     }
     for (const auto& [base, ref] : everything_after(stored_end)) {
       view_.append(ref);
+    }
+    for (const MovedBatch& moved : unstored_) {
+      view_.move(moved);
     }
   }
 
@@ -154,10 +208,19 @@ class Harness {
       }
     }
     REQUIRE(expected != model_.end());
+    if (moves_) {
+      CHECK(found->base <= expected->first);
+      CHECK(found->end() > expected->first);
+      CHECK(found->received_ms >= time);
+      return;
+    }
     CHECK(*found == expected->second);
   }
 
   Random random_;
+  bool moves_;
+  std::vector<MovedBatch> unstored_;  // in order; the first `frozen_` are in a checkpoint's batch
+  size_t frozen_ = 0;
   IndexView view_;
   kv::MemoryStore store_;
   kv::WriteBatch batch_;
@@ -179,6 +242,52 @@ TEST_CASE(
       harness.check();
     }
   }
+}
+
+TEST_CASE("what compaction changes is in the index at once, and in the store with a checkpoint") {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    Harness harness(seed, true);
+    for (int i = 0; i < 120; ++i) {
+      CAPTURE(i);
+      harness.step();
+      harness.check();
+    }
+  }
+}
+
+TEST_CASE("what a checkpoint stored is remembered until the one after it") {
+  IndexView view;
+  kv::MemoryStore store;
+  const auto checkpoint = [&] {
+    kv::WriteBatch batch;
+    view.freeze(kId, batch);
+    REQUIRE(move_stored(*store.read().value(), batch, kId, Offset{0}, view.frozen_moves()).ok());
+    REQUIRE(store.commit(batch).ok());
+    view.commit_done();
+    view.evict_before(LogPosition{1'000'000'000});
+  };
+  BatchRef ref;
+  for (size_t i = 0; i < kChunkRefsMax + 1; ++i) {
+    ref = {ref.end(), 1, 100, ref.position + 200, 1};
+    view.append(ref);
+  }
+  checkpoint();
+  const auto before = find_stored(*store.read().value(), kId, Offset{7}, 1).value();
+  view.move({Offset{7}, LogPosition{500'000}, 90});
+  CHECK(view.unstored_moves() == 1);
+  const auto amended = [&](std::vector<BatchRef> refs) {
+    view.amend(refs);
+    return refs.front();
+  };
+  CHECK(amended(before).position == LogPosition{500'000});
+  CHECK(amended(before).bytes == 90);
+  checkpoint();
+  CHECK(view.unstored_moves() == 0);
+  CHECK(find_stored(*store.read().value(), kId, Offset{7}, 1).value().front().bytes == 90);
+  CHECK(amended(before).bytes == 90);  // a look-up that began before
+  checkpoint();
+  CHECK(amended(before).bytes == 100);
 }
 
 TEST_CASE("find_time passes over batches that retention removed but memory still has") {

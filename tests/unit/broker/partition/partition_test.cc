@@ -250,6 +250,88 @@ TEST_CASE("what a topic asks of queue mode survives a checkpoint") {
   CHECK(loaded.hash() == partition.hash());
 }
 
+TEST_CASE("a run of compaction changes what it comes to, in order, and nothing twice") {
+  Partition partition(kId, {});
+  for (uint64_t i = 0; i < 4; ++i) {
+    partition.append(plain_batch(10), LogPosition{1'000 + 200 * i}, 1000, i + 1);
+  }
+  const auto dead = [&](uint64_t base) {
+    return partition.compact({Offset{base}, LogPosition{0}, 0}, 10, 100);
+  };
+  CHECK_FALSE(dead(0));  // no run has begun
+  CHECK_FALSE(partition.end_compaction({}));
+  partition.begin_compaction();
+  partition.append(plain_batch(10), LogPosition{5'000}, 1000, 9);
+  CHECK(dead(0));
+  CHECK_FALSE(dead(0));
+  CHECK(partition.compact({Offset{10}, LogPosition{6'000}, 60}, 10, 100));
+  CHECK(partition.bytes() == 360);
+  CHECK(partition.batches() == 4);
+  CHECK_FALSE(partition.compact({Offset{20}, LogPosition{0}, 0}, 10, 361));
+  CHECK_FALSE(partition.compact({Offset{20}, LogPosition{0}, 0}, 0, 100));
+  CHECK_FALSE(partition.compact({Offset{20}, LogPosition{0}, 0}, 10, 0));
+  CHECK(dead(30));
+  CHECK_FALSE(dead(20));  // it lies before what the run has come to
+  CHECK_FALSE(dead(40));  // it came after the run began
+  CHECK(partition.low_position() == LogPosition{1'000});
+  CHECK_FALSE(partition.end_compaction({LogPosition{1'400}, Offset{41}, 0, 0, false}));
+  CHECK(partition.end_compaction({LogPosition{1'400}, Offset{30}, 7, 77, true}));
+  CHECK(partition.low_position() == LogPosition{1'400});
+  CHECK(partition.compaction().scan_from == Offset{30});
+  CHECK(partition.compaction().dirty_bytes == 107);  // and what came meanwhile
+  CHECK(partition.compaction().next_run_ms == 77);
+  CHECK(partition.compaction().keeps_dead);
+  CHECK_FALSE(partition.end_compaction({}));
+  kv::MemoryStore store;
+  checkpoint(partition, store, LogPosition{0});
+  const Partition loaded = reload(store);
+  CHECK(loaded.compaction() == partition.compaction());
+  CHECK(loaded.low_position() == partition.low_position());
+  CHECK(loaded.hash() == partition.hash());
+  CHECK(loaded.index().refs() == partition.index().refs());
+}
+
+TEST_CASE("after a run the low position is what the run found, then what came behind it") {
+  Partition partition(kId, {});
+  partition.append_reference(LogPosition{400}, 1, 100, 1000);
+  partition.append_reference(LogPosition{900}, 1, 100, 1000, LogPosition{300});
+  CHECK(partition.low_position() == LogPosition{300});
+  CHECK(partition.compaction().has_references);
+  partition.begin_compaction();
+  CHECK(partition.low_position() == LogPosition{300});
+  REQUIRE(partition.compact({Offset{0}, LogPosition{5'000}, 90}, 1, 100));
+  REQUIRE(partition.compact({Offset{1}, LogPosition{0}, 0}, 1, 100));
+  CHECK(partition.low_position() == LogPosition{300});  // not before the run has ended
+  REQUIRE(partition.end_compaction({LogPosition{5'000}, Offset{2}, 0, 0, false}));
+  CHECK(partition.low_position() == LogPosition{5'000});
+  partition.append_reference(LogPosition{4'000}, 1, 100, 1000);
+  CHECK(partition.low_position() == LogPosition{4'000});
+  // Trimmed into what the run went over: where the rest of that lies is not known any better.
+  REQUIRE(partition.trim({Offset{1}, LogPosition{9'999}, 90, 1, partition.compaction().changes}));
+  CHECK(partition.low_position() == LogPosition{4'000});
+  REQUIRE(partition.trim({Offset{2}, LogPosition{4'000}, 0, 0, partition.compaction().changes}));
+  CHECK(partition.low_position() == LogPosition{4'000});
+  REQUIRE(partition.trim({Offset{3}, LogPosition{0}, 100, 1, partition.compaction().changes}));
+  CHECK(partition.low_position() == LogPosition{std::numeric_limits<uint64_t>::max()});
+  partition.append(plain_batch(1), LogPosition{9'000}, 1000, 9);
+  CHECK(partition.low_position() == LogPosition{9'000});
+}
+
+TEST_CASE("another setting of compaction makes the next run due") {
+  PartitionConfig config;
+  config.compaction = {.after_ms = 1'000};
+  Partition partition(kId, config);
+  partition.append(plain_batch(1), LogPosition{400}, 1000, 1);
+  partition.begin_compaction();
+  REQUIRE(partition.end_compaction({LogPosition{400}, Offset{0}, 100, 5'000, false}));
+  config.version = 2;
+  partition.set_config(config);
+  CHECK(partition.compaction().next_run_ms == 5'000);
+  config.compaction.after_ms = 0;
+  partition.set_config(config);
+  CHECK(partition.compaction().next_run_ms == 0);
+}
+
 // The value of a partition as releases before delayed messages wrote it, `version` 1; or, with
 // `delays`, before queue mode, `version` 2.
 std::string old_value(uint8_t version, bool delays = false) {

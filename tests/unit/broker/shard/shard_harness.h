@@ -10,6 +10,8 @@
 
 #include "broker/delay/kv_slot_store.h"
 #include "broker/kv/memory_store.h"
+#include "broker/partition/chunk_reader.h"
+#include "broker/partition/store_keys.h"
 #include "broker/shard/shard.h"
 #include "log/format/schema/control_generated.h"
 #include "tests/support/fake_batch_source.h"
@@ -53,12 +55,14 @@ class ShardHarness {
 
   void open_partitions_of(TopicId topic, uint32_t count, const partition::DelayConfig& delays = {},
                           int64_t retention_ms = -1, int64_t retention_bytes = -1,
-                          const partition::QueueConfig& queue = {}) {
+                          const partition::QueueConfig& queue = {},
+                          const partition::CompactionConfig& compaction = {},
+                          uint64_t version = 1) {
     ShardMail mail;
     mail.to = options.shard;
     mail.topic = topic;
     mail.name = "topic-" + std::to_string(topic.value());
-    mail.version = 1;
+    mail.version = version;
     for (uint32_t i = 0; i < count; ++i) {
       mail.partitions.push_back(i);
     }
@@ -66,6 +70,7 @@ class ShardHarness {
     mail.retention_bytes = retention_bytes;
     mail.delays = delays;
     mail.queue = queue;
+    mail.compaction = compaction;
     core->receive_mail(mail, now);
     settle();
     outbox.letters.clear();
@@ -169,6 +174,14 @@ class ShardHarness {
     delay::KvSlotStore slots(*view, &delta.batch);
     const timerwheel::Failure failure = delta.spill.write(slots);
     TIDEMARK_CHECK(!failure.has_value(), failure.value_or(""));
+    const Status moved = delta.write_moved(*view);
+    TIDEMARK_CHECK(moved.ok(), moved.to_string());
+    for (const Views::Trimmed& trimmed : delta.trimmed) {
+      auto key = partition::chunk_key_at(*view, trimmed.id, trimmed.start).value();
+      if (key.has_value()) {
+        delta.batch.remove_range(partition::keys::of('I', trimmed.id), std::move(*key));
+      }
+    }
   }
 
   ShardOptions options;

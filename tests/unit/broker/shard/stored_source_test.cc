@@ -43,7 +43,7 @@ TEST_CASE("a batch from disk is checked: its CRC, and its messages if their numb
   const std::string place = "record batch at log position " + std::to_string(ref.position.value());
   CHECK(read(other).status().code() == ErrorCode::kCorrupted);
   CHECK(read(other).status().context() ==
-        place + " (offsets 5 to 6): record count differs from the index");
+        place + " (offsets 5 to 6): number of offsets differs from the index");
 
   unknown.bytes -= 1;
   CHECK(read(unknown).status().code() == ErrorCode::kCorrupted);

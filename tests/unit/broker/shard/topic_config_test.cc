@@ -22,6 +22,8 @@ struct Wanted {
   std::string dead_letter_topic = {};
   int64_t ttl_ms = -1;
   int64_t dedupe_window_ms = -1;
+  int64_t compact_after_ms = -1;
+  int64_t tombstone_ms = 86'400'000;
 };
 
 flatbuffers::Offset<fbs::TopicConfig> build(flatbuffers::FlatBufferBuilder& builder,
@@ -36,6 +38,8 @@ flatbuffers::Offset<fbs::TopicConfig> build(flatbuffers::FlatBufferBuilder& buil
   config.add_dead_letter_topic(dead);
   config.add_ttl_ms(wanted.ttl_ms);
   config.add_dedupe_window_ms(wanted.dedupe_window_ms);
+  config.add_compact_after_ms(wanted.compact_after_ms);
+  config.add_tombstone_ms(wanted.tombstone_ms);
   return config.Finish();
 }
 
@@ -196,7 +200,7 @@ TEST_CASE("each queue setting can be altered alone") {
         "unknown setting 'retry_delay'; known are partitions, late_topic, dead_letter_topic, "
         "retention_ms, retention_bytes, delay_pending_max, delay_bytes_max, late_policy, "
         "late_max_ms, retry_delays_ms, retry_factor_percent, retry_max_ms, max_deliveries, ttl_ms, "
-        "dedupe_window_ms");
+        "dedupe_window_ms, compact_after_ms, tombstone_ms");
 }
 
 TEST_CASE("queue settings have ranges, both ends included") {
@@ -247,10 +251,17 @@ TEST_CASE("queue settings have ranges, both ends included") {
       {{.dedupe_window_ms = 999}, window},
       {{.dedupe_window_ms = 0}, window},
       {{.dedupe_window_ms = -2}, window},
-      {{.dedupe_window_ms = limits::kDedupeWindowMsMax + 1}, window}};
-  const std::vector<std::string> all = {"retry_delays_ms", "retry_factor_percent", "retry_max_ms",
-                                        "max_deliveries",  "dead_letter_topic",    "ttl_ms",
-                                        "dedupe_window_ms"};
+      {{.dedupe_window_ms = limits::kDedupeWindowMsMax + 1}, window},
+      {{.compact_after_ms = 0}, ""},
+      {{.compact_after_ms = -2}, "compact_after_ms is -1 (no compaction) or at least 0"},
+      {{.tombstone_ms = 0}, ""},
+      {{.tombstone_ms = -1}, "tombstone_ms is at least 0"},
+      {{.max_deliveries = 1, .dead_letter_topic = "dead", .compact_after_ms = 0},
+       "max_deliveries and dead_letter_topic are of queue mode, in which a topic with "
+       "compact_after_ms cannot be consumed"}};
+  const std::vector<std::string> all = {"retry_delays_ms",  "retry_factor_percent", "retry_max_ms",
+                                        "max_deliveries",   "dead_letter_topic",    "ttl_ms",
+                                        "dedupe_window_ms", "compact_after_ms",     "tombstone_ms"};
   REQUIRE(harness.create("altered", 1).ok());
   for (size_t i = 0; i < cases.size(); ++i) {
     CAPTURE(i);
@@ -261,6 +272,52 @@ TEST_CASE("queue settings have ranges, both ends included") {
             (cases[i].error.empty() ? ErrorCode::kOk : ErrorCode::kInvalidArgument));
     }
   }
+}
+
+TEST_CASE("compaction settings reach the partitions, survive a restart, and are told") {
+  TopicsHarness harness;
+  REQUIRE(harness.create("t", 2, {.compact_after_ms = 5, .tombstone_ms = 7}).ok());
+  REQUIRE(harness.create("plain", 1).ok());
+  const partition::CompactionConfig wanted{.after_ms = 5, .tombstone_ms = 7};
+  const auto check = [&](const partition::CompactionConfig& config) {
+    CHECK(harness.topic("t").config.compaction == config);
+    CHECK(harness.config_of("t", 0).compaction == config);
+    CHECK(harness.config_of("t", 1).compaction == config);
+    CHECK(harness.config_of("plain").compaction == partition::CompactionConfig());
+  };
+  check(wanted);
+  harness.restart();
+  check(wanted);
+  harness.checkpoint();
+  harness.restart_from_checkpoint();
+  check(wanted);
+  const std::vector<std::string> names = {"t"};
+  const protocol::Frame reply = harness.ask(testing::metadata_request(names));
+  const auto* config = testing::read_reply<fbs::MetadataReply>(reply).topics()->Get(0)->config();
+  CHECK(config->compact_after_ms() == 5);
+  CHECK(config->tombstone_ms() == 7);
+  REQUIRE(harness.alter("t", {"tombstone_ms"}, {.tombstone_ms = 9}).ok());
+  check({.after_ms = 5, .tombstone_ms = 9});
+  REQUIRE(harness.alter("t", {"compact_after_ms"}, {}).ok());
+  check({.after_ms = -1, .tombstone_ms = 9});
+}
+
+TEST_CASE("a topic that takes dead letters is not compacted") {
+  TopicsHarness harness;
+  REQUIRE(harness.create("dead", 1).ok());
+  REQUIRE(harness.create("compacted", 1, {.compact_after_ms = 0}).ok());
+  Status status = harness.create("t", 1, {.max_deliveries = 1, .dead_letter_topic = "compacted"});
+  CHECK(status.context() ==
+        "topic compacted has compact_after_ms: the dead letters of a key would replace each other");
+  REQUIRE(harness.create("t", 1, {.max_deliveries = 1, .dead_letter_topic = "dead"}).ok());
+  status = harness.alter("dead", {"compact_after_ms"}, {.compact_after_ms = 0});
+  CHECK(status.code() == ErrorCode::kInvalidArgument);
+  CHECK(status.context() ==
+        "topic dead is the dead_letter_topic of topic t: with compact_after_ms the dead letters of "
+        "a key would replace each other");
+  CHECK(harness.alter("dead", {"ttl_ms"}, {.ttl_ms = 5}).ok());
+  REQUIRE(harness.alter("t", {"max_deliveries"}, {}).ok());
+  CHECK(harness.alter("dead", {"compact_after_ms"}, {.compact_after_ms = 0}).ok());
 }
 
 TEST_CASE("a dead-letter topic is there, on every shard, and another one") {

@@ -33,6 +33,8 @@ void check_same(const TopicConfig& a, const TopicConfig& b) {
   CHECK(a.dead_letter_topic == b.dead_letter_topic);
   CHECK(a.ttl_ms == b.ttl_ms);
   CHECK(a.dedupe_window_ms == b.dedupe_window_ms);
+  CHECK(a.compact_after_ms == b.compact_after_ms);
+  CHECK(a.tombstone_ms == b.tombstone_ms);
 }
 
 TEST_CASE("every setting travels under its own name") {
@@ -49,7 +51,9 @@ TEST_CASE("every setting travels under its own name") {
                            .max_deliveries = 10,
                            .dead_letter_topic = "dead",
                            .ttl_ms = 11,
-                           .dedupe_window_ms = 12};
+                           .dedupe_window_ms = 12,
+                           .compact_after_ms = 13,
+                           .tombstone_ms = 14};
   check_same(there_and_back(config), config);
 
   flatbuffers::FlatBufferBuilder builder;
@@ -63,6 +67,8 @@ TEST_CASE("every setting travels under its own name") {
   CHECK(wire.dead_letter_topic()->str() == "dead");
   CHECK(wire.ttl_ms() == 11);
   CHECK(wire.dedupe_window_ms() == 12);
+  CHECK(wire.compact_after_ms() == 13);
+  CHECK(wire.tombstone_ms() == 14);
 }
 
 TEST_CASE("what is not said has its default on both sides") {
@@ -93,7 +99,9 @@ TEST_CASE("a change names the fields that are meant, as the wire calls them, and
                                         .max_deliveries = 10,
                                         .dead_letter_topic = "dead",
                                         .ttl_ms = 11,
-                                        .dedupe_window_ms = 12});
+                                        .dedupe_window_ms = 12,
+                                        .compact_after_ms = 13,
+                                        .tombstone_ms = 14});
   check_same(all.config, {.retention_ms = 1,
                           .retention_bytes = 2,
                           .delay_pending_max = 4,
@@ -107,12 +115,15 @@ TEST_CASE("a change names the fields that are meant, as the wire calls them, and
                           .max_deliveries = 10,
                           .dead_letter_topic = "dead",
                           .ttl_ms = 11,
-                          .dedupe_window_ms = 12});
+                          .dedupe_window_ms = 12,
+                          .compact_after_ms = 13,
+                          .tombstone_ms = 14});
   CHECK(all.set == std::vector<std::string>{"retention_ms", "retention_bytes", "delay_pending_max",
                                             "delay_bytes_max", "late_policy", "late_max_ms",
                                             "late_topic", "retry_delays_ms", "retry_factor_percent",
                                             "retry_max_ms", "max_deliveries", "dead_letter_topic",
-                                            "ttl_ms", "dedupe_window_ms", "partitions"});
+                                            "ttl_ms", "dedupe_window_ms", "compact_after_ms",
+                                            "tombstone_ms", "partitions"});
 }
 
 }  // namespace

@@ -151,6 +151,18 @@ TEST_CASE("select: every subset of five") {
   }
 }
 
+TEST_CASE("select: for one that is stored the codec stays") {
+  for (const Codec codec : {Codec::kNone, Codec::kZstd}) {
+    const Buffer batch = five(codec);
+    const auto kept = select_records(batch.view(), keep_deltas({1, 3}), SelectedCodec::kSame);
+    REQUIRE(kept.ok());
+    CHECK(decode_batch_header(kept->batch.view())->codec == codec);
+    CHECK(kept->batch.size() < batch.size() + 200);
+    CHECK(read_selected(kept->batch.view()).deltas == Deltas{1, 3});
+    CHECK(select_records(batch.view(), keep_deltas({}), SelectedCodec::kSame)->batch.size() == 0);
+  }
+}
+
 TEST_CASE("select: of a selection") {
   const Buffer batch = five(Codec::kNone);
   const auto first = select_records(batch.view(), keep_deltas({0, 2, 3}));

@@ -201,7 +201,7 @@ TEST_CASE("records: kinds that this version does not know are refused by number"
       CHECK(status.to_string().find("kind " + std::to_string(kind)) != std::string::npos);
     }
   }
-  CHECK(known == 34);
+  CHECK(known == 36);
 }
 
 TEST_CASE("records: a relocated message as the format describes it, and back") {
@@ -237,6 +237,50 @@ TEST_CASE("records: a relocated message as the format describes it, and back") {
     cut.body = cut.body.first(size);
     CHECK(decode_relocate(cut).error().code() == ErrorCode::kMalformed);
   }
+}
+
+TEST_CASE("records: what is left of a batch as the format describes it, and back") {
+  RecordListBuilder builder;
+  builder.add(RecordKind::kTrim, as_bytes("trim!"));
+  CompactRecord record;
+  record.partition = {TopicId(0x01020304), PartitionIndex(5)};
+  record.base = Offset{0x8877665544332211};
+  record.replaced = LogPosition{0x1122334455667788};
+  record.replaced_bytes = 0x04050607;
+  record.batch = as_bytes("batch");
+  builder.add_compact(record);
+  const SharedBytes payload = builder.take();
+  const Bytes expected = {37,   0,    0,    0,    6,    1,    0,    0,  // header
+                          0x04, 0x03, 0x02, 0x01, 5,    0,    0,    0,  // topic, partition
+                          0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
+                          0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
+                          0x07, 0x06, 0x05, 0x04, 0,    0,    0,    0,   // its bytes, reserved
+                          'b',  'a',  't',  'c',  'h',  0,    0,    0};  // batch, padding
+  CHECK(copy(payload.view().subspan(16)) == expected);
+  std::vector<LogRecord> records;
+  REQUIRE(walk(payload.view(), &records).ok());
+  REQUIRE(records.size() == 2);
+  REQUIRE(records[1].kind == RecordKind::kCompact);
+  const Result<CompactRecord> decoded = decode_compact(records[1]);
+  REQUIRE(decoded.ok());
+  CHECK(decoded->partition == record.partition);
+  CHECK(decoded->base == record.base);
+  CHECK(decoded->replaced == record.replaced);
+  CHECK(decoded->replaced_bytes == record.replaced_bytes);
+  CHECK(as_text(decoded->batch) == "batch");
+  CHECK(decoded->batch.data() == payload.data() + decoded->batch_offset);
+  CHECK(decode_compact(records[0]).error().code() == ErrorCode::kMalformed);
+  for (size_t size = 0; size < kCompactHeaderBytes; ++size) {
+    LogRecord cut = records[1];
+    cut.body = cut.body.first(size);
+    CHECK(decode_compact(cut).error().code() == ErrorCode::kMalformed);
+  }
+  Bytes bad = copy(records[1].body);
+  bad[28] = 1;
+  LogRecord reserved = records[1];
+  reserved.body = bad;
+  CHECK(decode_compact(reserved).error().context() ==
+        "reserved bytes of a compact record are not zero");
 }
 
 TEST_CASE("records: a schedule set is copied and may be stamped in place") {
