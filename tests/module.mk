@@ -7,7 +7,7 @@ SUITES ?= unit replay simulation integration fault
 SEEDS  ?= 20
 
 # Where a test or the demo finds what was built; all paths absolute. Tests run in the root of the tree.
-RUN_ENV := BUILD=$(abspath $(BUILD)) TIDEMARKD=$(abspath $(BUILD))/bin/tidemarkd TIDEMARK_CLI=$(abspath $(BUILD))/bin/tidemark \
+RUN_ENV := BUILD=$(abspath $(BUILD)) CHECK_HISTORY=$(abspath $(BUILD))/tests/check_history TIDEMARKD=$(abspath $(BUILD))/bin/tidemarkd TIDEMARK_CLI=$(abspath $(BUILD))/bin/tidemark \
            TIDEMARK_EXAMPLES=$(abspath $(BUILD))/examples
 
 TEST_MAIN    := $(OBJ)/tests/support/test_main.o
@@ -20,7 +20,9 @@ $(TEST_SUPPORT): $(SUPPORT_OBJECTS) $(BUILD)/sources
 
 # $(1): a folder of tests. It belongs to the module of the same path, or to the modules inside that path
 # (clients/cpp: clients/cpp/src); tests of what is in no archive (the test support) may use any module.
-tested-modules = $(or $(filter $(1),$(LIBRARIES)),$(filter $(1)/%,$(LIBRARIES)),$(LIBRARIES))
+tested-modules = $(or $(tested.$(1)),$(filter $(1),$(LIBRARIES)),$(filter $(1)/%,$(LIBRARIES)),$(LIBRARIES))
+# The history checker is no part of the product; its tests take a folder for their files from the test support.
+tested.checker := log/base
 unit-binary    = $(BUILD)/tests/unit/$(subst /,_,$(1))
 
 # $(1): a folder below tests/unit, $(2): its modules.
@@ -33,6 +35,16 @@ endef
 UNIT_FOLDERS := $(sort $(patsubst tests/unit/%/,%,$(dir $(filter tests/unit/%,$(SOURCES)))))
 $(foreach folder,$(UNIT_FOLDERS),$(eval $(call unit-rules,$(folder),$(call tested-modules,$(folder)))))
 UNIT_TESTS := $(foreach folder,$(UNIT_FOLDERS),$(call unit-binary,$(folder)))
+
+# --- The history checker: judges what the clients of a run asked and were told, without code of the product ---
+
+CHECK_HISTORY := $(BUILD)/tests/check_history
+CHECKER       := $(BUILD)/lib/libtests_checker.a
+$(CHECKER): $(call objects,$(filter-out %/main.cc,$(wildcard tests/checker/*.cc))) $(BUILD)/sources
+	$(make-archive)
+$(CHECK_HISTORY): $(OBJ)/tests/checker/main.o $(CHECKER)
+	$(call link)
+$(call unit-binary,checker): $(CHECKER)
 
 # --- Tests of the whole: each suite is one binary that may use any module ---
 
@@ -84,7 +96,8 @@ TESTS     := $(addprefix unit:,$(call suite,unit,$(UNIT_TESTS))) $(addprefix rep
              $(addprefix integration:,$(call suite,integration,$(INTEGRATION_TESTS))) \
              $(addprefix fault:,$(call suite,fault,$(FAULT_TESTS)))
 # Only these talk to a real daemon.
-NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(EXAMPLES))
+NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(EXAMPLES)) \
+                 $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
 .PHONY: test test-built asan tsan sim sims
