@@ -56,10 +56,10 @@ void check_drained(const Facts& facts, std::span<const Sighting> place, Report& 
   if (place.front().offset < partition.start) {
     return;  // for I24 to judge
   }
-  const std::string where = text_of(facts, place.front().partition, place.front().offset);
+  const auto where = [&] { return text_of(facts, place.front().partition, place.front().offset); };
   if (const Sighting* read = find(place, Sighting::Kind::kRead); read != nullptr) {
     report.expect(find(place, Sighting::Kind::kDrain) != nullptr, Invariant::kReadStays,
-                  [&] { return where + " was read, and is not in the final drain"; },
+                  [&] { return where() + " was read, and is not in the final drain"; },
                   {read->event, partition.start_event});
   }
   for (const Sighting& one : place) {
@@ -71,7 +71,7 @@ void check_drained(const Facts& facts, std::span<const Sighting> place, Report& 
     });
     report.expect(there, Invariant::kAckedNeverLost,
                   [&] {
-                    return "uid " + std::to_string(one.uid) + " was acknowledged at " + where +
+                    return "uid " + std::to_string(one.uid) + " was acknowledged at " + where() +
                            ", and is not there in the final drain";
                   },
                   {one.event, partition.start_event});
@@ -137,19 +137,19 @@ void check_holes(const Facts& facts, PartitionIndex index, Report& report) {
 // I2 and I3: whether it was sent, to where, and what.
 void check_seen(const Facts& facts, const Sighting& one, Report& report) {
   const History& history = facts.history();
-  const std::string where = text_of(facts, one.partition, one.offset);
+  const auto where = [&] { return text_of(facts, one.partition, one.offset); };
   report.judge(Invariant::kIntact);
   if (one.uid == 0) {
-    report.violate(Invariant::kIntact, where + " is no message of anybody", {one.event});
+    report.violate(Invariant::kIntact, where() + " is no message of anybody", {one.event});
     return;
   }
   const Message* message = facts.find(one.uid);
-  const std::string uid = "uid " + std::to_string(one.uid);
+  const auto uid = [&] { return "uid " + std::to_string(one.uid); };
   report.expect(message != nullptr && message->may_be_stored &&
                     history.at(one.event).t_ns >= history.at(message->first).t_ns,
                 Invariant::kNoPhantom,
                 [&] {
-                  return uid + " at " + where +
+                  return uid() + " at " + where() +
                          (message == nullptr       ? " was sent by nobody"
                           : message->may_be_stored ? " was seen before it was sent"
                                                    : " was refused each time it was sent");
@@ -163,14 +163,14 @@ void check_seen(const Facts& facts, const Sighting& one, Report& report) {
           ? message->partition == one.partition
           : facts.partitions()[one.partition].topic == history.text_id(message->first, kTopicName);
   if (!in_place) {
-    report.violate(Invariant::kIntact, uid + " is at " + where + ", it was not sent there",
+    report.violate(Invariant::kIntact, uid() + " is at " + where() + ", it was not sent there",
                    {message->first, one.event});
     return;
   }
   const std::optional<int64_t> sent = history.find(message->first, kCrc);
   const std::optional<int64_t> read = history.find(one.event, kCrc);
   if (sent.has_value() && read.has_value() && sent != read) {
-    report.violate(Invariant::kIntact, uid + " at " + where + " is not what was sent",
+    report.violate(Invariant::kIntact, uid() + " at " + where() + " is not what was sent",
                    {message->first, one.event});
   }
 }
