@@ -11,6 +11,8 @@ namespace tidemark::log {
 
 namespace {
 
+constexpr uint64_t kRewriteBytes = limits::kMiB;
+
 std::string place(const SegmentReader& reader, uint64_t offset, LogPosition position) {
   return reader.name() + ": offset " + std::to_string(offset) + ", log position " +
          std::to_string(position.value());
@@ -31,6 +33,7 @@ class Recovery {
   Status walk_last(SegmentReader& reader);
   Status judge_tail(SegmentReader& reader, uint64_t bad_offset, const std::string& why);
   Status cut_tail(SegmentReader& reader, uint64_t offset);
+  Status make_durable(uint64_t end);
   Status collect_spares(const std::vector<std::string>& names);
   Result<bool> adopt_by_seal(SegmentReader& reader, const std::shared_ptr<Segment>& segment);
   // True: the entry was taken up. False: it does not follow; `why_` says so.
@@ -41,6 +44,8 @@ class Recovery {
   LogPosition verify_from_;
   RecoveryReport& report_;
   RecoveredLog log_;
+  // In the segment being walked: everything below was durable when its newest entry was written.
+  uint64_t synced_to_ = kSegmentHeaderBytes;
   std::string why_;
 };
 
@@ -53,6 +58,11 @@ Result<RecoveredLog> Recovery::run() {
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.list(options_.directory));
   RETURN_IF_ERROR(collect_spares(names));
+  if (!files.empty() || !log_.spares.empty()) {
+    // The process before us may have been stopped between a rename and its sync: nothing may be
+    // written to a file whose name could still change.
+    RETURN_IF_ERROR(fs_.sync_directory(options_.directory));
+  }
   return std::move(log_);
 }
 
@@ -91,6 +101,7 @@ Status Recovery::add_segment(const SegmentFileName& file, bool is_last) {
     }
   }
   log_.set.start(segment);
+  synced_to_ = kSegmentHeaderBytes;
   // The last segment is always walked: vote and snapshot are found there.
   return is_last ? walk_last(reader) : walk_full(reader);
 }
@@ -131,6 +142,7 @@ Result<bool> Recovery::take(SegmentReader& reader, const SegmentEntry& entry) {
   if (!why_.empty()) {
     return false;
   }
+  synced_to_ = std::max(synced_to_, entry.header().synced_to);
   if (entry.verified) {
     ++report_.entries_verified;
     report_.bytes_verified += entry.end_offset() - entry.offset;
@@ -188,8 +200,7 @@ Status Recovery::walk_last(SegmentReader& reader) {
         ASSIGN_OR_RETURN(const bool taken, take(reader, entry));
         if (taken && is_seal) {
           log_.set.last().sealed = true;
-          // The one before us may have been stopped before its sync.
-          return log_.set.last().file().sync();
+          return make_durable(reader.file_bytes());
         }
         if (taken) {
           continue;
@@ -244,8 +255,26 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
     }
     RETURN_IF_ERROR(cut_tail(reader, bad_offset));
   }
-  // What the last process wrote and did not sync counts from now on, so it has to be durable.
-  return log_.set.last().file().sync();
+  return make_durable(bad_offset);
+}
+
+// What the last process wrote and did not sync counts from now on, so it has to be durable. It is
+// written once more: if a sync of it has failed, the kernel took it for written, and another sync
+// would say so and store nothing.
+Status Recovery::make_durable(uint64_t end) {
+  File& file = log_.set.last().file();
+  Buffer buffer(static_cast<size_t>(std::min(kRewriteBytes, end - std::min(end, synced_to_))));
+  for (uint64_t at = synced_to_; at < end; at += buffer.size()) {
+    const MutableByteView piece = buffer.mutable_view().first(
+        static_cast<size_t>(std::min<uint64_t>(buffer.size(), end - at)));
+    RETURN_IF_ERROR(file.read(at, piece));
+    const ByteView part(piece);
+    RETURN_IF_ERROR(file.write(at, {&part, 1}));
+  }
+  if (log_.set.last().sealed) {
+    RETURN_IF_ERROR(file.truncate(end));
+  }
+  return file.sync();
 }
 
 // Afterwards only zeros follow `offset`: an old entry there would fit behind a later one of the

@@ -83,6 +83,7 @@ struct SimFileSystem::Inode {
   std::vector<uint8_t> current;
   std::vector<uint8_t> durable;
   std::vector<Change> pending;
+  bool sync_failed = false;
 };
 
 struct SimFileSystem::NameChange {
@@ -165,7 +166,9 @@ Status SimFileSystem::SimFile::write(uint64_t offset, std::span<const ByteView> 
 
 Status SimFileSystem::SimFile::sync() {
   const std::lock_guard<std::mutex> lock(fs_.mutex_);
+  fs_.syncs_repeated_ += inode_->sync_failed ? 1U : 0U;
   const Status status = enter(SimCall::kSync);
+  inode_->sync_failed = inode_->sync_failed || !status.ok();
   if (status.ok()) {
     inode_->sync();
   } else if (generation_ == fs_.generation_ && fs_.calls_until_dark_ != 0) {
@@ -195,6 +198,7 @@ Status SimFileSystem::SimFile::truncate(uint64_t size) {
 
 Result<uint64_t> SimFileSystem::SimFile::size() {
   const std::lock_guard<std::mutex> lock(fs_.mutex_);
+  RETURN_IF_ERROR(fs_.count(SimCall::kSize, path_));
   return uint64_t{inode_->current.size()};
 }
 
@@ -234,6 +238,17 @@ bool SimFileSystem::power_is_off(SimCall call) {
 Status SimFileSystem::enter(SimCall call, const std::string& what) {
   if (power_is_off(call)) {
     return Status::from_errno(EIO, what + ": no power");
+  }
+  return count(call, what);
+}
+
+Status SimFileSystem::count(SimCall call, const std::string& what) {
+  if (any_failure_.calls_until > 0 && any_failure_.kinds.contains(call)) {
+    if (--any_failure_.calls_until == 0) {
+      any_failure_.calls_until = any_failure_.sticky ? 1 : 0;
+      ++failed_;
+      return Status::from_errno(any_failure_.error, what + ": injected");
+    }
   }
   const uint64_t number = ++calls_[call];
   const auto failure = failures_.find(call);
@@ -290,6 +305,7 @@ Result<std::unique_ptr<File>> SimFileSystem::open(const std::string& path, OpenM
 
 Result<std::vector<std::string>> SimFileSystem::list(const std::string& directory) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  RETURN_IF_ERROR(count(SimCall::kList, directory));
   if (!directories_.contains(directory)) {
     return Status::from_errno(ENOENT, directory + ": list");
   }
@@ -310,6 +326,7 @@ Result<std::vector<std::string>> SimFileSystem::list(const std::string& director
 
 Result<bool> SimFileSystem::exists(const std::string& path) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  RETURN_IF_ERROR(count(SimCall::kExists, path));
   return names_.contains(path) || directories_.contains(path);
 }
 
@@ -347,7 +364,11 @@ Status SimFileSystem::remove(const std::string& path) {
 
 Status SimFileSystem::sync_directory(const std::string& path) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  RETURN_IF_ERROR(enter(SimCall::kSyncDirectory, path));
+  syncs_repeated_ += unsynced_directories_.contains(path) ? 1U : 0U;
+  if (Status status = enter(SimCall::kSyncDirectory, path); !status.ok()) {
+    unsynced_directories_.insert(path);
+    return status;
+  }
   for (const NameChange& change : changes_) {
     if (change.directory == path) {
       durable_names_.erase(change.removed);
@@ -382,6 +403,7 @@ void SimFileSystem::crash() {
   ++generation_;
   calls_until_dark_ = UINT64_MAX;
   locks_.clear();
+  unsynced_directories_.clear();
   for (const NameChange& change : changes_) {
     if (random_.chance(1, 2)) {
       continue;
@@ -401,6 +423,7 @@ void SimFileSystem::crash() {
       inode->apply_torn(change, random_);
     }
     inode->pending.clear();
+    inode->sync_failed = false;
     inode->current = inode->durable;
   }
 }
@@ -432,6 +455,28 @@ void SimFileSystem::fail_at(SimCall call, uint64_t nth, bool sticky) {
 void SimFileSystem::heal() {
   const std::lock_guard<std::mutex> lock(mutex_);
   failures_.clear();
+  any_failure_ = {};
+  failed_ = 0;
+  syncs_repeated_ = 0;
+  unsynced_directories_.clear();
+  for (const auto& [path, inode] : names_) {
+    inode->sync_failed = false;
+  }
+}
+
+void SimFileSystem::fail_any_at(std::set<SimCall> kinds, uint64_t nth, int error, bool sticky) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  any_failure_ = {std::move(kinds), nth, error, sticky};
+}
+
+uint64_t SimFileSystem::failures() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failed_;
+}
+
+uint64_t SimFileSystem::syncs_repeated() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return syncs_repeated_;
 }
 
 uint64_t SimFileSystem::calls(SimCall call) const {

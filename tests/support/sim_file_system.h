@@ -37,6 +37,9 @@ enum class SimCall {
   kRename,
   kRemove,
   kSyncDirectory,
+  kList,
+  kExists,
+  kSize,
 };
 
 class SimFileSystem final : public FileSystem {
@@ -66,7 +69,15 @@ class SimFileSystem final : public FileSystem {
   // The `nth` call from now on (1: the next one) of this kind fails, and if `sticky` all later ones
   // of it.
   void fail_at(SimCall call, uint64_t nth, bool sticky);
+  // The same over calls of several kinds together, with the error that the operating system gives:
+  // EIO, ENOSPC.
+  void fail_any_at(std::set<SimCall> kinds, uint64_t nth, int error, bool sticky);
+  // Ends failures and forgets those that were.
   void heal();
+  // Calls that failed by fail_any_at() since then.
+  [[nodiscard]] uint64_t failures() const;
+  // Syncs, since then, of a file or directory whose sync had failed: each is one that lies.
+  [[nodiscard]] uint64_t syncs_repeated() const;
   [[nodiscard]] uint64_t calls(SimCall call) const;
 
   // Behind the back of whoever has the file open; durable at once. Requires: the file exists.
@@ -85,7 +96,15 @@ class SimFileSystem final : public FileSystem {
     bool sticky = false;
   };
 
+  struct AnyFailure {
+    std::set<SimCall> kinds;
+    uint64_t calls_until = 0;  // 0: none
+    int error = 0;
+    bool sticky = false;
+  };
+
   Status enter(SimCall call, const std::string& what);
+  Status count(SimCall call, const std::string& what);
   bool power_is_off(SimCall call);
   Status take_space(Inode& inode, uint64_t size);
   std::optional<std::shared_ptr<Inode>> find(const std::string& path) const;
@@ -102,6 +121,10 @@ class SimFileSystem final : public FileSystem {
   std::set<std::string> locks_;
   std::map<SimCall, uint64_t> calls_;
   std::map<SimCall, Failure> failures_;
+  AnyFailure any_failure_;
+  uint64_t failed_ = 0;
+  uint64_t syncs_repeated_ = 0;
+  std::set<std::string> unsynced_directories_;  // whose sync failed
 };
 
 }  // namespace tidemark

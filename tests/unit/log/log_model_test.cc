@@ -1,4 +1,6 @@
 // The log against a vector: random operations, reopened and crashed at random.
+#include "tests/support/log_model.h"
+
 #include <deque>
 
 #include <doctest/doctest.h>
@@ -9,67 +11,6 @@
 namespace tidemark::log {
 
 namespace {
-
-struct ModelEntry {
-  EntryInfo info;
-  SharedBytes payload;
-};
-
-struct Model {
-  std::vector<ModelEntry> entries;  // of the whole life, also those dropped
-  LogPosition next;
-  LogIndex last_index;
-  Vote vote;
-  std::optional<SnapshotManifest> snapshot;
-  LogPosition floor;
-
-  void truncate(LogPosition position) {
-    while (!entries.empty() && entries.back().info.position >= position) {
-      entries.pop_back();
-    }
-  }
-};
-
-struct Operation {
-  enum class Kind { kAppend, kVote, kSnapshot, kTruncate } kind = Kind::kAppend;
-  ModelEntry entry;
-  Vote vote;
-  SnapshotManifest manifest;
-  LogIndex index;
-  LogPosition position;
-
-  void apply_to(Model& model) const {
-    switch (kind) {
-      case Kind::kAppend:
-        model.entries.push_back(entry);
-        model.next = entry.info.position + entry_bytes(entry.payload.size());
-        model.last_index = entry.info.index;
-        break;
-      case Kind::kVote:
-        model.vote = vote;
-        break;
-      case Kind::kSnapshot:
-        if (manifest.index > model.last_index) {
-          model.entries.clear();
-          model.next = model.floor = manifest.next_position;
-          model.last_index = manifest.index;
-        }
-        model.snapshot = manifest;
-        break;
-      case Kind::kTruncate:
-        model.truncate(position);
-        model.next = position;
-        model.last_index = LogIndex{index.value() - 1};
-        break;
-    }
-  }
-};
-
-bool is_equal(const SnapshotManifest& a, const SnapshotManifest& b) {
-  return a.index == b.index && a.term == b.term && a.next_position == b.next_position &&
-         a.configuration_index == b.configuration_index && a.configuration == b.configuration &&
-         a.data == b.data;
-}
 
 class ModelTest {
  public:
@@ -94,7 +35,6 @@ class ModelTest {
   void truncate();
   void issue(Operation operation);
   Log::Completion completion();
-  bool matches(const Model& model) const;
   size_t payload_size();
 
   Random random_;
@@ -248,37 +188,10 @@ void ModelTest::step() {
   REQUIRE(log.next_position() == now_.next);
 }
 
-// Headers only; payloads are compared once the state is known.
-bool ModelTest::matches(const Model& model) const {
-  const Log& log = *harness_.log;
-  const LogPosition first = log.first_position();
-  const Result<std::vector<EntryInfo>> found = log.entries_from(first);
-  REQUIRE_MESSAGE(found.ok(), found.error().to_string());
-  size_t at = 0;
-  for (const ModelEntry& entry : model.entries) {
-    if (entry.info.position < first) {
-      continue;
-    }
-    if (at == found->size()) {
-      return false;
-    }
-    const EntryInfo& info = (*found)[at++];
-    if (info.kind != entry.info.kind || info.term != entry.info.term ||
-        info.index != entry.info.index || info.position != entry.info.position ||
-        info.payload_bytes != entry.info.payload_bytes) {
-      return false;
-    }
-  }
-  return at == found->size() && log.next_position() == model.next &&
-         log.vote().term == model.vote.term && log.vote().voted_for == model.vote.voted_for &&
-         log.snapshot().has_value() == model.snapshot.has_value() &&
-         (!model.snapshot || is_equal(*log.snapshot(), *model.snapshot));
-}
-
 // The log is what base_ says: reads everything.
 void ModelTest::check_same() {
   Log& log = *harness_.log;
-  REQUIRE(matches(base_));
+  REQUIRE(matches(log, base_));
   // Dropped at most what was asked for, and never what is not covered.
   CHECK(log.first_position() <= std::max(drop_limit_, base_.floor));
   CHECK(log.durable_position() == base_.next);
@@ -340,7 +253,7 @@ void ModelTest::crash_and_check() {
     harness_.crash();
   }
   REQUIRE_MESSAGE(harness_.open(verify_from), harness_.open_status.to_string());
-  while (!matches(base_)) {
+  while (!matches(*harness_.log, base_)) {
     REQUIRE_MESSAGE(!issued_.empty(), "the log is in no state that it was ever in");
     issued_.front().apply_to(base_);
     issued_.pop_front();

@@ -1,6 +1,7 @@
 // The crash model that the tests of the log stand on.
 #include "tests/support/sim_file_system.h"
 
+#include <cerrno>
 #include <set>
 
 #include <doctest/doctest.h>
@@ -111,6 +112,38 @@ TEST_CASE("simulated disk: capacity, power, locks") {
   fs.crash();
   CHECK(fs.lock_directory("d").ok());
   CHECK(fs.open("d/a", OpenMode::kReadOnly).ok());
+}
+
+TEST_CASE(
+    "simulated disk: the n-th of several kinds of calls fails, and repeated syncs are counted") {
+  SimFileSystem fs(1);
+  REQUIRE(fs.create_directories("d").ok());
+  const std::unique_ptr<File> file = std::move(fs.open("d/f", OpenMode::kCreateNew)).value();
+  const ByteView part = as_bytes("x");
+  fs.fail_any_at({SimCall::kSync, SimCall::kList}, 2, ENOSPC, false);
+  CHECK(file->write(0, {&part, 1}).ok());  // not one of them
+  CHECK(fs.list("d").ok());
+  const Status failed = file->sync();
+  CHECK(failed.code() == ErrorCode::kDiskFull);
+  CHECK(failed.to_string().find("d/f: injected") != std::string::npos);
+  CHECK(fs.failures() == 1);
+  CHECK(fs.syncs_repeated() == 0);
+  CHECK(file->sync().ok());
+  CHECK(fs.syncs_repeated() == 1);
+  fs.heal();
+  CHECK(fs.syncs_repeated() == 0);
+  CHECK(file->sync().ok());
+  CHECK(fs.syncs_repeated() == 0);
+
+  fs.fail_any_at({SimCall::kSyncDirectory, SimCall::kSize}, 1, EIO, true);
+  CHECK(fs.sync_directory("d").code() == ErrorCode::kIoError);
+  CHECK(fs.sync_directory("d").code() == ErrorCode::kIoError);
+  CHECK(file->size().error().code() == ErrorCode::kIoError);
+  CHECK(fs.failures() == 3);
+  CHECK(fs.syncs_repeated() == 1);
+  fs.heal();
+  CHECK(fs.sync_directory("d").ok());
+  CHECK(fs.failures() == 0);
 }
 
 }  // namespace tidemark
