@@ -155,7 +155,8 @@ Status DataDirectory::load_identity(Random& random, uint16_t shards, uint16_t sh
                 std::to_string(identity_.shards) +
                 "; the number of shards is fixed when a data directory is created"};
   }
-  return {};
+  // Whoever gave the file its name may have been stopped before it was durable.
+  return fs_.sync_directory(path_);
 }
 
 // The file appears complete or not at all.

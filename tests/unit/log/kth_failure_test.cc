@@ -53,7 +53,8 @@ enum class Death { kProcess, kPower };
 
 class Life {
  public:
-  Life() : harness_(1, 16 * limits::kKiB) {}
+  // The seed decides what a power failure leaves.
+  explicit Life(uint64_t seed) : harness_(seed, 16 * limits::kKiB) {}
 
   SimFileSystem& fs() { return harness_.fs; }
 
@@ -447,7 +448,7 @@ void Life::check_same() {
 uint64_t fail_each(const Failure& failure, Death death, uint64_t& stopped) {
   for (uint64_t k = 1;; ++k) {
     CAPTURE(k);
-    Life life;
+    Life life(k);
     life.fs().fail_any_at(failure.kinds, k, failure.error, failure.sticky);
     life.live();
     if (life.fs().failures() == 0) {
@@ -464,7 +465,7 @@ uint64_t fail_each(const Failure& failure, Death death, uint64_t& stopped) {
 }  // namespace
 
 TEST_CASE("a life of a log without failures does everything that it does to files") {
-  Life life;
+  Life life(1);
   life.live();
   REQUIRE(life.complete());
   std::string counts;

@@ -1,11 +1,14 @@
 #include "broker/data_directory.h"
 
+#include <cerrno>
 #include <memory>
+#include <set>
 #include <string>
 
 #include <doctest/doctest.h>
 
 #include "log/base/posix_file_system.h"
+#include "tests/support/sim_file_system.h"
 #include "tests/support/temp_directory.h"
 
 namespace tidemark::broker {
@@ -95,6 +98,66 @@ TEST_CASE("shards without an identity are not taken over") {
   REQUIRE_FALSE(orphan.ok());
   CHECK(orphan.error().code() == ErrorCode::kCorrupted);
   CHECK(orphan.error().context().find("cluster.toml is missing") != std::string_view::npos);
+}
+
+// Opens it while the `k`-th call fails, then twice on a good disk, with a power failure at the
+// latest before the second time. False: there is no such call.
+bool open_with_failure(uint64_t seed, uint64_t k, int error, bool sticky, bool power) {
+  SimFileSystem fs(seed);
+  Random random{7};
+  fs.fail_any_at(
+      {SimCall::kOpen, SimCall::kRead, SimCall::kWrite, SimCall::kSync, SimCall::kRename,
+       SimCall::kRemove, SimCall::kSyncDirectory, SimCall::kList, SimCall::kExists, SimCall::kSize},
+      k, error, sticky);
+  Identity identity;
+  {
+    const auto first = DataDirectory::open(fs, random, "data", 0, 4);
+    if (first.ok()) {
+      identity = (*first)->identity();
+    } else {
+      CHECK(first.status().to_string().find("injected") != std::string::npos);
+    }
+    CHECK(first.ok() == (fs.failures() == 0));
+    CHECK(fs.syncs_repeated() == 0);
+  }
+  const bool failed = fs.failures() > 0;
+  fs.heal();
+  if (power) {
+    fs.crash();
+  }
+  {
+    const auto second = DataDirectory::open(fs, random, "data", 0, 4);
+    REQUIRE_MESSAGE(second.ok(), second.status().to_string());
+    CHECK((failed || (*second)->identity() == identity));
+    identity = (*second)->identity();
+    REQUIRE((*second)->log_directory(ShardId{0}).ok());
+  }
+  fs.crash();
+  const auto third = DataDirectory::open(fs, random, "data", 0, 4);
+  REQUIRE_MESSAGE(third.ok(), third.status().to_string());
+  CHECK((*third)->identity() == identity);
+  return failed;
+}
+
+TEST_CASE("whichever call of a first start fails, the next start works and its identity stays") {
+  for (const int error : {EIO, ENOSPC}) {
+    for (const bool sticky : {false, true}) {
+      for (const bool power : {false, true}) {
+        CAPTURE(error);
+        CAPTURE(sticky);
+        CAPTURE(power);
+        // The seed decides what a power failure leaves.
+        for (uint64_t seed = 1; seed <= 10; ++seed) {
+          CAPTURE(seed);
+          uint64_t k = 1;
+          while (open_with_failure(seed, k, error, sticky, power)) {
+            ++k;
+          }
+          CHECK(k - 1 == 8);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("text and identity are the same thing") {
