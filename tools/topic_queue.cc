@@ -34,11 +34,16 @@ void add_parsed(CLI::App& command, const std::string& name, std::optional<Value>
   command.add_option_function<std::string>(name, set, help)->type_name(type);
 }
 
-// A duration of `ms_min` to `ms_max`, or `word`, which is -1.
+// A duration of `ms_min` to `ms_max`, or `word`, which is -1. `on_ms`: what "on" stands for, if
+// anything.
 void add_duration_or(CLI::App& command, const std::string& name, std::optional<int64_t>& out,
                      const std::string& word, int64_t ms_min, int64_t ms_max,
-                     const std::string& help) {
-  const auto set = [&out, name, word, ms_min, ms_max](const std::string& text) {
+                     const std::string& help, std::optional<int64_t> on_ms = {}) {
+  const auto set = [&out, name, word, ms_min, ms_max, on_ms](const std::string& text) {
+    if (on_ms && text == "on") {
+      out = on_ms;
+      return;
+    }
     const Result<int64_t> parsed = text == word ? Result<int64_t>(-1) : parse_duration_ms(text);
     if (!parsed.ok()) {
       throw CLI::ValidationError(
@@ -148,9 +153,11 @@ void add_topic_queue_options(CLI::App& command, TopicQueueOptions& options) {
       ->type_name("TOPIC");
   add_duration_or(command, "--ttl", options.ttl_ms, "none", 1, client::kDelayMsMax,
                   "Messages that name no time to live are not delivered later than this: 1h, none");
-  add_duration_or(command, "--dedupe", options.dedupe_window_ms, "off", limits::kDedupeWindowMsMin,
-                  limits::kDedupeWindowMsMax,
-                  "A message id that comes again within this time is stored once: 2m, off");
+  add_duration_or(
+      command, "--dedupe", options.dedupe_window_ms, "off", limits::kDedupeWindowMsMin,
+      limits::kDedupeWindowMsMax,
+      "A message id that comes again within this time is stored once: on (2m), 10m, off",
+      limits::kDedupeWindowMsDefault);
   add_duration_or(command, "--compact", options.compact_after_ms, "off", 0, client::kDelayMsMax,
                   "Of the messages of a key the newest is kept; earlier ones go when they are at "
                   "least so old: 0s, 1h, off");

@@ -75,6 +75,7 @@ TEST_CASE("what is not given stays as it is") {
 TEST_CASE("words turn things off, and mistakes are named") {
   CHECK(parsed("--ttl none --dedupe off").ttl_ms == -1);
   CHECK(parsed("--ttl none --dedupe off").dedupe_window_ms == -1);
+  CHECK(parsed("--dedupe on").dedupe_window_ms == 120'000);
   CHECK(parsed("--max-deliveries 0").max_deliveries == 0);
   CHECK(parsed("--compact off").compact_after_ms == -1);
   CHECK(parsed("--compact 0s").compact_after_ms == 0);
