@@ -19,7 +19,7 @@ constexpr int kUpdates = 1'000;
 
 class Fixture : public testing::ToolFixture {
  public:
-  Fixture() : ToolFixture({"--retention-interval", "50ms"}) {}
+  Fixture() : ToolFixture({"--retention-interval", "100ms"}) {}
 
   // "k3=417 ...": update number `from` to `from` + kUpdates - 1, of 2 KiB each.
   void produce(int from) {
