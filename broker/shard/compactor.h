@@ -1,10 +1,9 @@
 // Compactor: of the messages of a key, only the newest stays (topics with compact_after_ms).
 //
-//   idle --a partition has grown, or holds the log--> begun (Compacted: begin) --applied-->
-//   scanning scanning: newest offset of each key, from where the last run's knowledge ends --all or
-//   full--> rewriting: what is dead or lies low is written again (Compact), or dropped (Compacted:
-//   dead)
-//       --applied--> next step ... --end--> Compacted: end --applied--> idle
+//   idle       --a partition has grown, or holds the log--> begin (Compacted) --applied--> scanning
+//   scanning   newest offset of each key, from where the last run ended --all, or full--> rewriting
+//   rewriting  what is left of a batch (Compact), or that nothing is (Compacted: dead)
+//              --applied--> next step ... --end (Compacted)--applied--> idle
 //
 // A run goes over one partition in steps of limits::kCompactionStepBytes; a shard has one run at a
 // time. Nothing is lost by a run that ends early, by a crash or with the leadership: what it

@@ -9,8 +9,7 @@
 //     send_mail((*message)->value()) ? (*message)->ack() : (*message)->nack();
 //   }
 //
-//   QueueConsumer::create(client, {..., .on_message = [](QueueMessage& m) { work(m); return true;
-//   }});
+//   QueueConsumer::create(client, {..., .on_message = [](QueueMessage& m) { return work(m); }});
 //                                                          // handler style: true acks, false nacks
 //
 // Promises: a message is delivered until it is acked, or dead-lettered after the topic's
@@ -95,7 +94,7 @@ struct QueueOptions {
   std::vector<std::string> topics;  // 1 to 256; those that do not exist yet are waited for
   int64_t visibility_ms = 30'000;   // 1 s to 12 h
   // Messages and bytes leased and not yet settled. Leased ahead is what a handler or receive() has
-  // not taken yet: their lease runs.
+  // not taken yet: their lease runs, and they are given back when the connection is lost.
   size_t in_flight_max = 256;                   // 1 to 65,536
   size_t prefetch_bytes_max = size_t{8} << 20;  // 64 KiB to 1 GiB; exceeded by a message a request
   // Leases of messages that the program has are extended before they end, as long as this process
