@@ -72,7 +72,8 @@ maven_jars() {
 
 # Starts "$@" as the process that `stop` ends; its output goes to a file of the data folder.
 launch() {
-  setsid "$@" > "$data/$peer.out" 2>&1 < /dev/null &
+  # Several of a peer share the file.
+  setsid "$@" >> "$data/$peer.out" 2>&1 < /dev/null &
   echo $! >> "$data/pids"
 }
 
