@@ -95,9 +95,9 @@ class KafkaProducer : public Producer {
 
   void send(std::string_view value, int64_t) override {
     // The library takes a pointer to what it copies.
-    const int result = rd_kafka_produce(topic_.get(), 0, RD_KAFKA_MSG_F_COPY,
-                                        const_cast<char*>(value.data()), value.size(), nullptr, 0,
-                                        nullptr);
+    const int result =
+        rd_kafka_produce(topic_.get(), 0, RD_KAFKA_MSG_F_COPY, const_cast<char*>(value.data()),
+                         value.size(), nullptr, 0, nullptr);
     if (result != 0) {
       check(rd_kafka_last_error(), "produce");
     }

@@ -28,8 +28,9 @@ struct Peer {
 };
 
 constexpr Peer kPeers[] = {
-    {"tidemark", tidemark_adapter}, {"kafka", kafka_adapter},       {"rocketmq", rocketmq_adapter},
-    {"nats", nats_adapter},         {"rabbitmq", rabbitmq_adapter}, {"redis", redis_adapter},
+    {"tidemark", tidemark_adapter},     {"kafka", kafka_adapter},
+    {"rocketmq", rocketmq_adapter},     {"nats", nats_adapter},
+    {"rabbitmq", rabbitmq_adapter},     {"redis", redis_adapter},
     {"beanstalkd", beanstalkd_adapter},
 };
 
@@ -61,6 +62,8 @@ void parse(CLI::App& app, MainOptions& options) {
   app.add_option("--runs", options.runs, "times that each system is run, in turns")
       ->check(CLI::Range(1, 20));
   app.add_option("--seconds", workload.seconds, "for each row")->check(CLI::Range(0.1, 600.0));
+  app.add_option("--warm-up", workload.warm_up_seconds, "seconds before the first row, not counted")
+      ->check(CLI::Range(0.0, 600.0));
   app.add_option("--count", workload.count_max, "messages of a row, at most")
       ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}));
   app.add_option("--in-flight", workload.in_flight, "messages sent and not acknowledged")
@@ -97,9 +100,9 @@ std::string machine(const std::string& data) {
   (void)statfs(data.c_str(), &disk);
   const double memory_gib = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
                             static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 30);
-  return fmt::format("{} x {}, {:.0f} GiB, {} {}, file system {:#x}",
-                     sysconf(_SC_NPROCESSORS_ONLN), first_match("/proc/cpuinfo", "model name"),
-                     memory_gib, names.sysname, names.release, disk.f_type);
+  return fmt::format("{} x {}, {:.0f} GiB, {} {}, file system {:#x}", sysconf(_SC_NPROCESSORS_ONLN),
+                     first_match("/proc/cpuinfo", "model name"), memory_gib, names.sysname,
+                     names.release, disk.f_type);
 }
 
 std::string today() {
@@ -132,8 +135,8 @@ void show(const SystemResult& system, const std::vector<Row>& rows) {
 void run_once(const MainOptions& options, const PeerScript& script, size_t index,
               SystemResult& system) {
   const auto port = static_cast<uint16_t>(kFirstPort + index * kPortsEach);
-  const RunningServer server(script, fmt::format("{}/{}-{}", options.data, system.peer, system.mode),
-                             port, system.mode);
+  const RunningServer server(
+      script, fmt::format("{}/{}-{}", options.data, system.peer, system.mode), port, system.mode);
   const std::unique_ptr<Adapter> adapter =
       kPeers[index].adapter({.port = port, .durable = system.mode == "durable"});
   system.notes = adapter->notes();

@@ -28,8 +28,9 @@ class NatsConnection {
  public:
   explicit NatsConnection(const Endpoint& endpoint) : socket_("nats", endpoint.port) {
     (void)socket_.wait_line();  // INFO
-    socket_.put("CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,"
-                "\"no_responders\":true,\"name\":\"bench\"}\r\nPING\r\n");
+    socket_.put(
+        "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,"
+        "\"no_responders\":true,\"name\":\"bench\"}\r\nPING\r\n");
     socket_.exchange(0);
     if (const std::string answer = socket_.wait_line(); answer != "PONG") {
       socket_.fail(answer);
@@ -247,12 +248,12 @@ class NatsAdapter : public Adapter {
   }
 
   void create_queue(const std::string& queue, QueueKind kind, int64_t) override {
-    NatsConnection(endpoint_)
-        .request(fmt::format("$JS.API.STREAM.CREATE.{}", queue),
-                 fmt::format("{{\"name\":\"{0}\",\"subjects\":[\"{0}.>\"],\"storage\":\"file\","
-                             "\"num_replicas\":1,\"retention\":\"limits\","
-                             "\"allow_msg_schedules\":{1},\"allow_msg_ttl\":{1}}}",
-                             queue, kind == QueueKind::kDelayed));
+    NatsConnection(endpoint_).request(
+        fmt::format("$JS.API.STREAM.CREATE.{}", queue),
+        fmt::format("{{\"name\":\"{0}\",\"subjects\":[\"{0}.>\"],\"storage\":\"file\","
+                    "\"num_replicas\":1,\"retention\":\"limits\","
+                    "\"allow_msg_schedules\":{1},\"allow_msg_ttl\":{1}}}",
+                    queue, kind == QueueKind::kDelayed));
   }
 
   std::unique_ptr<Producer> producer(const std::string& queue, QueueKind, uint32_t) override {

@@ -7,6 +7,8 @@ binary=$home/nats-server
 
 peer_fetch() {
   [[ ! -x $binary ]] || return 0
+  # Debian's is too old.
+  command -v go > /dev/null || say_error "NATS is built with Go (1.25 or newer), which is not here"
   mkdir -p "$home"
   GOBIN=$home GOFLAGS=-p=1 go install "github.com/nats-io/nats-server/v2@$version" > "$home/go.log" 2>&1 || {
     tail -20 "$home/go.log" >&2

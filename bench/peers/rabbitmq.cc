@@ -42,9 +42,7 @@ amqp_table_entry_t number_entry(const char* key, int64_t value) {
   return out;
 }
 
-timeval interval(int64_t us) {
-  return {.tv_sec = us / 1'000'000, .tv_usec = us % 1'000'000};
-}
+timeval interval(int64_t us) { return {.tv_sec = us / 1'000'000, .tv_usec = us % 1'000'000}; }
 
 // One connection with one channel.
 class RabbitConnection {
@@ -113,10 +111,9 @@ class RabbitProducer : public Producer {
     if (due_ms > 0) {
       key = delay_queue(queue_, (due_ms - system_clock().wall().ms + 500) / 1'000);
     }
-    RabbitConnection::check(
-        amqp_basic_publish(connection_.get(), kChannel, amqp_empty_bytes, bytes_of(key), 0, 0,
-                           &properties_, bytes_of(value)),
-        "publish");
+    RabbitConnection::check(amqp_basic_publish(connection_.get(), kChannel, amqp_empty_bytes,
+                                               bytes_of(key), 0, 0, &properties_, bytes_of(value)),
+                            "publish");
     open_.push_back(true);
   }
 
@@ -143,7 +140,8 @@ class RabbitProducer : public Producer {
  private:
   void on_method(const amqp_method_t& method) {
     if (method.id != AMQP_BASIC_ACK_METHOD) {
-      throw PeerError(fmt::format("rabbitmq: {} instead of a confirm", amqp_method_name(method.id)));
+      throw PeerError(
+          fmt::format("rabbitmq: {} instead of a confirm", amqp_method_name(method.id)));
     }
     const auto& ack = *static_cast<amqp_basic_ack_t*>(method.decoded);
     const uint64_t last = ack.delivery_tag;
@@ -189,8 +187,7 @@ class RabbitConsumer : public Consumer {
       amqp_maybe_release_buffers(connection_.get());
       amqp_envelope_t envelope;
       const timeval limit = interval(wait_us);
-      const amqp_rpc_reply_t reply =
-          amqp_consume_message(connection_.get(), &envelope, &limit, 0);
+      const amqp_rpc_reply_t reply = amqp_consume_message(connection_.get(), &envelope, &limit, 0);
       if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION &&
           reply.library_error == AMQP_STATUS_TIMEOUT) {
         break;

@@ -64,8 +64,7 @@ class Connection {
   // True if there is something to read within `wait_us`.
   bool wait(int64_t wait_us) {
     pollfd waiting = {.fd = context_->fd, .events = POLLIN, .revents = 0};
-    const timespec limit = {.tv_sec = wait_us / 1'000'000,
-                            .tv_nsec = wait_us % 1'000'000 * 1'000};
+    const timespec limit = {.tv_sec = wait_us / 1'000'000, .tv_nsec = wait_us % 1'000'000 * 1'000};
     return ppoll(&waiting, 1, &limit, nullptr) > 0;
   }
 
@@ -143,8 +142,8 @@ class StreamConsumer : public Consumer {
       : connection_(endpoint), queue_(std::move(queue)) {}
 
   void poll(int64_t wait_ms, const Sink& sink) override {
-    connection_.append<8>({"XREAD", "COUNT", count_, "BLOCK", fmt::format("{}", wait_ms),
-                           "STREAMS", queue_, last_});
+    connection_.append<8>(
+        {"XREAD", "COUNT", count_, "BLOCK", fmt::format("{}", wait_ms), "STREAMS", queue_, last_});
     const Reply reply = connection_.answer();
     if (reply->type == REDIS_REPLY_NIL) {
       return;
@@ -193,9 +192,8 @@ class RedisAdapter : public Adapter {
   explicit RedisAdapter(const Endpoint& endpoint) : endpoint_(endpoint) {}
 
   [[nodiscard]] std::string why_not(QueueKind kind) const override {
-    return kind == QueueKind::kTransactional
-               ? "Redis has no transactions that wait for a local one"
-               : "";
+    return kind == QueueKind::kTransactional ? "Redis has no transactions that wait for a local one"
+                                             : "";
   }
 
   [[nodiscard]] std::string notes() const override {

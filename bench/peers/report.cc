@@ -44,9 +44,11 @@ Json row_json(const Row& row) {
     out["baseline_ratio"] = baseline_ratio(row);
   }
   if (row.latency_ns.count() > 0) {
-    out[row.name == "delayed" ? "lateness_ms" : "latency_ms"] = {
-        {"p50", ms_of(row, 0.5)},   {"p90", ms_of(row, 0.9)},    {"p99", ms_of(row, 0.99)},
-        {"p999", ms_of(row, 0.999)}, {"max", ms_of(row, 1)}};
+    out[row.name == "delayed" ? "lateness_ms" : "latency_ms"] = {{"p50", ms_of(row, 0.5)},
+                                                                 {"p90", ms_of(row, 0.9)},
+                                                                 {"p99", ms_of(row, 0.99)},
+                                                                 {"p999", ms_of(row, 0.999)},
+                                                                 {"max", ms_of(row, 1)}};
   }
   if (row.name == "delayed") {
     out["early"] = row.early;
@@ -58,7 +60,8 @@ Json row_json(const Row& row) {
 }
 
 Json options_json(const WorkloadOptions& options) {
-  return {{"seconds", options.seconds},
+  return {{"warm_up_seconds", options.warm_up_seconds},
+          {"seconds", options.seconds},
           {"count_max", options.count_max},
           {"in_flight", options.in_flight},
           {"rate", options.rate},
@@ -141,14 +144,11 @@ struct Column {
   const char* title;
 };
 
-constexpr Column kColumns[] = {{"produce_100", "produce 100 B/s"},
-                               {"produce_1024", "produce 1 KiB/s"},
-                               {"consume_100", "consume 100 B/s"},
-                               {"consume_1024", "consume 1 KiB/s"},
-                               {"e2e", "e2e p50 / p99 ms"},
-                               {"schedule", "schedule/s"},
-                               {"delayed", "late p50 / p99 ms"},
-                               {"transactions", "transactions/s"}};
+constexpr Column kColumns[] = {
+    {"produce_100", "produce 100 B/s"}, {"produce_1024", "produce 1 KiB/s"},
+    {"consume_100", "consume 100 B/s"}, {"consume_1024", "consume 1 KiB/s"},
+    {"e2e", "e2e p50 / p99 ms"},        {"schedule", "schedule/s"},
+    {"delayed", "late p50 / p99 ms"},   {"transactions", "transactions/s"}};
 
 std::string table_head(std::string_view first) {
   std::string titles = fmt::format("| {} |", first);
@@ -245,8 +245,10 @@ std::string comparison_json(const Comparison& comparison) {
                      {"mb_per_s", comparison.loopback.mb_per_s}};
   out["systems"] = Json::array();
   for (const SystemResult& system : comparison.systems) {
-    Json entry = {{"system", system.peer},       {"mode", system.mode},
-                  {"version", system.version},   {"settings", system.settings},
+    Json entry = {{"system", system.peer},
+                  {"mode", system.mode},
+                  {"version", system.version},
+                  {"settings", system.settings},
                   {"notes", system.notes}};
     if (!system.failure.empty()) {
       entry["failure"] = system.failure;
@@ -264,16 +266,15 @@ std::string comparison_json(const Comparison& comparison) {
 
 std::string comparison_markdown(const Comparison& comparison) {
   const WorkloadOptions& options = comparison.options;
-  std::string out = fmt::format("{}, commit {}, {}.\n\n", comparison.date, comparison.commit,
-                                comparison.machine);
+  std::string out =
+      fmt::format("{}, commit {}, {}.\n\n", comparison.date, comparison.commit, comparison.machine);
   out += fmt::format(
       "{:.3g} s and at most {} messages a row, {} in flight; end to end {} B at {}/s; {} delayed "
       "messages of {} B, {} to {} ms; transactions of {} B. Loopback: {:.0f} us a round trip, "
       "{} MB/s.\n\n",
-      options.seconds, grouped(static_cast<double>(options.count_max)),
-      grouped(options.in_flight), options.e2e_bytes, grouped(options.rate),
-      grouped(static_cast<double>(options.delayed_count)), options.delayed_bytes,
-      options.delay_min_ms, options.delay_min_ms + options.delay_window_ms,
+      options.seconds, grouped(static_cast<double>(options.count_max)), grouped(options.in_flight),
+      options.e2e_bytes, grouped(options.rate), grouped(static_cast<double>(options.delayed_count)),
+      options.delayed_bytes, options.delay_min_ms, options.delay_min_ms + options.delay_window_ms,
       options.transaction_bytes, comparison.loopback.round_trip_us_p50,
       grouped(comparison.loopback.mb_per_s));
   out += table_head("system, mode");
@@ -284,12 +285,14 @@ std::string comparison_markdown(const Comparison& comparison) {
     }
     out += "\n";
   }
-  out += "\nIn brackets: MB/s divided by those of the raw baseline (write + fdatasync of as many "
-         "bytes as are in flight) just before.\n\n";
+  out +=
+      "\nIn brackets: MB/s divided by those of the raw baseline (write + fdatasync of as many "
+      "bytes as are in flight) just before.\n\n";
   const std::string ratios = ratio_table(comparison);
   if (!ratios.empty()) {
-    out += ratios + "\nMessages a second ours / theirs, or p99 theirs / ours; durable against "
-                    "durable, default against relaxed. Below 1 we lose.\n\n";
+    out += ratios +
+           "\nMessages a second ours / theirs, or p99 theirs / ours; durable against "
+           "durable, default against relaxed. Below 1 we lose.\n\n";
   }
   return out + notes_of(comparison);
 }

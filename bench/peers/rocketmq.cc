@@ -78,8 +78,8 @@ class RocketProducer : public Producer {
  private:
   void send_batch() {
     if (batched_ > 0) {
-      const int32_t opaque = connection_.request(RocketCode::kSendBatch,
-                                                 send_fields(topic_, 0, {}, true), batch_);
+      const int32_t opaque =
+          connection_.request(RocketCode::kSendBatch, send_fields(topic_, 0, {}, true), batch_);
       open_[opaque] = std::exchange(batched_, 0);
       batch_.clear();
     }
@@ -93,8 +93,8 @@ class RocketProducer : public Producer {
   uint64_t acked_ = 0;
 };
 
-// Each message is a half message; when that is stored, its transaction is committed. The Java client
-// does not wait for the answer to the commit; here it counts with it.
+// Each message is a half message; when that is stored, its transaction is committed. The Java
+// client does not wait for the answer to the commit; here it counts with it.
 class RocketTransactions : public Producer {
  public:
   RocketTransactions(const Endpoint& endpoint, std::string topic)
@@ -103,9 +103,8 @@ class RocketTransactions : public Producer {
   void send(std::string_view value, int64_t) override {
     std::string id = fmt::format("{:032X}", ++sent_);
     const RocketFields properties = {{"PGROUP", kGroup}, {"TRAN_MSG", "true"}, {"UNIQ_KEY", id}};
-    const int32_t opaque =
-        connection_.request(RocketCode::kSendMessage,
-                            send_fields(topic_, kHalfMessage, properties, false), value);
+    const int32_t opaque = connection_.request(
+        RocketCode::kSendMessage, send_fields(topic_, kHalfMessage, properties, false), value);
     halves_[opaque] = std::move(id);
   }
 
@@ -137,16 +136,17 @@ class RocketTransactions : public Producer {
     if (place.size() < 16) {
       connection_.fail("a half message without a place");
     }
-    const std::string offset = number(
-        static_cast<int64_t>(std::stoull(place.substr(place.size() - 16), nullptr, 16)));
-    connection_.request(RocketCode::kEndTransaction, {{"topic", topic_},
-                                                      {"producerGroup", kGroup},
-                                                      {"tranStateTableOffset", field("queueOffset")},
-                                                      {"commitLogOffset", offset},
-                                                      {"commitOrRollback", number(kCommit)},
-                                                      {"fromTransactionCheck", "false"},
-                                                      {"msgId", id},
-                                                      {"transactionId", field("transactionId")}});
+    const std::string offset =
+        number(static_cast<int64_t>(std::stoull(place.substr(place.size() - 16), nullptr, 16)));
+    connection_.request(RocketCode::kEndTransaction,
+                        {{"topic", topic_},
+                         {"producerGroup", kGroup},
+                         {"tranStateTableOffset", field("queueOffset")},
+                         {"commitLogOffset", offset},
+                         {"commitOrRollback", number(kCommit)},
+                         {"fromTransactionCheck", "false"},
+                         {"msgId", id},
+                         {"transactionId", field("transactionId")}});
   }
 
   RocketConnection connection_;
@@ -231,8 +231,7 @@ class RocketAdapter : public Adapter {
                                                  {"order", "false"}});
   }
 
-  std::unique_ptr<Producer> producer(const std::string& queue, QueueKind kind,
-                                     uint32_t) override {
+  std::unique_ptr<Producer> producer(const std::string& queue, QueueKind kind, uint32_t) override {
     if (kind == QueueKind::kTransactional) {
       return std::make_unique<RocketTransactions>(endpoint_, queue);
     }

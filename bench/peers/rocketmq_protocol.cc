@@ -1,8 +1,7 @@
 #include "bench/peers/rocketmq_protocol.h"
 
-#include <nlohmann/json.hpp>
-
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "bench/peers/adapter.h"
 #include "log/base/clock.h"

@@ -168,9 +168,9 @@ class TidemarkConsumer : public Consumer {
 class TidemarkAdapter : public Adapter {
  public:
   explicit TidemarkAdapter(const Endpoint& endpoint)
-      : client_(require(client::Client::create(
-                            {.brokers = {fmt::format("127.0.0.1:{}", endpoint.port)}}),
-                        "client")) {}
+      : client_(require(
+            client::Client::create({.brokers = {fmt::format("127.0.0.1:{}", endpoint.port)}}),
+            "client")) {}
 
   [[nodiscard]] std::string why_not(QueueKind) const override { return ""; }
 
@@ -183,8 +183,7 @@ class TidemarkAdapter : public Adapter {
     require(client::Admin(client_).create_topic(queue, 1).status(), "creating the topic");
   }
 
-  std::unique_ptr<Producer> producer(const std::string& queue, QueueKind kind,
-                                     uint32_t) override {
+  std::unique_ptr<Producer> producer(const std::string& queue, QueueKind kind, uint32_t) override {
     if (kind == QueueKind::kTransactional) {
       return std::make_unique<TidemarkTransactions>(client_, queue);
     }

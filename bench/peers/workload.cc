@@ -166,12 +166,12 @@ Sent send_all(Producer& producer, Payload& payload, const WorkloadOptions& optio
 // At an even pace, whatever the answers do; beyond the window messages wait and are late.
 Sent send_paced(Producer& producer, Payload& payload, const WorkloadOptions& options) {
   constexpr int64_t kPumpUsMax = 200;
-  const auto count = std::min(options.count_max,
-                              static_cast<uint64_t>(options.rate * options.seconds));
+  const auto count =
+      std::min(options.count_max, static_cast<uint64_t>(options.rate * options.seconds));
   Window window(producer, options.in_flight);
   const tools::Pacer pacer(options.rate, MonotonicTime{window.sent().started_ns});
-  const int64_t deadline_ns = window.sent().started_ns +
-                              static_cast<int64_t>(options.seconds * 1e9) + kDrainNs;
+  const int64_t deadline_ns =
+      window.sent().started_ns + static_cast<int64_t>(options.seconds * 1e9) + kDrainNs;
   while (window.sent().sent < count && now_ns() < deadline_ns && !tools::interrupted()) {
     const int64_t intended_ns = pacer.intended(window.sent().sent).ns;
     const int64_t early_us = (intended_ns - now_ns()) / 1'000;
@@ -259,6 +259,7 @@ class Rows {
   std::vector<Row> run() {
     // References to earlier rows stay valid.
     rows_.reserve(std::size(kRowNames));
+    warm_up();
     for (const size_t bytes : {size_t{100}, size_t{1'024}}) {
       produce_and_consume(bytes);
     }
@@ -285,7 +286,7 @@ class Rows {
     }
     try {
       steps();
-    } catch (const PeerError& error) {
+    } catch (const std::exception& error) {
       row.why_not = fmt::format("failed: {}", error.what());
     }
   }
@@ -299,6 +300,23 @@ class Rows {
       throw PeerError(fmt::format("baseline: {}", written.to_string()));
     }
     row.baseline = writer.result();
+  }
+
+  // For virtual machines that compile what runs often; all systems have it.
+  void warm_up() {
+    WorkloadOptions options = options_;
+    options.seconds = options_.warm_up_seconds;
+    Row unused;
+    attempt(unused, [&] {
+      const uint64_t run = seed_from_system();
+      adapter_.create_queue("warm", QueueKind::kPlain, 0);
+      const auto producer = adapter_.producer("warm", QueueKind::kPlain, options.in_flight);
+      Payload payload(100, run);
+      const Sent sent = send_all(*producer, payload, options, options.count_max, false,
+                                 [] { return int64_t{0}; });
+      consume(unused, "warm", run, sent.acked);
+    });
+    // The rows fail in the same way, and say so.
   }
 
   void produce_and_consume(size_t bytes) {
@@ -402,8 +420,7 @@ class Rows {
                          static_cast<uint64_t>(longest_ms / step_ms)));
       return system_clock().wall().ms + steps * step_ms;
     };
-    const Sent sent =
-        send_all(*producer, payload, options_, options_.delayed_count, true, due_ms);
+    const Sent sent = send_all(*producer, payload, options_, options_.delayed_count, true, due_ms);
     sent.fill(schedule);
     schedule.lost = sent.sent - sent.acked;
     lateness.delay_step_ms = step_ms;
@@ -422,8 +439,7 @@ class Rows {
     attempt(row, [&] {
       const uint64_t run = seed_from_system();
       adapter_.create_queue("txn", QueueKind::kTransactional, 0);
-      const auto producer =
-          adapter_.producer("txn", QueueKind::kTransactional, options_.in_flight);
+      const auto producer = adapter_.producer("txn", QueueKind::kTransactional, options_.in_flight);
       Payload payload(row.bytes, run);
       const Sent sent = send_all(*producer, payload, options_, options_.count_max, false,
                                  [] { return int64_t{0}; });

@@ -15,6 +15,7 @@
 namespace tidemark::bench {
 
 struct WorkloadOptions {
+  double warm_up_seconds = 2;    // before the rows, not counted
   double seconds = 5;            // each row writes, or reads, for at most this long
   uint64_t count_max = 500'000;  // and at most so many messages
   uint32_t in_flight = 1'000;    // sent and not acknowledged
@@ -52,8 +53,8 @@ struct Row {
 };
 
 // Names of the rows in their order; "delayed" makes two of them: schedule and lateness.
-inline constexpr const char* kRowNames[] = {"produce_100", "consume_100", "produce_1024",
-                                            "consume_1024", "e2e",        "schedule",
+inline constexpr const char* kRowNames[] = {"produce_100",  "consume_100", "produce_1024",
+                                            "consume_1024", "e2e",         "schedule",
                                             "delayed",      "transactions"};
 
 // All rows of one system, each on a queue of its own. A row that fails ends with its text in
