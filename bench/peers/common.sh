@@ -70,9 +70,8 @@ maven_jars() {
   mv "$folder.part" "$folder"
 }
 
-# Starts "$@" as the process that `stop` ends; its output goes to a file of the data folder.
+# Starts "$@" as a process that `stop` ends, with all that it starts; its output goes to a file of the data folder.
 launch() {
-  # Several of a peer share the file.
   setsid "$@" >> "$data/$peer.out" 2>&1 < /dev/null &
   echo $! >> "$data/pids"
 }
@@ -82,10 +81,15 @@ listens() {
   (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null
 }
 
-alive() {
+# 0 if the process runs; one that has ended and that nobody has waited for does not.
+running() {
+  [[ -e /proc/$1/stat ]] && ! grep -qs ') Z ' "/proc/$1/stat"
+}
+
+all_running() {
   local pid
   while read -r pid; do
-    kill -0 "$pid" 2> /dev/null || return 1
+    running "$pid" || return 1
   done < "$data/pids"
 }
 
@@ -98,7 +102,7 @@ start() {
   peer_start "$data" "$port" "$3"
   local deadline=$((SECONDS + start_seconds))
   until peer_ready "$port"; do
-    if ! alive || ((SECONDS >= deadline)); then
+    if ! all_running || ((SECONDS >= deadline)); then
       tail -20 "$data/$peer.out" >&2
       stop "$data"
       say_error "did not start within $start_seconds s, see $data/$peer.out"
@@ -113,9 +117,9 @@ stop() {
   [[ -e $data/pids ]] || return 0
   local pid
   while read -r pid; do
-    kill -TERM "$pid" 2> /dev/null || continue
+    kill -TERM "$pid" 2> /dev/null || true
     for _ in $(seq 1 200); do
-      kill -0 "$pid" 2> /dev/null || break
+      running "$pid" || break
       sleep 0.1
     done
     # The group: what the process has started, too.

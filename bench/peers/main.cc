@@ -68,7 +68,7 @@ void parse(CLI::App& app, MainOptions& options) {
       ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}));
   app.add_option("--in-flight", workload.in_flight, "messages sent and not acknowledged")
       ->check(CLI::Range(1, 100'000));
-  app.add_option("--rate", workload.rate, "end to end, messages a second")
+  app.add_option("--rates", workload.rates, "end to end, messages a second; a row each")
       ->check(CLI::Range(1.0, 1e6));
   app.add_option("--delayed", workload.delayed_count, "delayed messages")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000}));

@@ -27,7 +27,7 @@ CONF
 }
 
 peer_ready() {
-  grep -q 'Server is ready' "$data/$peer.out"
+  grep -qs 'Server is ready' "$data/$peer.out"
 }
 
 peer_version() {

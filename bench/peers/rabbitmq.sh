@@ -8,7 +8,10 @@ packages=(rabbitmq-server erlang-base erlang-asn1 erlang-crypto erlang-eldap erl
 erlang=$home/root/usr/lib/erlang
 
 peer_fetch() {
-  [[ -x $erlang/bin/erl ]] || unpack_debian "${packages[@]}"
+  [[ ! -x $erlang/bin/erl ]] || return 0
+  unpack_debian "${packages[@]}"
+  # The start script names the folder that the package is made for.
+  sed -i "s|ROOTDIR=/usr/lib/erlang|ROOTDIR=$erlang|" "$erlang/bin/erl"
 }
 
 # The broker's own settings are its defaults in both modes: what differs is the kind of queue.
@@ -21,14 +24,14 @@ peer_start() {
   export RABBITMQ_DIST_PORT=$(($2 + 2)) RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
   export RABBITMQ_MNESIA_BASE=$1/mnesia RABBITMQ_LOG_BASE=$1/log RABBITMQ_LOGS=- RABBITMQ_PID_FILE=$1/rabbitmq.pid
   export RABBITMQ_CONFIG_FILE=$1/none RABBITMQ_ADVANCED_CONFIG_FILE=$1/none.config RABBITMQ_CONF_ENV_FILE=$1/none.env
-  export RABBITMQ_ENABLED_PLUGINS_FILE=$1/plugins HOME=$1 ERL_ROOTDIR=$erlang PATH=$erlang/bin:$PATH
+  export RABBITMQ_ENABLED_PLUGINS_FILE=$1/plugins HOME=$1 PATH=$erlang/bin:$PATH
   echo '[].' > "$1/plugins"
   launch "$(echo "$erlang"/erts-*/bin)/epmd"
   launch "$server/sbin/rabbitmq-server"
 }
 
 peer_ready() {
-  listens "$1" && grep -q 'Server startup complete' "$data/$peer.out"
+  listens "$1" && grep -qs 'Server startup complete' "$data/$peer.out"
 }
 
 peer_version() {

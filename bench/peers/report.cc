@@ -54,6 +54,9 @@ Json row_json(const Row& row) {
     out["early"] = row.early;
     out["delay_step_ms"] = row.delay_step_ms;
   }
+  if (row.cut) {
+    out["cut"] = true;
+  }
   out["lost"] = row.lost;
   out["duplicates"] = row.duplicates;
   return out;
@@ -64,7 +67,7 @@ Json options_json(const WorkloadOptions& options) {
           {"seconds", options.seconds},
           {"count_max", options.count_max},
           {"in_flight", options.in_flight},
-          {"rate", options.rate},
+          {"rates", options.rates},
           {"e2e_size", options.e2e_bytes},
           {"delayed", options.delayed_count},
           {"delayed_size", options.delayed_bytes},
@@ -121,6 +124,11 @@ std::string losses(const Row& row) {
   return out;
 }
 
+// A pace that was not kept: latencies then grow with the length of the run.
+std::string shortfall(const Row& row) {
+  return row.per_s() < 0.9 * row.rate ? fmt::format(", only {}/s", grouped(row.per_s())) : "";
+}
+
 std::string cell(const Row* row) {
   if (row == nullptr || !row->measured()) {
     return "no";
@@ -130,7 +138,8 @@ std::string cell(const Row* row) {
                        row->early, losses(*row));
   }
   if (row->latency_ns.count() > 0) {
-    return fmt::format("{:.2f} / {:.2f}{}", ms_of(*row, 0.5), ms_of(*row, 0.99), losses(*row));
+    return fmt::format("{:.2f} / {:.2f}{}{}", ms_of(*row, 0.5), ms_of(*row, 0.99), shortfall(*row),
+                       losses(*row));
   }
   std::string out = grouped(row->per_s());
   if (row->baseline.syncs > 0) {
@@ -140,20 +149,28 @@ std::string cell(const Row* row) {
 }
 
 struct Column {
-  const char* row;
-  const char* title;
+  std::string row;
+  std::string title;
 };
 
-constexpr Column kColumns[] = {
-    {"produce_100", "produce 100 B/s"}, {"produce_1024", "produce 1 KiB/s"},
-    {"consume_100", "consume 100 B/s"}, {"consume_1024", "consume 1 KiB/s"},
-    {"e2e", "e2e p50 / p99 ms"},        {"schedule", "schedule/s"},
-    {"delayed", "late p50 / p99 ms"},   {"transactions", "transactions/s"}};
+std::vector<Column> columns_of(const WorkloadOptions& options) {
+  std::vector<Column> out = {{"produce_100", "produce 100 B/s"},
+                             {"produce_1024", "produce 1 KiB/s"},
+                             {"consume_100", "consume 100 B/s"},
+                             {"consume_1024", "consume 1 KiB/s"}};
+  for (const double rate : options.rates) {
+    out.push_back({e2e_name(rate), fmt::format("e2e at {}/s, p50 / p99 ms", grouped(rate))});
+  }
+  out.push_back({"schedule", "schedule/s"});
+  out.push_back({"delayed", "late p50 / p99 ms"});
+  out.push_back({"transactions", "transactions/s"});
+  return out;
+}
 
-std::string table_head(std::string_view first) {
+std::string table_head(std::string_view first, const std::vector<Column>& columns) {
   std::string titles = fmt::format("| {} |", first);
   std::string rule = "|---|";
-  for (const Column& column : kColumns) {
+  for (const Column& column : columns) {
     titles += fmt::format(" {} |", column.title);
     rule += "---:|";
   }
@@ -184,8 +201,8 @@ std::optional<double> advantage(const Row* ours, const Row* theirs) {
   return worse > 0 ? std::optional(better / worse) : std::nullopt;
 }
 
-std::string ratio_table(const Comparison& comparison) {
-  std::string out = table_head("Tidemark is better by");
+std::string ratio_table(const Comparison& comparison, const std::vector<Column>& columns) {
+  std::string out = table_head("Tidemark is better by", columns);
   bool any = false;
   for (const SystemResult& system : comparison.systems) {
     const SystemResult* ours = ours_for(comparison, system);
@@ -194,7 +211,7 @@ std::string ratio_table(const Comparison& comparison) {
     }
     any = true;
     out += fmt::format("| {} |", label(system));
-    for (const Column& column : kColumns) {
+    for (const Column& column : columns) {
       const std::optional<double> ratio =
           advantage(median(*ours, column.row), median(system, column.row));
       if (!ratio) {
@@ -209,7 +226,7 @@ std::string ratio_table(const Comparison& comparison) {
   return any ? out : "";
 }
 
-std::string notes_of(const Comparison& comparison) {
+std::string notes_of(const Comparison& comparison, const std::vector<Column>& columns) {
   std::string out;
   std::string peer;
   for (const SystemResult& system : comparison.systems) {
@@ -222,7 +239,7 @@ std::string notes_of(const Comparison& comparison) {
     if (!system.failure.empty()) {
       out += fmt::format("  - {}: could not be run: {}\n", system.mode, system.failure);
     }
-    for (const Column& column : kColumns) {
+    for (const Column& column : columns) {
       const Row* row = median(system, column.row);
       // What is said of the schedule holds for the delivery.
       if (row != nullptr && !row->measured() && row->name != "delayed") {
@@ -269,18 +286,19 @@ std::string comparison_markdown(const Comparison& comparison) {
   std::string out =
       fmt::format("{}, commit {}, {}.\n\n", comparison.date, comparison.commit, comparison.machine);
   out += fmt::format(
-      "{:.3g} s and at most {} messages a row, {} in flight; end to end {} B at {}/s; {} delayed "
+      "{:.3g} s and at most {} messages a row, {} in flight; end to end {} B; {} delayed "
       "messages of {} B, {} to {} ms; transactions of {} B. Loopback: {:.0f} us a round trip, "
       "{} MB/s.\n\n",
       options.seconds, grouped(static_cast<double>(options.count_max)), grouped(options.in_flight),
-      options.e2e_bytes, grouped(options.rate), grouped(static_cast<double>(options.delayed_count)),
-      options.delayed_bytes, options.delay_min_ms, options.delay_min_ms + options.delay_window_ms,
+      options.e2e_bytes, grouped(static_cast<double>(options.delayed_count)), options.delayed_bytes,
+      options.delay_min_ms, options.delay_min_ms + options.delay_window_ms,
       options.transaction_bytes, comparison.loopback.round_trip_us_p50,
       grouped(comparison.loopback.mb_per_s));
-  out += table_head("system, mode");
+  const std::vector<Column> columns = columns_of(options);
+  out += table_head("system, mode", columns);
   for (const SystemResult& system : comparison.systems) {
     out += fmt::format("| {} |", label(system));
-    for (const Column& column : kColumns) {
+    for (const Column& column : columns) {
       out += fmt::format(" {} |", system.failure.empty() ? cell(median(system, column.row)) : "no");
     }
     out += "\n";
@@ -288,13 +306,13 @@ std::string comparison_markdown(const Comparison& comparison) {
   out +=
       "\nIn brackets: MB/s divided by those of the raw baseline (write + fdatasync of as many "
       "bytes as are in flight) just before.\n\n";
-  const std::string ratios = ratio_table(comparison);
+  const std::string ratios = ratio_table(comparison, columns);
   if (!ratios.empty()) {
     out += ratios +
            "\nMessages a second ours / theirs, or p99 theirs / ours; durable against "
            "durable, default against relaxed. Below 1 we lose.\n\n";
   }
-  return out + notes_of(comparison);
+  return out + notes_of(comparison, columns);
 }
 
 }  // namespace tidemark::bench

@@ -41,13 +41,15 @@ haListenPort=$(($2 + 1))
 storePathRootDir=$1/store
 storePathCommitLog=$1/store/commitlog
 timerWheelEnable=true
+waitTimeMillsInSendQueue=10000
+waitTimeMillsInTransactionQueue=10000
 CONF
   rocketmq 256m "$1" org.apache.rocketmq.namesrv.NamesrvStartup -c "$1/namesrv.conf"
   rocketmq 2g "$1" org.apache.rocketmq.broker.BrokerStartup -c "$1/broker.conf"
 }
 
 peer_ready() {
-  listens "$1" && grep -q 'boot success' "$data/$peer.out"
+  listens "$1" && grep -qs 'boot success' "$data/$peer.out"
 }
 
 peer_version() {
@@ -55,10 +57,11 @@ peer_version() {
 }
 
 peer_settings() {
+  local others='heap 2 GiB; requests may wait 10 s for a thread (by default 0.2 s, then they are refused as "broker busy")'
   if [[ $1 == durable ]]; then
-    echo 'SYNC_FLUSH, heap 2 GiB'
+    echo "SYNC_FLUSH, $others"
   else
-    echo 'ASYNC_FLUSH, heap 2 GiB'
+    echo "ASYNC_FLUSH, $others"
   fi
 }
 

@@ -19,6 +19,8 @@ namespace {
 
 constexpr int64_t kAnswerWaitUs = 1'000;  // between two looks at the clock
 constexpr int64_t kPollMs = 20;
+constexpr size_t kFixedRows = 7;
+constexpr int64_t kUnmeasured = 0;  // time of a stamp
 // After the last message was sent: for the answers, and for what is still to arrive.
 constexpr int64_t kDrainNs = 20'000'000'000;
 // Rows that read stop when nothing comes for this long.
@@ -163,13 +165,14 @@ Sent send_all(Producer& producer, Payload& payload, const WorkloadOptions& optio
   return window.drain();
 }
 
-// At an even pace, whatever the answers do; beyond the window messages wait and are late.
-Sent send_paced(Producer& producer, Payload& payload, const WorkloadOptions& options) {
+// At an even pace, whatever the answers do; beyond the window messages wait and are late. The first
+// message has the number `first_index`.
+Sent send_paced(Producer& producer, Payload& payload, const WorkloadOptions& options, double rate,
+                uint64_t first_index) {
   constexpr int64_t kPumpUsMax = 200;
-  const auto count =
-      std::min(options.count_max, static_cast<uint64_t>(options.rate * options.seconds));
+  const auto count = std::min(options.count_max, static_cast<uint64_t>(rate * options.seconds));
   Window window(producer, options.in_flight);
-  const tools::Pacer pacer(options.rate, MonotonicTime{window.sent().started_ns});
+  const tools::Pacer pacer(rate, MonotonicTime{window.sent().started_ns});
   const int64_t deadline_ns =
       window.sent().started_ns + static_cast<int64_t>(options.seconds * 1e9) + kDrainNs;
   while (window.sent().sent < count && now_ns() < deadline_ns && !tools::interrupted()) {
@@ -178,7 +181,7 @@ Sent send_paced(Producer& producer, Payload& payload, const WorkloadOptions& opt
     if (early_us > 0 || window.full()) {
       window.pump(std::clamp<int64_t>(early_us, 1, kPumpUsMax));
     } else {
-      window.send(payload.make(window.sent().sent, intended_ns), 0);
+      window.send(payload.make(first_index + window.sent().sent, intended_ns), 0);
       window.pump(0);
     }
   }
@@ -207,6 +210,9 @@ class LiveReader {
   LiveReader(const LiveReader&) = delete;
   LiveReader& operator=(const LiveReader&) = delete;
 
+  // Different messages so far.
+  [[nodiscard]] uint64_t arrived() const { return arrived_; }
+
   // Waits for the end. Nothing is given up before `patience_ns` from now.
   const Arrivals& finish(uint64_t expected, int64_t patience_ns) {
     patient_until_ns_ = now_ns() + patience_ns;
@@ -230,6 +236,7 @@ class LiveReader {
           }
         });
         const int64_t now = now_ns();
+        arrived_ = arrivals_.unique();
         last_ns = arrivals_.unique() > before ? now : last_ns;
         if (expected_ != UINT64_MAX && now - std::max<int64_t>(last_ns, patient_until_ns_) > 0 &&
             now - last_ns > kQuietNs) {
@@ -244,12 +251,26 @@ class LiveReader {
   std::unique_ptr<Consumer> consumer_;
   Arrivals arrivals_;
   OnMessage on_message_;
+  std::atomic<uint64_t> arrived_{0};
   std::atomic<uint64_t> expected_{UINT64_MAX};
   std::atomic<int64_t> patient_until_ns_{0};
   std::atomic<bool> gave_up_{false};
   std::exception_ptr error_;
   std::thread thread_;
 };
+
+// Sends message 0, which is not measured, and waits for it: then both sides are connected.
+void connect_both(Producer& producer, Payload& payload, const LiveReader& reader) {
+  Window window(producer, 1);
+  window.send(payload.make(0, kUnmeasured), 0);
+  const int64_t deadline_ns = now_ns() + kDrainNs;
+  while (reader.arrived() == 0 || window.full()) {
+    if (now_ns() > deadline_ns || tools::interrupted()) {
+      throw PeerError("the first message did not arrive");
+    }
+    window.pump(kAnswerWaitUs);
+  }
+}
 
 class Rows {
  public:
@@ -258,12 +279,14 @@ class Rows {
 
   std::vector<Row> run() {
     // References to earlier rows stay valid.
-    rows_.reserve(std::size(kRowNames));
+    rows_.reserve(kFixedRows + options_.rates.size());
     warm_up();
     for (const size_t bytes : {size_t{100}, size_t{1'024}}) {
       produce_and_consume(bytes);
     }
-    end_to_end();
+    for (const double rate : options_.rates) {
+      end_to_end(rate);
+    }
     delayed();
     transactions();
     return std::move(rows_);
@@ -343,47 +366,57 @@ class Rows {
     attempt(consume, [&] { this->consume(consume, queue, run, stored); });
   }
 
+  // Counts from the first arrival, without what came with it: connecting is not measured.
   void consume(Row& row, const std::string& queue, uint64_t run, uint64_t stored) {
     const auto consumer = adapter_.consumer(queue, QueueKind::kPlain, Reading::kBacklog);
     Arrivals arrivals(run);
-    const int64_t started_ns = now_ns();
-    // Reads to the end if it takes up to four times as long as writing might: then the count of
-    // what is missing means something.
-    const int64_t deadline_ns = started_ns + static_cast<int64_t>(options_.seconds * 4e9);
-    int64_t last_ns = started_ns;
+    int64_t first_ns = now_ns();
+    uint64_t with_first = 0;
+    // Up to four times as long as writing might take: mostly all of it is read.
+    const int64_t deadline_ns = first_ns + static_cast<int64_t>(options_.seconds * 4e9);
+    int64_t last_ns = first_ns;
     while (arrivals.unique() < stored && !tools::interrupted()) {
       const uint64_t before = arrivals.unique();
       consumer->poll(kPollMs, [&arrivals](std::string_view value) { (void)arrivals.add(value); });
       const int64_t now = now_ns();
       last_ns = arrivals.unique() > before ? now : last_ns;
-      if (now > deadline_ns || now - last_ns > kQuietNs) {
+      // Unless all came at once.
+      if (before == 0 && arrivals.unique() < stored) {
+        first_ns = now;
+        with_first = arrivals.unique();
+      }
+      row.cut = now > deadline_ns;
+      if (row.cut || now - last_ns > kQuietNs) {
         break;
       }
     }
-    row.messages = arrivals.unique();
-    row.seconds = static_cast<double>(last_ns - started_ns) / 1e9;
+    row.messages = arrivals.unique() - with_first;
+    row.seconds = static_cast<double>(last_ns - first_ns) / 1e9;
     row.duplicates = arrivals.duplicates();
-    row.lost = last_ns <= deadline_ns ? stored - arrivals.unique() : 0;
+    row.lost = row.cut ? 0 : stored - arrivals.unique();
   }
 
-  void end_to_end() {
-    Row& row = begin("e2e", options_.e2e_bytes);
-    row.rate = options_.rate;
+  void end_to_end(double rate) {
+    Row& row = begin(e2e_name(rate), options_.e2e_bytes);
+    row.rate = rate;
     attempt(row, [&] {
       const uint64_t run = seed_from_system();
-      adapter_.create_queue("e2e", QueueKind::kPlain, 0);
-      const auto producer = adapter_.producer("e2e", QueueKind::kPlain, options_.in_flight);
-      LiveReader reader(adapter_.consumer("e2e", QueueKind::kPlain, Reading::kLive), run,
+      adapter_.create_queue(row.name, QueueKind::kPlain, 0);
+      const auto producer = adapter_.producer(row.name, QueueKind::kPlain, options_.in_flight);
+      LiveReader reader(adapter_.consumer(row.name, QueueKind::kPlain, Reading::kLive), run,
                         [&row](const Stamp& stamp) {
-                          row.latency_ns.record(
-                              static_cast<uint64_t>(std::max<int64_t>(0, now_ns() - stamp.time)));
+                          if (stamp.time != kUnmeasured) {
+                            row.latency_ns.record(
+                                static_cast<uint64_t>(std::max<int64_t>(0, now_ns() - stamp.time)));
+                          }
                         });
       Payload payload(row.bytes, run);
-      const Sent sent = send_paced(*producer, payload, options_);
-      const Arrivals& arrivals = reader.finish(sent.acked, 0);
-      row.messages = arrivals.unique();
-      row.seconds = static_cast<double>(sent.last_ack_ns - sent.started_ns) / 1e9;
-      row.lost = sent.acked - std::min(sent.acked, arrivals.unique());
+      connect_both(*producer, payload, reader);
+      const Sent sent = send_paced(*producer, payload, options_, rate, 1);
+      const uint64_t expected = sent.acked + 1;
+      const Arrivals& arrivals = reader.finish(expected, 0);
+      sent.fill(row);
+      row.lost = expected - std::min(expected, arrivals.unique());
       row.duplicates = arrivals.duplicates();
     });
   }
@@ -459,6 +492,8 @@ class Rows {
 };
 
 }  // namespace
+
+std::string e2e_name(double rate) { return fmt::format("e2e_{:.0f}", rate); }
 
 std::vector<Row> run_rows(Adapter& adapter, const WorkloadOptions& options,
                           const std::string& baseline_dir) {

@@ -15,13 +15,13 @@
 namespace tidemark::bench {
 
 struct WorkloadOptions {
-  double warm_up_seconds = 2;    // before the rows, not counted
-  double seconds = 5;            // each row writes, or reads, for at most this long
-  uint64_t count_max = 500'000;  // and at most so many messages
-  uint32_t in_flight = 1'000;    // sent and not acknowledged
-  double rate = 2'000;           // end to end: messages a second
+  double warm_up_seconds = 2;                 // before the rows, not counted
+  double seconds = 5;                         // each row writes, or reads, for at most this long
+  uint64_t count_max = 500'000;               // and at most so many messages
+  uint32_t in_flight = 1'000;                 // sent and not acknowledged
+  std::vector<double> rates = {500, 10'000};  // end to end: messages a second, a row each
   size_t e2e_bytes = 100;
-  uint64_t delayed_count = 20'000;
+  uint64_t delayed_count = 10'000;
   size_t delayed_bytes = 100;
   int64_t delay_min_ms = 1'000;
   int64_t delay_window_ms = 10'000;  // delays are drawn from delay_min_ms on, evenly
@@ -35,6 +35,7 @@ struct Row {
   uint64_t bytes = 0;   // of one message
   uint64_t messages = 0;
   double seconds = 0;
+  bool cut = false;  // the time of the row was over before all was read
   uint64_t lost = 0;
   uint64_t duplicates = 0;
   uint64_t early = 0;
@@ -52,10 +53,8 @@ struct Row {
   [[nodiscard]] double mb_per_s() const { return per_s() * static_cast<double>(bytes) / 1e6; }
 };
 
-// Names of the rows in their order; "delayed" makes two of them: schedule and lateness.
-inline constexpr const char* kRowNames[] = {"produce_100",  "consume_100", "produce_1024",
-                                            "consume_1024", "e2e",         "schedule",
-                                            "delayed",      "transactions"};
+// "e2e_500", for one rate of the options.
+std::string e2e_name(double rate);
 
 // All rows of one system, each on a queue of its own. A row that fails ends with its text in
 // `why_not`; the others still run. `baseline_dir` is on the disk of the system's data.
