@@ -5,6 +5,7 @@
 #include <amqp.h>
 #include <amqp_framing.h>
 #include <amqp_tcp_socket.h>
+#include <poll.h>
 
 #include <deque>
 #include <vector>
@@ -64,6 +65,16 @@ class RabbitConnection {
 
   [[nodiscard]] amqp_connection_state_t get() const { return state_; }
 
+  // Until something has come, at most `wait_us`: the library itself waits for whole milliseconds.
+  void wait(int64_t wait_us) {
+    if (amqp_frames_enqueued(state_) != 0 || amqp_data_in_buffer(state_) != 0) {
+      return;
+    }
+    pollfd waiting = {.fd = amqp_get_sockfd(state_), .events = POLLIN, .revents = 0};
+    const timespec limit = {.tv_sec = wait_us / 1'000'000, .tv_nsec = wait_us % 1'000'000 * 1'000};
+    (void)ppoll(&waiting, 1, &limit, nullptr);
+  }
+
   static void check(int status, std::string_view doing) {
     if (status != AMQP_STATUS_OK) {
       throw PeerError(fmt::format("rabbitmq: {}: {}", doing, amqp_error_string2(status)));
@@ -118,10 +129,10 @@ class RabbitProducer : public Producer {
   }
 
   void pump(int64_t wait_us) override {
-    int64_t wait = wait_us;
+    connection_.wait(wait_us);
     for (;;) {
       amqp_frame_t frame;
-      const timeval limit = interval(wait);
+      const timeval limit = interval(0);
       const int status = amqp_simple_wait_frame_noblock(connection_.get(), &frame, &limit);
       if (status == AMQP_STATUS_TIMEOUT) {
         break;
@@ -130,7 +141,6 @@ class RabbitProducer : public Producer {
       if (frame.frame_type == AMQP_FRAME_METHOD) {
         on_method(frame.payload.method);
       }
-      wait = 0;
     }
     amqp_maybe_release_buffers(connection_.get());
   }

@@ -15,7 +15,7 @@
 namespace tidemark::bench {
 
 struct WorkloadOptions {
-  double warm_up_seconds = 2;                 // before the rows, not counted
+  double warm_up_seconds = 5;                 // before the rows, not counted
   double seconds = 5;                         // each row writes, or reads, for at most this long
   uint64_t count_max = 500'000;               // and at most so many messages
   uint32_t in_flight = 1'000;                 // sent and not acknowledged
