@@ -133,14 +133,14 @@ void show(const SystemResult& system, const std::vector<Row>& rows) {
 
 // One run of one system: server up, rows, server down.
 void run_once(const MainOptions& options, const PeerScript& script, size_t index,
-              SystemResult& system) {
+              tools::RawWriter& baseline, SystemResult& system) {
   const auto port = static_cast<uint16_t>(kFirstPort + index * kPortsEach);
   const RunningServer server(
       script, fmt::format("{}/{}-{}", options.data, system.peer, system.mode), port, system.mode);
   const std::unique_ptr<Adapter> adapter =
       kPeers[index].adapter({.port = port, .durable = system.mode == "durable"});
   system.notes = adapter->notes();
-  system.runs.push_back(run_rows(*adapter, options.workload, options.data));
+  system.runs.push_back(run_rows(*adapter, options.workload, baseline));
   show(system, system.runs.back());
 }
 
@@ -171,6 +171,7 @@ std::vector<SystemResult> list_systems(const MainOptions& options) {
 }
 
 void run_all(const MainOptions& options, Comparison& comparison) {
+  tools::RawWriter baseline(options.data);
   for (uint32_t run = 0; run < options.runs; ++run) {
     for (SystemResult& system : comparison.systems) {
       if (tools::interrupted()) {
@@ -183,7 +184,7 @@ void run_all(const MainOptions& options, Comparison& comparison) {
       const auto peer = std::ranges::find_if(
           kPeers, [&system](const Peer& one) { return one.name == system.peer; });
       try {
-        run_once(options, script, static_cast<size_t>(peer - kPeers), system);
+        run_once(options, script, static_cast<size_t>(peer - kPeers), baseline, system);
       } catch (const PeerError& error) {
         system.failure = error.what();
         std::fprintf(stderr, "%s %s: %s\n", system.peer.c_str(), system.mode.c_str(), error.what());

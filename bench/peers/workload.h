@@ -15,9 +15,9 @@
 namespace tidemark::bench {
 
 struct WorkloadOptions {
-  double warm_up_seconds = 5;                 // before the rows, not counted
+  double warm_up_seconds = 10;                // before the rows, not counted
   double seconds = 5;                         // each row writes, or reads, for at most this long
-  uint64_t count_max = 500'000;               // and at most so many messages
+  uint64_t count_max = 2'000'000;             // and at most so many messages
   uint32_t in_flight = 1'000;                 // sent and not acknowledged
   std::vector<double> rates = {500, 10'000};  // end to end: messages a second, a row each
   size_t e2e_bytes = 100;
@@ -57,9 +57,10 @@ struct Row {
 std::string e2e_name(double rate);
 
 // All rows of one system, each on a queue of its own. A row that fails ends with its text in
-// `why_not`; the others still run. `baseline_dir` is on the disk of the system's data.
+// `why_not`; the others still run. `baseline` writes on the disk of the system's data; one for all
+// systems, so that it does not write again what it just gave back.
 std::vector<Row> run_rows(Adapter& adapter, const WorkloadOptions& options,
-                          const std::string& baseline_dir);
+                          tools::RawWriter& baseline);
 
 // What the loopback interface gives: the time of a round trip of 100 bytes, and bytes per second of
 // one connection.
