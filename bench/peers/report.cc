@@ -17,8 +17,28 @@ double ms_of(const Row& row, double fraction) {
   return static_cast<double>(row.latency_ns.percentile(fraction)) / 1e6;
 }
 
-double baseline_ratio(const Row& row) {
-  return row.baseline.mb_per_s() > 0 ? row.mb_per_s() / row.baseline.mb_per_s() : 0;
+double ratio_to(double baseline_mb_per_s, const Row& row) {
+  return baseline_mb_per_s > 0 ? row.mb_per_s() / baseline_mb_per_s : 0;
+}
+
+// Of all measurements beside rows of this name, in order.
+std::vector<double> baselines_of(const Comparison& comparison, std::string_view name) {
+  std::vector<double> out;
+  for (const SystemResult& system : comparison.systems) {
+    for (const std::vector<Row>& run : system.runs) {
+      for (const Row& row : run) {
+        if (row.name == name && row.baseline.syncs > 0) {
+          out.push_back(row.baseline.mb_per_s());
+        }
+      }
+    }
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
+double middle(const std::vector<double>& sorted) {
+  return sorted.empty() ? 0 : sorted[(sorted.size() - 1) / 2];
 }
 
 Json row_json(const Row& row) {
@@ -41,7 +61,7 @@ Json row_json(const Row& row) {
   if (row.baseline.syncs > 0) {
     out["baseline_mb_per_s"] = row.baseline.mb_per_s();
     out["baseline_syncs_per_s"] = static_cast<double>(row.baseline.syncs) / row.baseline.seconds;
-    out["baseline_ratio"] = baseline_ratio(row);
+    out["baseline_ratio"] = ratio_to(row.baseline.mb_per_s(), row);
   }
   if (row.latency_ns.count() > 0) {
     out[row.name == "delayed" ? "lateness_ms" : "latency_ms"] = {{"p50", ms_of(row, 0.5)},
@@ -129,7 +149,8 @@ std::string shortfall(const Row& row) {
   return row.per_s() < 0.9 * row.rate ? fmt::format(", only {}/s", grouped(row.per_s())) : "";
 }
 
-std::string cell(const Row* row) {
+// `baseline`: MB/s, 0 for none.
+std::string cell(const Row* row, double baseline) {
   if (row == nullptr || !row->measured()) {
     return "no";
   }
@@ -142,8 +163,8 @@ std::string cell(const Row* row) {
                        losses(*row));
   }
   std::string out = grouped(row->per_s());
-  if (row->baseline.syncs > 0) {
-    out += fmt::format(" ({:.2f})", baseline_ratio(*row));
+  if (baseline > 0) {
+    out += fmt::format(" ({:.2f})", ratio_to(baseline, *row));
   }
   return out + losses(*row);
 }
@@ -299,13 +320,22 @@ std::string comparison_markdown(const Comparison& comparison) {
   for (const SystemResult& system : comparison.systems) {
     out += fmt::format("| {} |", label(system));
     for (const Column& column : columns) {
-      out += fmt::format(" {} |", system.failure.empty() ? cell(median(system, column.row)) : "no");
+      const double baseline = middle(baselines_of(comparison, column.row));
+      out += fmt::format(
+          " {} |", system.failure.empty() ? cell(median(system, column.row), baseline) : "no");
     }
     out += "\n";
   }
   out +=
       "\nIn brackets: MB/s divided by those of the raw baseline (write + fdatasync of as many "
-      "bytes as are in flight) just before.\n\n";
+      "bytes as are in flight), the median of all systems' rows:";
+  for (const char* name : {"produce_100", "produce_1024"}) {
+    if (const std::vector<double> all = baselines_of(comparison, name); !all.empty()) {
+      out += fmt::format(" {} {:.0f} MB/s ({:.0f} to {:.0f})", name, middle(all), all.front(),
+                         all.back());
+    }
+  }
+  out += ".\n\n";
   const std::string ratios = ratio_table(comparison, columns);
   if (!ratios.empty()) {
     out += ratios +
