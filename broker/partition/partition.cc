@@ -226,7 +226,7 @@ void Partition::read_compaction(ByteReader& reader, Partition& partition) {
 std::string Partition::encode() const {
   std::vector<uint8_t> out;
   ByteWriter writer(out);
-  writer.le<uint8_t>(4);  // version
+  writer.le<uint8_t>(3);  // version
   writer.le(config_.version);
   writer.le(config_.retention_ms);
   writer.le(config_.retention_bytes);
@@ -324,15 +324,13 @@ Result<Partition> Partition::load(PartitionId id, std::string_view value) {
   }
   if (version >= 3) {
     partition.ttl_end_ = Offset{reader.le<uint64_t>()};
-  }
-  if (version >= 4) {
     read_compaction(reader, partition);
   } else {
     // All of it is yet to be looked at; some of it may refer to more than itself.
     partition.compaction_.dirty_bytes = partition.bytes_;
     partition.compaction_.has_references = blocks > 0;
   }
-  if (version < 1 || version > 4 || !config.queue.is_readable() || reader.failed() ||
+  if (version < 1 || version > 3 || !config.queue.is_readable() || reader.failed() ||
       reader.remaining() != 0) {
     return damaged;
   }

@@ -4,6 +4,7 @@
 
 #include "broker/shard/batch_payload.h"
 #include "broker/shard/queue_desk.h"
+#include "log/base/check.h"
 #include "log/format/batch_select.h"
 
 namespace tidemark::shard {
@@ -264,7 +265,8 @@ size_t QueueDesk::take(Queue& queue, const queue::Dispatcher::Wanted& wanted,
       part.leases.push_back(lease);
       continue;
     }
-    (void)queue.dispatcher.begin_settle(lease.offset, lease.token);
+    TIDEMARK_CHECK(queue.dispatcher.begin_settle(lease.offset, lease.token) == ErrorCode::kOk,
+                   "what was just taken is leased");
     add_unseen(queue, lease.offset, true);
   }
   note_wake(queue);

@@ -16,13 +16,6 @@ using protocol::FrameType;
 
 namespace {
 
-void check_type(const protocol::Frame& reply, FrameType type) {
-  TIDEMARK_CHECK(reply.header.reply, "a reply has the reply flag");
-  TIDEMARK_CHECK(
-      reply.header.type == static_cast<uint16_t>(type),
-      "reply of type " + std::to_string(reply.header.type) + ": " + error_of(reply).to_string());
-}
-
 // `visit`(offset, record) for each message of whole batches. A batch may lack some of its messages.
 template <typename Visit>
 void for_each_message(ByteView bytes, Visit visit) {

@@ -13,13 +13,6 @@ using protocol::FrameType;
 
 namespace {
 
-void check_type(const protocol::Frame& reply, FrameType type) {
-  TIDEMARK_CHECK(reply.header.reply, "a reply has the reply flag");
-  TIDEMARK_CHECK(
-      reply.header.type == static_cast<uint16_t>(type),
-      "reply of type " + std::to_string(reply.header.type) + ": " + error_of(reply).to_string());
-}
-
 // Adds the messages of a part's batches to `out`.
 void read_batches(ByteView bytes, FetchPartResult& out) {
   while (!bytes.empty()) {
@@ -199,6 +192,13 @@ protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation
 
 // --- replies
 // ------------------------------------------------------------------------------------------------------------
+
+void check_type(const protocol::Frame& reply, FrameType type) {
+  TIDEMARK_CHECK(reply.header.reply, "a reply has the reply flag");
+  TIDEMARK_CHECK(
+      reply.header.type == static_cast<uint16_t>(type),
+      "reply of type " + std::to_string(reply.header.type) + ": " + error_of(reply).to_string());
+}
 
 Status error_of(const protocol::Frame& reply) {
   if (reply.header.type != static_cast<uint16_t>(FrameType::kError)) {

@@ -89,6 +89,8 @@ protocol::Frame topic_delete_request(std::string_view name, uint64_t correlation
 
 // Error of a reply that is an error frame; ok for any other reply.
 Status error_of(const protocol::Frame& reply);
+// CHECKs that it is a reply, and one of that type.
+void check_type(const protocol::Frame& reply, protocol::FrameType type);
 
 struct ProducePartResult {
   Status status;
