@@ -1,5 +1,6 @@
 #include "log/disk_jobs.h"
 
+#include <algorithm>
 #include <array>
 
 #include "log/base/check.h"
@@ -9,6 +10,7 @@ namespace tidemark::log {
 namespace {
 
 constexpr std::array<uint8_t, 8> kPadding{};
+constexpr std::array<uint8_t, 16'384> kZeros{};
 
 ByteView padding_of(size_t payload_bytes) {
   return ByteView(kPadding).first(entry_bytes(payload_bytes) - kEntryHeaderBytes - payload_bytes);
@@ -39,6 +41,9 @@ void WriteWork::run() {
     at = entry.end_offset();
   }
   bytes = at - entries.front().offset;
+  for (uint64_t left = zeros; left > 0; left -= parts.back().size()) {
+    parts.push_back(ByteView(kZeros).first(std::min<uint64_t>(left, kZeros.size())));
+  }
   status = segment->file().write(entries.front().offset, parts);
   if (status.ok() && sync) {
     status = timed_sync(segment->file(), *clock, sync_ns);
@@ -126,7 +131,7 @@ Status DropWork::drop(Item& item) {
   RETURN_IF_ERROR(fs->sync_directory(directory));
   ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs->open(spare_path, OpenMode::kReadWrite));
   ASSIGN_OR_RETURN(const uint64_t size, file->size());
-  spares.push_back({item.spare_name, std::move(file), size});
+  spares.push_back({item.spare_name, std::move(file), size, size});
   return {};
 }
 

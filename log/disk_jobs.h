@@ -39,9 +39,10 @@ struct WriteWork {
   std::vector<PendingEntry> entries;
   uint64_t synced_to = 0;  // for the headers
   bool sync = false;
+  uint64_t zeros = 0;  // written behind the entries; see Segment::touched_bytes
 
   Status status;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // of entries
   int64_t sync_ns = 0;
 
   void run();

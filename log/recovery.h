@@ -23,6 +23,7 @@ struct SpareFile {
   std::string name;
   std::unique_ptr<File> file;
   uint64_t file_bytes = 0;
+  uint64_t touched_bytes = 0;  // see Segment
 };
 
 struct RecoveredLog {

@@ -90,6 +90,9 @@ class Segment {
   bool sealed = false;  // its seal is on disk
   // Bytes of the file that are backed by disk blocks.
   uint64_t file_bytes = 0;
+  // Bytes of the file that were written once, entries or not. The first write to a block that is
+  // only allocated changes metadata, and its sync waits for the file system's journal as well.
+  uint64_t touched_bytes = 0;
   // Where the next entry goes at most: the seal still fits behind it.
   uint64_t capacity = 0;
 

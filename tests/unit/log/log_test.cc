@@ -229,6 +229,51 @@ TEST_CASE("log: a failed write or sync makes it read-only, nothing is retried or
   }
 }
 
+// The first segment is made of a file of other bytes, which shows what was written.
+std::vector<uint8_t> append_to_marked_file(LogHarness& harness, size_t payload_bytes) {
+  constexpr uint8_t kMark = 0xab;
+  const std::vector<uint8_t> marked(harness.options.segment_bytes, kMark);
+  harness.fs.put("log/" + spare_file_name(1), marked);
+  REQUIRE(harness.open());
+  harness.append(payload_bytes);
+  harness.settle();
+  const Log::Counters& counters = harness.log->counters();
+  CHECK(counters.bytes_written == entry_bytes(payload_bytes));
+  std::vector<uint8_t> content = harness.fs.content("log/" + segment_file_name(1, LogPosition{0}));
+  const auto behind = std::find(content.rbegin(), content.rend(), uint8_t{0});
+  content.erase(behind.base(), content.end());
+  return content;
+}
+
+TEST_CASE("log: a small group takes zeros along for the groups behind it, and only if synced") {
+  constexpr uint64_t kSegment = limits::kMiB;
+  constexpr uint64_t kZeros = kSegment / 16;
+  LogHarness small(1, kSegment);
+  const uint64_t end = kSegmentHeaderBytes + entry_bytes(100);
+  const std::vector<uint8_t> written = append_to_marked_file(small, 100);
+  CHECK(written.size() == end + kZeros);
+  CHECK(std::all_of(written.begin() + static_cast<std::ptrdiff_t>(end), written.end(),
+                    [](uint8_t byte) { return byte == 0; }));
+  // There is nothing to take along as long as the next ones lie within it.
+  small.append(100);
+  small.settle();
+  CHECK(small.log->counters().bytes_written == 2 * entry_bytes(100));
+  CHECK(small.fs.content("log/" + segment_file_name(1, LogPosition{0})).at(end + kZeros) == 0xab);
+  for (int i = 0; i < 1'000; ++i) {
+    small.append(100);
+    small.settle();
+  }
+  REQUIRE(small.open());
+  check_contents(small);
+
+  LogHarness large(1, kSegment);
+  CHECK(append_to_marked_file(large, 40 * limits::kKiB).size() <
+        kSegmentHeaderBytes + entry_bytes(40 * limits::kKiB) + 8);
+  LogHarness unsynced(1, kSegment);
+  unsynced.options.fsync.mode = FsyncPolicy::Mode::kNever;
+  CHECK(append_to_marked_file(unsynced, 100).size() < end + 8);
+}
+
 TEST_CASE("log: retention needs a snapshot, recycles, and leaves files to readers that hold them") {
   LogHarness harness(5, 16 * limits::kKiB);
   REQUIRE(harness.open());
