@@ -211,8 +211,11 @@ lint: ## What the compiler does not see: banned calls, file size, white space
 layers: ## Who may include whom
 	@$(PYTHON) tools/dev/check_layers.py . tools/dev/layers.txt
 
-headers: $(HEADERS:%=$(BUILD)/headers/%.ok) ## Compile each header alone, first in an empty file
-	@echo 'headers ok: $(words $(HEADERS)) files'
+# A header that a source includes before all else is compiled alone there; the others are here.
+INCLUDED_FIRST := $(shell awk 'FNR == 1 { seen = 0 } !seen && /^\043include/ { seen = 1; if ($$2 ~ /^"/) print substr($$2, 2, length($$2) - 2) }' $(filter-out bench/peers/%,$(SOURCES)))
+HEADERS_ALONE  := $(filter-out $(INCLUDED_FIRST) $(addprefix clients/cpp/include/,$(INCLUDED_FIRST)),$(HEADERS))
+headers: $(HEADERS_ALONE:%=$(BUILD)/headers/%.ok) ## Compile each header alone that is not first in a source
+	@echo 'headers ok: $(words $(HEADERS_ALONE)) files, and $(words $(filter-out $(HEADERS_ALONE),$(HEADERS))) that come first in a source'
 
 $(BUILD)/headers/%.ok: % $(BUILD)/flags | $(call generated,$(MODULES))
 	$(call say,HEADER,$<)
@@ -221,7 +224,7 @@ $(BUILD)/headers/%.ok: % $(BUILD)/flags | $(call generated,$(MODULES))
 	  -MMD -MP -MF $(@:.ok=.d) -MT $@
 	@touch $@
 
--include $(HEADERS:%=$(BUILD)/headers/%.d)
+-include $(HEADERS_ALONE:%=$(BUILD)/headers/%.d)
 
 # Slow, so by default only over what the last commit and the working tree changed.
 tidy: $(call generated,$(MODULES)) ## Run clang-tidy over TIDY_FILES (default: changed sources)
