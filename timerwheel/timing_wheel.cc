@@ -73,7 +73,7 @@ void sort_within_ticks(std::vector<Entry>& entries) {
 
 }  // namespace
 
-TimingWheel::TimingWheel(Tick now) : now_(now), levels_(kWheelLevels) {}
+TimingWheel::TimingWheel(Tick now) : now_(now) {}
 
 TimingWheel::~TimingWheel() {
   for_each_slot([this](SlotIndex at) { free_blocks(slot_at(at).first); });
@@ -100,17 +100,18 @@ std::optional<TimingWheel::SlotIndex> TimingWheel::first_slot() const {
     return std::nullopt;
   }
   const auto level = static_cast<unsigned>(std::countr_zero(occupied_levels_));
-  const auto word = static_cast<unsigned>(std::countr_zero(levels_[level].occupied_words));
-  const auto bit = static_cast<unsigned>(std::countr_zero(levels_[level].occupied[word]));
+  const auto word = static_cast<unsigned>(std::countr_zero(levels_[level]->occupied_words));
+  const auto bit = static_cast<unsigned>(std::countr_zero(levels_[level]->occupied[word]));
   return SlotIndex{level, word * 64 + bit};
 }
 
 const TimingWheel::Slot& TimingWheel::slot_at(SlotIndex at) const {
-  return levels_[at.level].slots[at.index];
+  return levels_[at.level]->slots[at.index];
 }
 
 bool TimingWheel::is_occupied(SlotIndex at) const {
-  return (levels_[at.level].occupied[at.index / 64] >> (at.index % 64) & 1) != 0;
+  const Level* const level = levels_[at.level].get();
+  return level != nullptr && (level->occupied[at.index / 64] >> (at.index % 64) & 1) != 0;
 }
 
 size_t TimingWheel::entries_in(const Slot& slot, const Block* block) {
@@ -133,7 +134,11 @@ void TimingWheel::place(const Entry& entry) {
 }
 
 void TimingWheel::append(SlotIndex at, const Entry& entry) {
-  Level& level = levels_[at.level];
+  std::unique_ptr<Level>& made = levels_[at.level];
+  if (made == nullptr) [[unlikely]] {
+    made = std::make_unique<Level>();
+  }
+  Level& level = *made;
   Slot& slot = level.slots[at.index];
   const size_t used = slot.count % kBlockEntries;
   if (slot.count == 0) {
@@ -178,7 +183,7 @@ void TimingWheel::add_late(const Entry& entry) {
 // --- Opening slots
 
 TimingWheel::Slot TimingWheel::take_slot(SlotIndex at) {
-  Level& level = levels_[at.level];
+  Level& level = *levels_[at.level];
   uint64_t& word = level.occupied[at.index / 64];
   word &= ~(uint64_t{1} << (at.index % 64));
   if (word == 0) {
@@ -590,9 +595,10 @@ void TimingWheel::free_blocks(Block* first) {
 }
 
 size_t TimingWheel::memory_bytes() const {
+  const auto made = static_cast<size_t>(std::count_if(
+      levels_.begin(), levels_.end(), [](const auto& level) { return level != nullptr; }));
   size_t bytes =
-      sizeof(*this) + levels_.capacity() * sizeof(Level) +
-      (used_count_ + free_count_) * sizeof(Block) +
+      sizeof(*this) + made * sizeof(Level) + (used_count_ + free_count_) * sizeof(Block) +
       (keys_.capacity() + other_keys_.capacity() + chain_.capacity()) * sizeof(uint64_t) +
       late_heap_.capacity() * sizeof(Entry);
   for (const Run& run : runs_) {
@@ -651,12 +657,12 @@ void TimingWheel::check_invariants() const {
   size_t blocks = 0;
   for (unsigned level = 0; level < kWheelLevels; ++level) {
     uint64_t words = 0;
-    for (unsigned index = 0; index < kSlots; ++index) {
+    for (unsigned index = 0; index < kSlots && levels_[level] != nullptr; ++index) {
       check_slot({level, index});
       blocks += (slot_at({level, index}).count + kBlockEntries - 1) / kBlockEntries;
       words |= is_occupied({level, index}) ? uint64_t{1} << (index / 64) : 0;
     }
-    require(words == levels_[level].occupied_words,
+    require(levels_[level] == nullptr || words == levels_[level]->occupied_words,
             "(3) a word's bit is set when one of its bits is");
     require((words != 0) == ((occupied_levels_ >> level & 1) != 0),
             "(3) a level's bit is set when it holds entries");

@@ -23,6 +23,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -181,7 +182,8 @@ class TimingWheel {
   size_t size_ = 0;
   uint64_t occupied_levels_ = 0;  // a bit for each level
   uint64_t active_runs_ = 0;      // a bit for each run that is not empty
-  std::vector<Level> levels_;
+  // Made when first needed: a wheel of seconds has two or three of them.
+  std::array<std::unique_ptr<Level>, kWheelLevels> levels_;
   std::array<Run, kRuns> runs_;
   std::vector<Entry> late_heap_;
   Block* free_ = nullptr;

@@ -108,6 +108,21 @@ TEST_CASE("timing wheel: every 64-bit tick has its place") {
                    [](const Entry& entry, const Key& key) { return entry == entry_of(key); }));
 }
 
+TEST_CASE("timing wheel: memory for the levels that are in use only") {
+  constexpr size_t kLevelBytes = 13'000;
+  TimingWheel wheel(1'000'000);
+  const size_t empty = wheel.memory_bytes();
+  CHECK(empty < kLevelBytes / 4);
+  wheel.add(entry_of({1'000'001, 1}));
+  CHECK(wheel.memory_bytes() < empty + kLevelBytes + 3'000);
+  wheel.add(entry_of({1'000'001 + (Tick{1} << 40), 2}));
+  CHECK(wheel.memory_bytes() > empty + kLevelBytes);
+  CHECK(wheel.memory_bytes() < empty + 2 * kLevelBytes + 6'000);
+  wheel.check_invariants();
+  CHECK(pop_all(wheel, {Tick{1} << 50, 0}).size() == 2);
+  wheel.check_invariants();
+}
+
 TEST_CASE("timing wheel: a tick filled in order is given without being copied") {
   TimingWheel wheel;
   constexpr uint64_t kCount = 200'000;
