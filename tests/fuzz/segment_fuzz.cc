@@ -51,7 +51,7 @@ void open_and_use(const std::vector<uint8_t>& file, LogPosition verify_from) {
   TIDEMARK_CHECK(fs.create_directories("log").ok());
   LogOptions options;
   options.directory = "log";
-  options.segment_bytes = 64 * limits::kKiB;
+  options.segment_bytes = 16 * limits::kKiB;
   options.incarnation_seed = 1;
   SegmentHeader header;
   header.sequence = 1;
