@@ -75,17 +75,17 @@ $(FUZZERS): private LINK_MODE += -fsanitize=fuzzer
 $(FUZZERS): $(BUILD)/fuzzers/%: $(OBJ)/tests/fuzz/%_fuzz.o $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
 	$(call link,$(ALL_LIBS))
 
+# What the history checker reads is fuzzed as well; it is in no module.
+$(BUILD)/fuzzers/history $(BUILD)/tests/replay/history: $(CHECKER)
+
 # New inputs stay in the build folder; one worth keeping is copied to the corpus by hand, under a name that says why.
 .PHONY: fuzz fuzz-built
-fuzz: ## Run each fuzz target MINUTES minutes (default 1), or one: FUZZ=name
+fuzz: ## Run each fuzz target MINUTES minutes (default 1), as many at once as cores; or one: FUZZ=name
 	@tools/dev/setup.sh build fuzz
 	+@$(MAKE) fuzz-built BUILD=$(BUILD)/fuzz CXX=clang++-14 SANITIZE=fuzzer-no-link,address,undefined
 fuzz-built: $(if $(FUZZ),$(FUZZ:%=$(BUILD)/fuzzers/%),$(FUZZERS))
-	@for fuzzer in $^; do name=$$(basename $$fuzzer); echo "  FUZZ    $$name: $(MINUTES) min"; \
-	  mkdir -p $(BUILD)/corpus/$$name $(BUILD)/crashes; \
-	  $$fuzzer -max_total_time=$$(( $(MINUTES) > 0 ? 60 * $(MINUTES) : 1 )) -print_final_stats=1 -artifact_prefix=$(BUILD)/crashes/$$name- \
-	    $(BUILD)/corpus/$$name tests/fuzz/corpus/$$name > $(BUILD)/$$name.log 2>&1 || { tail -n 60 $(BUILD)/$$name.log; exit 1; }; \
-	  grep -E 'number_of_executed_units|new_units_added' $(BUILD)/$$name.log; done
+	@$(PYTHON) tools/dev/run_fuzz.py --seconds $$(( $(MINUTES) > 0 ? 60 * $(MINUTES) : 1 )) --corpus $(BUILD)/corpus \
+	    --crashes $(BUILD)/crashes $^
 
 # --- Running ---
 

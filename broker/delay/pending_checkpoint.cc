@@ -1,4 +1,5 @@
 // PendingDelays and the checkpoint store.
+#include <string_view>
 #include <utility>
 
 #include "broker/delay/entry_codec.h"
@@ -43,6 +44,17 @@ std::string encode_series(const Series& series) {
   writer.sized_text(series.recurrence.zone);
   writer.sized_text(series.recurrence.cron);
   return partition::seal_value(out, series_key(series.entry.id));
+}
+
+// A store that knows of no delayed messages has no head for them, and nothing else about them.
+Status check_nothing_stored(kv::ReadView& view) {
+  for (const std::string_view letter : {"W", "S", "N", "Y", "B", "X", "K", "L", "R", "E"}) {
+    ASSIGN_OR_RETURN(const auto pair, view.seek(letter));
+    if (pair.has_value() && pair->key.substr(0, 1) == letter) {
+      return partition::damaged_value("delayed messages without a head");
+    }
+  }
+  return Status();
 }
 
 }  // namespace
@@ -181,7 +193,7 @@ void PendingDelays::commit_failed() {
 Status PendingDelays::load(kv::ReadView& view) {
   ASSIGN_OR_RETURN(const auto head, view.get("V"));
   if (!head.has_value()) {
-    return Status();
+    return check_nothing_stored(view);
   }
   const auto body = partition::open_value("V", *head);
   if (!body) {
@@ -202,13 +214,20 @@ Status PendingDelays::load(kv::ReadView& view) {
   }
   wheel_ = std::make_unique<TieredWheel>(watermark, options_);
   RETURN_IF_ERROR(partition::for_each_of(view, "W", [this](std::string_view key, std::string_view) {
+    // These keys carry no proof of their own.
     if (key.size() != kSlotKeyBytes) {
       return partition::damaged_value("slot of the timing wheel");
     }
     const SlotKey slot = decode_slot_key(key);
+    if (slot.slot.level >= timerwheel::kLevels || slot.entries == 0) {
+      return partition::damaged_value("slot of the timing wheel");
+    }
     wheel_->adopt(slot.slot, slot.sequence, slot.entries);
     return Status();
   }));
+  if (entries > wheel_->size()) {
+    return partition::damaged_value("slots of the timing wheel: some are missing");
+  }
   wheel_->set_size(entries);
   return load_tables(view);
 }

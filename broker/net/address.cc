@@ -30,6 +30,9 @@ Result<HostPort> parse_host_port(std::string_view text) {
   const std::string_view port = text.substr(colon + 1);
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
+    if (host.find_first_of("[]") != std::string_view::npos) {
+      return invalid("has brackets within brackets");
+    }
   } else if (host.find_first_of(":[]") != std::string_view::npos) {
     return invalid("is an IPv6 address without brackets");
   }

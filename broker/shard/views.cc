@@ -442,7 +442,11 @@ Status Views::load(kv::ReadView& view) {
   TIDEMARK_CHECK(applied_.index == LogIndex{0});
   ASSIGN_OR_RETURN(const auto head, view.get(keys::meta()));
   if (!head.has_value()) {
-    return Status();
+    // Each checkpoint writes it: what is there without it would come back to life with the next
+    // one.
+    ASSIGN_OR_RETURN(const auto any, view.seek(""));
+    return any.has_value() ? Status(ErrorCode::kCorrupted, "the checkpoint store has no head")
+                           : Status();
   }
   RETURN_IF_ERROR(load_meta(*head));
   ASSIGN_OR_RETURN(auto pair, view.seek(keys::topic_prefix()));

@@ -21,7 +21,8 @@ void try_payload(ByteView payload) {
     const auto produce = decode_produce(record);
     if (produce.ok()) {
       TIDEMARK_CHECK(produce->batch.data() == payload.data() + produce->batch_offset);
-      builder.add_produce(produce->partition, produce->received_ms, produce->batch, produce->ttl);
+      builder.add_produce(produce->partition, produce->received_ms, produce->batch, produce->ttl,
+                          produce->sequences);
     } else {
       builder.add(record.kind, record.body);
     }

@@ -6,17 +6,15 @@
 // every entry put right, so that what is behind them is reached as well.
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "log/base/check.h"
-#include "log/base/checksum.h"
-#include "log/base/coding.h"
 #include "log/base/executor.h"
 #include "log/file_names.h"
 #include "log/log.h"
 #include "log/segment_format.h"
 #include "log/verify.h"
+#include "tests/fuzz/segment_hashes.h"
 #include "tests/support/sim_clock.h"
 #include "tests/support/sim_file_system.h"
 
@@ -25,39 +23,6 @@ namespace tidemark::log {
 namespace {
 
 constexpr size_t kInputBytesMax = 256 * limits::kKiB;
-
-// Makes the hashes agree with the bytes, entry after entry, as far as lengths lead.
-void put_hashes_right(std::vector<uint8_t>& file) {
-  if (file.size() < kSegmentHeaderBytes) {
-    return;
-  }
-  std::memcpy(file.data(), "TDMKSEG1", 8);
-  store_le(file.data() + 8, kSegmentFormatVersion);
-  store_le(file.data() + 12, uint32_t{kSegmentHeaderBytes});
-  const ByteView covered = ByteView(file).first(kSegmentHeaderBytes - 8);
-  const uint64_t seed = xxh3(covered);
-  store_le(file.data() + kSegmentHeaderBytes - 8, seed);
-  size_t at = kSegmentHeaderBytes;
-  while (file.size() - at >= kEntryHeaderBytes) {
-    uint8_t* entry = file.data() + at;
-    const auto payload_bytes = load_le<uint32_t>(entry);
-    if (payload_bytes > file.size() - at - kEntryHeaderBytes) {
-      break;
-    }
-    store_le(entry + 6, uint16_t{0});
-    const uint64_t hash = xxh3(ByteView(entry, 40), seed);
-    store_le(entry + 6, static_cast<uint16_t>(hash));
-    store_le(entry + 40, xxh3(ByteView(entry + kEntryHeaderBytes, payload_bytes), hash));
-    if (entry_bytes(payload_bytes) > file.size() - at) {
-      break;
-    }
-    at += entry_bytes(payload_bytes);
-  }
-  if (file.size() - at == kSegmentTrailerBytes) {
-    store_le(file.data() + at + kSegmentTrailerBytes - 8,
-             xxh3(ByteView(file.data() + at, kSegmentTrailerBytes - 8), seed));
-  }
-}
 
 void use(Log& log, InlineExecutor& disk, SimClock& clock) {
   const Result<std::vector<EntryInfo>> entries = log.entries_from(log.first_position());
@@ -86,7 +51,7 @@ void open_and_use(const std::vector<uint8_t>& file, LogPosition verify_from) {
   TIDEMARK_CHECK(fs.create_directories("log").ok());
   LogOptions options;
   options.directory = "log";
-  options.segment_bytes = 64 * limits::kKiB;
+  options.segment_bytes = 16 * limits::kKiB;
   options.incarnation_seed = 1;
   SegmentHeader header;
   header.sequence = 1;

@@ -165,6 +165,9 @@ Status Cluster::on_hello(const BrokerFacts& facts, const Address& from) {
                                       ", this client talks to cluster " +
                                       std::to_string(facts_.cluster_id)};
   }
+  if (facts.shards == 0) {
+    return {ErrorCode::kMalformed, "HelloReply names no shards"};  // calls ask the first one
+  }
   facts_ = facts;
   facts_from_ = from;
   return {};

@@ -181,7 +181,8 @@ Result<bool> unsettled_page(Asker& asker, std::string_view group, uint32_t parti
     return false;
   }
   for (const fbs::QueueRange* range : *table.ranges()) {
-    if (range->count() == 0 || range->first() < from) {
+    if (range->count() == 0 || range->first() < from ||
+        range->count() > std::numeric_limits<uint64_t>::max() - range->first()) {
       return Status(ErrorCode::kMalformed, "QueueUnsettledReply: ranges out of order");
     }
     from = range->first() + range->count();

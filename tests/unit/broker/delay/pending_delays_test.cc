@@ -1,9 +1,15 @@
 #include "broker/delay/pending_delays.h"
 
 #include <limits>
+#include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 
+#include "broker/delay/kv_slot_store.h"
+#include "broker/kv/memory_store.h"
+#include "broker/partition/stored_value.h"
+#include "log/base/coding.h"
 #include "tests/unit/broker/delay/delay_bench.h"
 
 namespace tidemark::delay {
@@ -301,6 +307,64 @@ TEST_CASE("delays: a topic that is dropped takes its keys, series and counts alo
   CHECK(bench.delays->state(1) == DelayState::kCancelled);
   CHECK(bench.delays->state(2) == DelayState::kCancelled);
   CHECK(bench.delays->state(3) == DelayState::kDelivered);
+}
+
+// A store with a head that counts `entries` messages, and with these keys of slots.
+Status load_slots(uint64_t entries, const std::vector<std::string>& slots) {
+  std::vector<uint8_t> head;
+  ByteWriter writer(head);
+  writer.le<uint8_t>(1);
+  for (const uint64_t number : {uint64_t{0}, uint64_t{0}, entries, uint64_t{8}, uint64_t{0}}) {
+    writer.le(number);
+  }
+  writer.le<uint8_t>(0);
+  writer.le<uint64_t>(0);
+  kv::MemoryStore store;
+  kv::WriteBatch batch;
+  batch.put("V", partition::seal_value(head, "V"));
+  for (const std::string& slot : slots) {
+    batch.put(slot, "chunk");
+  }
+  REQUIRE(store.commit(batch).ok());
+  PendingDelays delays;
+  return delays.load(*std::move(store.read()).value());
+}
+
+TEST_CASE("delays: slots that are damaged or missing in the store are reported, not believed") {
+  const std::string slot = encode_slot_key({{1, 7}, 1, 5});
+  CHECK(load_slots(0, {}).ok());
+  CHECK(load_slots(5, {slot}).ok());
+  CHECK(load_slots(3, {slot}).ok());  // the others have left already
+  const auto damage = [](uint64_t entries, const std::vector<std::string>& slots) {
+    const Status status = load_slots(entries, slots);
+    CHECK(status.code() == ErrorCode::kCorrupted);
+    return std::string(status.context());
+  };
+  const std::string bad_slot = "slot of the timing wheel in the checkpoint store";
+  CHECK(damage(6, {slot}) == "slots of the timing wheel: some are missing in the checkpoint store");
+  CHECK(damage(1, {}) == "slots of the timing wheel: some are missing in the checkpoint store");
+  CHECK(damage(5, {encode_slot_key({{timerwheel::kLevels, 7}, 1, 5})}) == bad_slot);
+  CHECK(damage(5, {encode_slot_key({{255, 7}, 1, 5})}) == bad_slot);
+  CHECK(damage(0, {encode_slot_key({{1, 7}, 1, 0})}) == bad_slot);
+  CHECK(damage(5, {slot.substr(0, slot.size() - 1)}) == bad_slot);
+  CHECK(damage(5, {slot + "x"}) == bad_slot);
+}
+
+TEST_CASE("delays: what is stored without its head is reported") {
+  for (const char* letter : {"W", "S", "N", "Y", "B", "X", "K", "L", "R", "E"}) {
+    CAPTURE(letter);
+    kv::MemoryStore store;
+    kv::WriteBatch batch;
+    batch.put("T", "another view's");
+    batch.put("Z", "another view's");
+    REQUIRE(store.commit(batch).ok());
+    CHECK(PendingDelays().load(*std::move(store.read()).value()).ok());
+    batch.put(std::string(letter) + "12345678", "value");
+    REQUIRE(store.commit(batch).ok());
+    const Status status = PendingDelays().load(*std::move(store.read()).value());
+    CHECK(status.code() == ErrorCode::kCorrupted);
+    CHECK(status.context() == "delayed messages without a head in the checkpoint store");
+  }
 }
 
 }  // namespace

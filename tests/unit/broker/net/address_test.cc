@@ -30,8 +30,9 @@ TEST_CASE("host and port are taken apart and put together") {
 }
 
 TEST_CASE("what is no address is refused with the reason") {
-  for (const std::string text : {"", ":", "9470", "host", "host:", ":9470", "host:65536", "host:-1",
-                                 "host:1x", "::1:9470", "[::1:9470", "[]:1", "host: 1", "a]:1"}) {
+  for (const std::string text :
+       {"", ":", "9470", "host", "host:", ":9470", "host:65536", "host:-1", "host:1x", "::1:9470",
+        "[::1:9470", "[]:1", "host: 1", "a]:1", "[]]:1", "[[::1]:1"}) {
     CAPTURE(text);
     const auto parsed = parse_host_port(text);
     REQUIRE_FALSE(parsed.ok());

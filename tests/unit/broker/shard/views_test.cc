@@ -321,7 +321,7 @@ TEST_CASE("a dropped topic leaves nothing in the store and is not opened by late
   CHECK(small.views.was_dropped(TopicId{1}));
 }
 
-TEST_CASE("a store of another shard and a damaged head are refused") {
+TEST_CASE("a store of another shard, and a damaged or missing head are refused") {
   SmallViews small;
   small.open(1);
   small.apply();
@@ -333,6 +333,12 @@ TEST_CASE("a store of another shard and a damaged head are refused") {
   REQUIRE(small.store.commit(damage).ok());
   Views damaged(ShardId{0});
   CHECK(damaged.load(*small.store.read().value()).code() == ErrorCode::kCorrupted);
+  damage.remove("M");
+  REQUIRE(small.store.commit(damage).ok());
+  Views headless(ShardId{0});
+  const Status status = headless.load(*small.store.read().value());
+  CHECK(status.code() == ErrorCode::kCorrupted);
+  CHECK(status.context() == "the checkpoint store has no head");
 }
 
 }  // namespace

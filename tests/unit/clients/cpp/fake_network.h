@@ -256,6 +256,7 @@ class FakeNetwork final : public client_core::ChannelFactory {
   std::vector<uint64_t> redriven;
   bool damage_queued = false;  // the next batch of a receive reply is damaged
   uint32_t unsettled_page_max = 10'000;
+  std::vector<protocol::fbs::QueueRange> unsettled_lie;  // if any: what is answered instead
   // Status for a part of a QueueReceive.
   std::function<Status(uint32_t partition)> on_queue_part;
   // Error for an item of a QueueSettle.

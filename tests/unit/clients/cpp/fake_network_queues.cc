@@ -266,6 +266,9 @@ void FakeNetwork::on_queue_unsettled(FakeChannel& channel, const protocol::Frame
       ranges.emplace_back(offset, 1);
     }
   }
+  if (!unsettled_lie.empty()) {
+    ranges = unsettled_lie;
+  }
   flatbuffers::FlatBufferBuilder builder;
   const auto list = builder.CreateVectorOfStructs(ranges);
   builder.Finish(fbs::CreateQueueUnsettledReply(builder, 0, list, partition.end(), more));

@@ -2,10 +2,12 @@
 #include "clients/cpp/src/queue_calls.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include "clients/cpp/src/group_calls.h"
 #include "tests/support/request_builder.h"
 #include "tests/unit/clients/cpp/core_rig.h"
 
@@ -171,6 +173,37 @@ TEST_CASE("unsettled reads page by page up to the bound") {
   CHECK(texts(7, 1) == "7+3 ");
   CHECK(texts(20, 10).empty());
   CHECK(texts(0, 0).empty());
+}
+
+TEST_CASE("unsettled ranges that are out of order or end behind the last offset are refused") {
+  CoreRig rig(6);
+  rig.network.add_topic("dead", 1);
+  RigAsker asker(rig);
+  const auto refused = [&](std::vector<protocol::fbs::QueueRange> ranges) {
+    rig.network.unsettled_lie = std::move(ranges);
+    const auto read = unsettled_ranges(asker, "$dlq", "dead", 0, 3, 100);
+    return !read.ok() && read.error().code() == ErrorCode::kMalformed;
+  };
+  CHECK(refused({{2, 1}}));
+  CHECK(refused({{3, 0}}));
+  CHECK(refused({{5, 3}, {7, 1}}));
+  CHECK(refused({{5, UINT64_MAX}, {4, 1}}));
+  CHECK(refused({{UINT64_MAX, 1}}));
+  CHECK_FALSE(refused({{5, 3}, {8, UINT64_MAX - 8}}));
+}
+
+TEST_CASE("a broker that names no shards is refused before anything is asked of them") {
+  CoreRig rig(7);
+  rig.network.add_topic("t", 1);
+  rig.network.shards = 0;
+  RigAsker asker(rig);
+  const auto queues = describe_queues(asker, "g");
+  REQUIRE_FALSE(queues.ok());
+  CHECK(queues.error().code() == ErrorCode::kMalformed);
+  CHECK(queues.error().context().ends_with("handshake: HelloReply names no shards"));
+  const auto group = describe_group(asker, "g");
+  REQUIRE_FALSE(group.ok());
+  CHECK(group.error().code() == ErrorCode::kMalformed);
 }
 
 }  // namespace
