@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "broker/shard/views.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/control_record.h"
 #include "log/format/schedule_set.h"
 
@@ -70,6 +71,7 @@ void Views::apply_schedule(const format::LogRecord& record, LogPosition payload_
   }
   const auto it = partitions_.find(header.partition);
   if (it == partitions_.end()) {
+    TIDEMARK_COVERAGE_MARK(schedule_for_dropped_partition);
     outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
     return;
   }
@@ -154,6 +156,7 @@ void Views::deliver(const delay::DueDelay& due, int64_t now_ms) {
     }
   }
   if (it == partitions_.end()) {
+    TIDEMARK_COVERAGE_MARK(delay_due_without_partition);
     if (!due.recurring) {
       delays_.skipped(due.id);
     }
