@@ -294,7 +294,6 @@ Status Recovery::cut_tail(SegmentReader& reader, uint64_t offset) {
   RETURN_IF_ERROR(segment.file().truncate(offset));
   const Status allocated = segment.file().allocate(reader.file_bytes());
   if (allocated.code() == ErrorCode::kDiskFull) {
-    TIDEMARK_COVERAGE_MARK(recovery_cut_on_full_disk);
     // The log asks again when it needs the space.
     segment.file_bytes = offset;
     return segment.file().truncate(offset);

@@ -11,7 +11,6 @@
 namespace tidemark::timerwheel {
 
 enum class Mark : uint8_t {
-  kLateOutOfOrder,    // due in the past, and smaller than what came late before
   kCoarseSlotOpened,  // of level 3 or above: its entries cascade
   kSplitWanted,       // a stored slot does not fit into memory
   kSlotSplit,         // and is written again in finer slots
@@ -29,13 +28,12 @@ enum class Mark : uint8_t {
   kFarBecameNear,     // the horizon moves over entries that no store has
 };
 
-inline constexpr std::array<const char*, 16> kMarkNames{
-    "wheel_late_out_of_order", "wheel_coarse_slot_opened",  "wheel_split_wanted",
-    "wheel_slot_split",        "wheel_slot_split_in_part",  "wheel_slot_dropped",
-    "wheel_chunk_stored",      "wheel_slot_loaded",         "wheel_load_cut",
-    "wheel_load_overdue",      "wheel_load_waits_for_room", "wheel_cut_back",
-    "wheel_fresh_made_far",    "wheel_horizon_jumped",      "wheel_spill_failed",
-    "wheel_far_became_near"};
+inline constexpr std::array<const char*, 15> kMarkNames{
+    "wheel_coarse_slot_opened",  "wheel_split_wanted", "wheel_slot_split",
+    "wheel_slot_split_in_part",  "wheel_slot_dropped", "wheel_chunk_stored",
+    "wheel_slot_loaded",         "wheel_load_cut",     "wheel_load_overdue",
+    "wheel_load_waits_for_room", "wheel_cut_back",     "wheel_fresh_made_far",
+    "wheel_horizon_jumped",      "wheel_spill_failed", "wheel_far_became_near"};
 
 inline constinit std::array<std::atomic<uint64_t>, kMarkNames.size()> mark_hits{};
 

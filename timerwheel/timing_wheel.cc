@@ -174,7 +174,6 @@ void TimingWheel::add_late(const Entry& entry) {
     activate(kLateRun);
     return;
   }
-  hit(Mark::kLateOutOfOrder);
   late_heap_.push_back(entry);
   std::push_heap(late_heap_.begin(), late_heap_.end(), by_key_descending);
 }

@@ -89,7 +89,6 @@ bool QueueTable::fail(std::string_view group, PartitionId partition, Offset offs
 bool QueueTable::dead_letter(std::string_view group, PartitionId partition, Offset offset) {
   QueueState* const state = find_open(group, partition);
   if (state->acks.add(offset) == 0) {
-    TIDEMARK_COVERAGE_MARK(queue_letter_of_settled_one);
     return false;
   }
   TIDEMARK_COVERAGE_MARK(queue_dead_letter_written);

@@ -71,7 +71,6 @@ void Views::apply_schedule(const format::LogRecord& record, LogPosition payload_
   }
   const auto it = partitions_.find(header.partition);
   if (it == partitions_.end()) {
-    TIDEMARK_COVERAGE_MARK(schedule_for_dropped_partition);
     outcome.error = outcome.append.error = ErrorCode::kUnknownPartition;
     return;
   }

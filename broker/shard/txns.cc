@@ -430,7 +430,6 @@ void Shard::settle_txn(TxnPending& pending, const RecordOutcome& outcome) {
       return settle_txn_op(pending, outcome);
     case Kind::kSettle:
       if (outcome.error != ErrorCode::kOk) {
-        TIDEMARK_COVERAGE_MARK(txn_settle_outrun_by_parts);
         return;  // parts came in between; the coordinating shard tells it again
       }
       return mail_followed(pending.key, pending.shard);

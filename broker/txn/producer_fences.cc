@@ -9,7 +9,6 @@
 #include "log/base/check.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
-#include "log/base/coverage_mark.h"
 
 namespace tidemark::txn {
 
@@ -38,7 +37,6 @@ uint16_t ProducerFences::lowest_epoch(uint64_t producer) const {
 void ProducerFences::raise(uint64_t producer, uint16_t epoch) {
   const uint16_t before = lowest_epoch(producer);
   if (epoch <= before) {
-    TIDEMARK_COVERAGE_MARK(txn_fence_twice);
     return;
   }
   if (before != 0) {

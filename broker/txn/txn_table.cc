@@ -142,7 +142,6 @@ EndOutcome TxnTable::end(const End& end) {
   }
   const auto it = open_.find(end.key);
   if (it == open_.end() && end.commit && end.coordinator) {
-    TIDEMARK_COVERAGE_MARK(txn_commit_of_unknown);
     outcome.error = ErrorCode::kNotFound;
     return outcome;
   }
@@ -158,9 +157,7 @@ EndOutcome TxnTable::end(const End& end) {
     const bool own = txn.coordinator == shard_;
     if (own != end.coordinator || (end.commit && (!as_named || delayed > end.delayed))) {
       const bool same = own == end.coordinator && as_named;
-      if (same) {
-        TIDEMARK_COVERAGE_MARK(txn_end_with_too_few_ids);
-      } else {
+      if (!same) {
         TIDEMARK_COVERAGE_MARK(txn_commit_of_other_parts);
       }
       outcome.error = same ? ErrorCode::kUnavailable : ErrorCode::kConflict;

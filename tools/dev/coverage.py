@@ -4,8 +4,9 @@
 usage: coverage.py BUILD     prints a table; writes BUILD/files.txt and BUILD/report/
        coverage.py --self-test
 
-BUILD/profiles/*.profraw are the counters of the tests that ran, BUILD/lib/*.a the product. Looked at are all files of
-the modules in tools/dev/layers.txt, also those that no test is linked with; tests, benchmarks and examples are not.
+BUILD/profiles/*.profraw are the counters of the tests that ran, BUILD/obj/**/*.o what says where they stand in the
+source (in an archive they lie where llvm-cov cannot read them). Looked at are all files of the modules in
+tools/dev/layers.txt, also those that no test is linked with; tests, benchmarks and examples are not.
 
 A branch is one outcome of one condition. Not counted are those inside TIDEMARK_CHECK, of which one must never come,
 and conditions that are constant. What is in a header or template counts as covered where any use of it covers it.
@@ -131,17 +132,18 @@ def run(tool, *arguments, **options):
 
 def report(build):
     table, _ = check_layers.read_table("tools/dev/layers.txt")
-    raw, archives = glob.glob(f"{build}/profiles/*.profraw"), sorted(glob.glob(f"{build}/lib/*.a"))
-    archives = [archive for archive in archives if not os.path.basename(archive).startswith("libtests")]
-    if not raw or not archives:
+    raw = glob.glob(f"{build}/profiles/*.profraw")
+    objects = sorted(path for path in glob.glob(f"{build}/obj/**/*.o", recursive=True)
+                     if module_of(os.path.relpath(path, f"{build}/obj"), table))
+    if not raw or not objects:
         sys.exit(f"coverage: no counters in {build}/profiles; run `make coverage`")
     profile = f"{build}/all.profdata"
     with open(f"{build}/profiles/list", "w", encoding="utf-8") as file:
         file.write("\n".join(raw) + "\n")
     run("llvm-profdata", "merge", "-sparse", f"-input-files={build}/profiles/list", "-o", profile)
-    objects = [f"-instr-profile={profile}", archives[0]] + [f"-object={archive}" for archive in archives[1:]]
+    sources = [f"-instr-profile={profile}", objects[0]] + [f"-object={path}" for path in objects[1:]]
     # Warns of inline functions that one test binary has and another has not.
-    exported = run("llvm-cov", "export", "-skip-functions", *objects, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    exported = run("llvm-cov", "export", "-skip-functions", *sources, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     rows = read_export(json.loads(exported.stdout), table)
     print(table_of(rows, "module"))
     worst = sorted((file for _, files in rows for file in files), key=lambda f: (f.taken - f.outcomes, f.path))
@@ -149,7 +151,7 @@ def report(build):
         file.write(table_of([(f.path, [f]) for f in worst], "file, most missed branches first") + "\n")
     shutil.rmtree(f"{build}/report", ignore_errors=True)
     run("llvm-cov", "show", "-format=html", f"-output-dir={build}/report", "-show-branches=count",
-        "-ignore-filename-regex=(^|/)(tests|bench|build)/|^/usr/", *objects, stderr=subprocess.DEVNULL)
+        "-ignore-filename-regex=(^|/)(tests|bench|build)/|^/usr/", *sources, stderr=subprocess.DEVNULL)
     print(f"by file: {build}/files.txt; line by line: {build}/report/index.html")
 
 
