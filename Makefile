@@ -1,13 +1,14 @@
 # Tidemark: the build. One make reads the whole tree; `make help` lists the targets.
 #
-#   make [TARGET] [BUILD=dir] [CXX=clang++-14] [SANITIZE=address,undefined] [V=1]
+#   make [TARGET] [BUILD=dir] [CXX=clang++-14] [SANITIZE=address,undefined] [COVERAGE=1] [V=1]
 #
 # A module is a folder of tools/dev/layers.txt. Its .cc files become one static archive, and it is linked with the
 # archives of the modules that the table lets it include: what may be included and what may be linked is one list.
 # A new file needs no line here, a new folder one line in the table. What is particular to a part of the tree
 # (third-party libraries, binaries, tests) is in that part's module.mk, read below.
 #
-# All output is under $(BUILD): obj/ gen/ lib/ bin/ examples/ bench/ tests/, and one folder for each sanitizer build.
+# All output is under $(BUILD): obj/ gen/ lib/ bin/ examples/ bench/ tests/, and one folder for each build of another
+# kind: asan/ tsan/ fuzz/ coverage/.
 
 BUILD   ?= build
 CXX     ?= g++
@@ -43,7 +44,11 @@ DEFINES  := -DTIDEMARK_VERSION='"$(VERSION)"' -D_GLIBCXX_ASSERTIONS \
             -DSPDLOG_COMPILED_LIB -DSPDLOG_SHARED_LIB -DSPDLOG_FMT_EXTERNAL
 INCLUDES := -I. -Iclients/cpp/include -I$(GEN)
 
-ifeq ($(SANITIZE),)
+ifneq ($(COVERAGE),)
+# Counts the regions and conditions of the source itself, so what the optimizer does to them does not matter.
+MODE      := -O1 -fprofile-instr-generate -fcoverage-mapping
+LINK_MODE := -fprofile-instr-generate
+else ifeq ($(SANITIZE),)
 # A release build: a warning is an error, and the binary is hardened.
 MODE      := -O2 -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 LINK_MODE :=
@@ -205,6 +210,7 @@ check-format:
 
 lint: ## What the compiler does not see: banned calls, file size, white space
 	@$(PYTHON) tools/dev/run_tests.py --self-test
+	@$(PYTHON) -B tools/dev/coverage.py --self-test
 	@$(PYTHON) tools/dev/tidy.py --self-test
 	@$(PYTHON) tools/dev/tidy.py
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::log {
 
@@ -45,8 +46,13 @@ void WriteWork::run() {
     parts.push_back(ByteView(kZeros).first(std::min<uint64_t>(left, kZeros.size())));
   }
   status = segment->file().write(entries.front().offset, parts);
-  if (status.ok() && sync) {
+  if (!status.ok()) {
+    TIDEMARK_COVERAGE_MARK(log_write_failed);
+  } else if (sync) {
     status = timed_sync(segment->file(), *clock, sync_ns);
+    if (!status.ok()) {
+      TIDEMARK_COVERAGE_MARK(log_sync_failed);
+    }
   }
 }
 
@@ -79,12 +85,16 @@ void RollWork::run() {
   if (status.ok()) {
     status = start.run(*fs, directory);
   }
+  if (!status.ok()) {
+    TIDEMARK_COVERAGE_MARK(log_roll_failed);
+  }
 }
 
 Status SpaceWork::allocate(File& file) {
   file_bytes = bytes_wanted;
   Status result = file.allocate(bytes_wanted);
   if (result.code() == ErrorCode::kDiskFull && bytes_least < bytes_wanted) {
+    TIDEMARK_COVERAGE_MARK(log_least_space_asked_for);
     file_bytes = bytes_least;
     result = file.allocate(bytes_least);
   }
@@ -110,6 +120,7 @@ void SpaceWork::run() {
   if (status.ok()) {
     spare.file_bytes = file_bytes;
   } else if (is_new) {
+    TIDEMARK_COVERAGE_MARK(log_new_spare_given_up);
     // What it holds is what others lack.
     spare.file.reset();
     const Status removed = fs->remove(path);
@@ -122,6 +133,7 @@ void SpaceWork::run() {
 Status DropWork::drop(Item& item) {
   const std::string path = directory + "/" + item.segment->name();
   if (item.spare_name.empty()) {
+    TIDEMARK_COVERAGE_MARK(log_segment_removed);
     RETURN_IF_ERROR(fs->remove(path));
     return fs->sync_directory(directory);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/limits.h"
 #include "log/file_names.h"
 #include "log/segment_reader.h"
@@ -124,11 +125,13 @@ Result<bool> Recovery::adopt_by_seal(SegmentReader& reader,
     return false;
   }
   if (seal->end > verify_from_) {
+    TIDEMARK_COVERAGE_MARK(recovery_sealed_segment_walked);
     return false;
   }
   if (const std::string wrong = log_.set.adopt(segment, *seal); !wrong.empty()) {
     return Status(ErrorCode::kCorrupted, reader.name() + ": " + wrong);
   }
+  TIDEMARK_COVERAGE_MARK(recovery_adopted_by_seal);
   segment->sealed = true;
   return true;
 }
@@ -195,10 +198,12 @@ Status Recovery::walk_last(SegmentReader& reader) {
       const bool is_seal = entry.header().kind == EntryKind::kSeal;
       // Without a good trailer behind it a seal was not finished, and nothing was written after it.
       if (is_seal && reader.seal_offset() != entry.offset) {
+        TIDEMARK_COVERAGE_MARK(recovery_seal_without_trailer);
         why = "a seal without a trailer";
       } else {
         ASSIGN_OR_RETURN(const bool taken, take(reader, entry));
         if (taken && is_seal) {
+          TIDEMARK_COVERAGE_MARK(recovery_last_is_sealed);
           log_.set.last().sealed = true;
           return make_durable(reader.file_bytes());
         }
@@ -237,6 +242,7 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
                   ") was written after this place was durable up to offset " +
                   std::to_string(entry.header().synced_to)};
     }
+    TIDEMARK_COVERAGE_MARK(recovery_entries_behind_torn_one);
     torn_end = entry.end_offset();
   }
   ASSIGN_OR_RETURN(const bool clean, reader.only_zeros_from(bad_offset));
@@ -248,6 +254,7 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
       torn_end = std::min(bad_offset + entry_bytes(torn->payload_bytes), reader.file_bytes());
     }
     if (torn_end > bad_offset) {
+      TIDEMARK_COVERAGE_MARK(recovery_torn_tail_cut);
       report_.torn_bytes_cut += torn_end - bad_offset;
       report_.notes.push_back(place(reader, bad_offset, position) + ": cut " +
                               std::to_string(torn_end - bad_offset) +
@@ -263,6 +270,9 @@ Status Recovery::judge_tail(SegmentReader& reader, uint64_t bad_offset, const st
 // would say so and store nothing.
 Status Recovery::make_durable(uint64_t end) {
   File& file = log_.set.last().file();
+  if (synced_to_ < end) {
+    TIDEMARK_COVERAGE_MARK(recovery_unsynced_written_again);
+  }
   Buffer buffer(static_cast<size_t>(std::min(kRewriteBytes, end - std::min(end, synced_to_))));
   for (uint64_t at = synced_to_; at < end; at += buffer.size()) {
     const MutableByteView piece = buffer.mutable_view().first(
@@ -300,11 +310,13 @@ Status Recovery::collect_spares(const std::vector<std::string>& names) {
     log_.next_spare_number = std::max(log_.next_spare_number, *number + 1);
     const std::string path = options_.directory + "/" + name;
     if (log_.spares.size() == limits::kRecycledSegmentsMax) {
+      TIDEMARK_COVERAGE_MARK(recovery_spare_removed);
       RETURN_IF_ERROR(fs_.remove(path));
       continue;
     }
     ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs_.open(path, OpenMode::kReadWrite));
     ASSIGN_OR_RETURN(const uint64_t bytes, file->size());
+    TIDEMARK_COVERAGE_MARK(recovery_spare_found);
     log_.spares.push_back({name, std::move(file), bytes});
   }
   return {};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/limits.h"
 #include "log/base/logging.h"
 #include "log/base/random.h"
@@ -182,8 +183,12 @@ bool SegmentAppender::fits(uint64_t bytes, uint64_t keep) const {
     return true;
   }
   // At the end of a segment the reserve lies in the next one.
-  return tail + bytes + seal + keep > last.capacity && last.file_bytes >= last.capacity &&
-         spare_has(start_bytes_ahead() + seal + keep);
+  if (tail + bytes + seal + keep > last.capacity && last.file_bytes >= last.capacity &&
+      spare_has(start_bytes_ahead() + seal + keep)) {
+    TIDEMARK_COVERAGE_MARK(log_reserve_in_next_segment);
+    return true;
+  }
+  return false;
 }
 
 bool SegmentAppender::reserve_kept() const { return fits(0, reserve_bytes()); }
@@ -412,6 +417,7 @@ void SegmentAppender::submit_roll() {
   Segment& segment = *next.start.segment;
   if (writing_->file_bytes < next.sealed_bytes() || !segment.has_file() ||
       segment.file_bytes < next.start.bytes.size()) {
+    TIDEMARK_COVERAGE_MARK(log_roll_waits_for_space);
     return;  // take_space() is on it
   }
   RollWork work;
@@ -582,6 +588,7 @@ void SegmentAppender::on_space(SpaceWork& work) {
   }
   disk_full_ = !work.status.ok();
   if (disk_full_) {
+    TIDEMARK_COVERAGE_MARK(log_disk_full);
     retry_space_at_ = {clock_.monotonic().ns + kSpaceRetryNs};
   } else if (work.segment != nullptr) {
     work.segment->file_bytes = std::max(work.segment->file_bytes, work.file_bytes);
@@ -599,6 +606,7 @@ void SegmentAppender::on_space(SpaceWork& work) {
 void SegmentAppender::give_spare(SpareFile spare) {
   for (Planned& planned : planned_) {
     if (!planned.start.segment->has_file()) {
+      TIDEMARK_COVERAGE_MARK(log_spare_becomes_segment);
       planned.start.spare_name = std::move(spare.name);
       planned.start.segment->attach(std::move(spare.file), spare.file_bytes);
       planned.start.segment->touched_bytes = spare.touched_bytes;
@@ -647,6 +655,7 @@ void SegmentAppender::on_dropped(DropWork& work) {
     return;
   }
   for (SpareFile& spare : work.spares) {
+    TIDEMARK_COVERAGE_MARK(log_segment_recycled);
     ++counters_.segments_recycled;
     give_spare(std::move(spare));
   }

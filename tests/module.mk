@@ -100,7 +100,7 @@ NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tide
                  $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
-.PHONY: test test-built asan tsan sim sims
+.PHONY: test test-built asan tsan sim sims marks
 test: setup ## Build and run all tests; SUITES=, ONLY=, SEEDS= narrow it
 	+@$(MAKE) test-built
 test-built: $(foreach t,$(TESTS),$(lastword $(subst :, ,$(t)))) $(NEED_BINARIES)
@@ -111,9 +111,23 @@ asan: setup ## The same under address and undefined-behaviour sanitizers
 tsan: setup ## The same under the thread sanitizer
 	+@$(MAKE) test-built BUILD=$(BUILD)/tsan SANITIZE=thread
 
+# What the tests reach of each module; see CONTRIBUTING.md. Without SUITES these three, as the others need long.
+.PHONY: coverage coverage-built
+coverage: ## Line and branch coverage of the tests (SUITES, ONLY, SEEDS), by module and as build/coverage/report
+	@tools/dev/setup.sh build coverage
+	+@$(MAKE) coverage-built BUILD=$(BUILD)/coverage CXX=clang++-14 COVERAGE=1 \
+	  SUITES='$(if $(filter file,$(origin SUITES)),unit replay simulation,$(SUITES))'
+coverage-built: $(foreach t,$(TESTS),$(lastword $(subst :, ,$(t)))) $(NEED_BINARIES) $(call archives,$(LIBRARIES))
+	@rm -rf $(BUILD)/profiles
+	@LLVM_PROFILE_FILE=$(abspath $(BUILD))/profiles/%4m.profraw $(RUN_TESTS) --seeds $(SEEDS) $(TESTS)
+	@$(PYTHON) -B tools/dev/coverage.py $(BUILD)
+
 SEED ?= 1
 N    ?= 100
 sim: $(SIMULATION_TESTS) ## Run the simulation of one SEED
 	@$(BUILD)/tests/simulation --seed $(SEED)
 sims: $(SIMULATION_TESTS) ## Run the simulation of N seeds, from SEED on
-	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) simulation:$(BUILD)/tests/simulation
+	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) $(if $(MARKS),--marks) simulation:$(BUILD)/tests/simulation
+# Rare branches carry a mark (log/base/coverage_mark.h); of many seeds some must have been at each.
+marks: ## Like sims, of 200 seeds if no N is given, and fails for a coverage mark that no seed hit
+	+@$(MAKE) sims MARKS=1 $(if $(filter file,$(origin N)),N=200)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "timerwheel/check.h"
+#include "timerwheel/coverage_mark.h"
 #include "timerwheel/packed_chunk.h"
 
 namespace tidemark::timerwheel {
@@ -96,6 +97,7 @@ void TieredWheel::Spill::State::append_run(SlotStore& store, SlotId slot,
     const auto chunk = entries.first(std::min(entries.size(), chunk_entries_max));
     ++last_sequence;
     const auto count = static_cast<uint32_t>(chunk.size());
+    hit(Mark::kChunkStored);
     store.append(slot, last_sequence, count, pack_chunk(chunk));
     appended.push_back({slot, last_sequence, count});
     entries = entries.subspan(chunk.size());
@@ -138,6 +140,10 @@ Failure TieredWheel::Spill::State::split_slot(SlotStore& store) {
   if (split_entries == 0) {
     return name_of(*split) + " is to be split, but the store has no chunk of it";
   }
+  hit(Mark::kSlotSplit);
+  if (split_entries >= split_entries_max) {
+    hit(Mark::kSlotSplitInPart);
+  }
   std::erase_if(entries, [&](const Entry& entry) { return entry.key() <= watermark; });
   std::sort(entries.begin(), entries.end(), by_key);
   store.drop(*split, split_sequence);
@@ -150,6 +156,7 @@ Failure TieredWheel::Spill::write(SlotStore& store) {
   State& state = *state_;
   require(!state.written, "a spill is written once");
   for (const State::Drop& drop : state.drops) {
+    hit(Mark::kSlotDropped);
     store.drop(drop.slot, drop.last_sequence);
   }
   if (state.split) {
@@ -226,6 +233,7 @@ Failure TieredWheel::LoadPlan::run(SlotReader& store) {
     return true;
   };
   for (const State::Source& source : state.sources) {
+    hit(Mark::kSlotLoaded);
     found = 0;
     Failure failure = store.read(source.slot, visit);
     if (failure || malformed) {
@@ -238,6 +246,9 @@ Failure TieredWheel::LoadPlan::run(SlotReader& store) {
   }
   state.keep_smallest(cut);
   std::sort(state.entries.begin(), state.entries.end(), by_key);
+  if (cut) {
+    hit(Mark::kLoadCut);
+  }
   state.horizon = cut ? next_key(state.entries.back().key()) : first_key(state.end);
   state.done = true;
   return std::nullopt;
@@ -410,6 +421,7 @@ void TieredWheel::spill_done(Spill& spill, Key keep) {
 
 void TieredWheel::spill_failed(Spill& spill) {
   require(spilling_ && spill.state_, "the spill is under way");
+  hit(Mark::kSpillFailed);
   Spill::State& state = *spill.state_;
   for (const Entry& entry : state.taken) {
     far_->add(entry);
@@ -428,6 +440,7 @@ void TieredWheel::spill_failed(Spill& spill) {
 // is stored, except for what is fresh since the last freeze. At least one entry stays: progress.
 // Everything up to `until` stays, too.
 void TieredWheel::cut_back(Key until) {
+  hit(Mark::kCutBack);
   const size_t keep = std::max<size_t>(1, options_.memory_entries_max / 4 * 3);
   const Key horizon = std::max(near_.key_near_rank(keep), next_key(until));
   std::vector<Entry> beyond;
@@ -443,6 +456,7 @@ void TieredWheel::cut_back(Key until) {
   far_->for_each([&](const Entry& entry) { far->add(entry); });
   std::erase_if(fresh_, [&](const Entry& entry) {
     if (entry.key() >= horizon) {
+      hit(Mark::kFreshMadeFar);
       far->add(entry);
     }
     return entry.key() >= horizon;
@@ -513,13 +527,18 @@ std::optional<TieredWheel::LoadPlan> TieredWheel::plan_slot(SlotId slot, bool at
   const size_t limit = at_once ? std::max(room(), options_.memory_entries_max) : room();
   if (entries_of(slots) > limit && !at_once) {
     if (slot.level > 0) {
+      hit(Mark::kSplitWanted);
       split_ = slot;
       return std::nullopt;
     }
     // All of the tick is read for what there is room for: not for a few.
     if (!near_.empty() && limit < options_.memory_entries_max / 4) {
+      hit(Mark::kLoadWaitsForRoom);
       return std::nullopt;
     }
+  }
+  if (at_once && entries_of(slots) > room()) {
+    hit(Mark::kLoadOverdue);
   }
   if (limit == 0) {
     return std::nullopt;
@@ -545,6 +564,7 @@ std::optional<TieredWheel::LoadPlan> TieredWheel::plan_load(Tick now, bool at_on
     if (const std::optional<SlotId> slot = coarsest_slot_with(horizon_.due)) {
       return plan_slot(*slot, at_once);
     }
+    hit(Mark::kHorizonJumped);
     const Tick ahead = saturating_add(wanted, options_.lookahead);
     const Tick rounded = saturating_add(ahead, kJump - 1) / kJump * kJump;
     const Tick jump = std::max(rounded, ahead);
@@ -570,6 +590,9 @@ void TieredWheel::move_horizon(Key horizon) {
   horizon_ = horizon;
   const size_t before = fresh_.size();
   (void)far_->pop(previous_key(horizon), std::numeric_limits<size_t>::max(), fresh_);
+  if (fresh_.size() > before) {
+    hit(Mark::kFarBecameNear);
+  }
   for (size_t i = before; i < fresh_.size(); ++i) {
     near_.add(fresh_[i]);
   }

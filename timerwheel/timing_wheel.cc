@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "timerwheel/check.h"
+#include "timerwheel/coverage_mark.h"
 
 namespace tidemark::timerwheel {
 namespace {
@@ -13,6 +14,8 @@ namespace {
 constexpr size_t kRadixEntriesMin = 64;
 constexpr unsigned kRadixPassesMax = 4;
 constexpr unsigned kIndexBits = 16;
+// Slots of this level and above are called coarse.
+constexpr unsigned kCoarseLevelMin = 3;
 // Blocks kept for reuse: a share of those in use, and at least these.
 constexpr size_t kFreeBlocksMin = 64;
 constexpr size_t kFreeBlocksShare = 8;
@@ -199,6 +202,9 @@ TimingWheel::Slot TimingWheel::take_slot(SlotIndex at) {
 // then in reach. Requires: nothing due before the slot is left.
 void TimingWheel::open(SlotIndex at, Tick now_max) {
   const Slot slot = take_slot(at);
+  if (at.level >= kCoarseLevelMin) {
+    hit(Mark::kCoarseSlotOpened);
+  }
   // As far down as all of the slot stays together: a large tick does not pass through the levels.
   unsigned level = at.level;
   const auto begin_at = [&](unsigned k) {

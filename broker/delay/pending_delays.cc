@@ -9,6 +9,7 @@
 #include "log/base/check.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::delay {
 
@@ -60,6 +61,7 @@ int64_t PendingDelays::effective_due(int64_t due_ms, uint64_t id) const {
   if (Key{due, id} > mark) {
     return static_cast<int64_t>(due);
   }
+  TIDEMARK_COVERAGE_MARK(delay_due_before_watermark);
   return static_cast<int64_t>(Key{mark.due, id} > mark ? mark.due : mark.due + 1);
 }
 
@@ -90,9 +92,11 @@ AddOutcome PendingDelays::add(const NewDelay& delay) {
   if (!delay.key.empty()) {
     if (const Entry* taken = find_key(delay.tag.partition, delay.key); taken != nullptr) {
       if (!delay.replace) {
+        TIDEMARK_COVERAGE_MARK(delay_key_taken);
         outcome.key_taken = true;
         return outcome;
       }
+      TIDEMARK_COVERAGE_MARK(delay_key_replaced);
       end(*taken, DelayState::kCancelled);
     }
   }
@@ -184,6 +188,7 @@ ChangeOutcome PendingDelays::cancel(const DelayName& name) {
       end(entry_of(name), DelayState::kCancelled);
       return ChangeOutcome::kDone;
     case DelayState::kDelivered:
+      TIDEMARK_COVERAGE_MARK(delay_cancel_of_delivered);
       return ChangeOutcome::kAlreadyDelivered;
     case DelayState::kNone:
     case DelayState::kCancelled:
@@ -197,6 +202,7 @@ ChangeOutcome PendingDelays::reschedule(const DelayName& name, LogPosition posit
   next_id_ = std::max(next_id_, new_id + 1);
   const DelayState state = states_.get(name.id);
   if (state != DelayState::kPending || series_.contains(name.id)) {
+    TIDEMARK_COVERAGE_MARK(delay_reschedule_of_ended);
     return state == DelayState::kDelivered ? ChangeOutcome::kAlreadyDelivered
                                            : ChangeOutcome::kNotFound;
   }
@@ -231,7 +237,9 @@ void PendingDelays::take_due(int64_t now_ms, uint64_t until_id, uint32_t limit,
     return;
   }
   popped_.clear();
-  static_cast<void>(wheel_->pop(until, limit, popped_));
+  if (!wheel_->pop(until, limit, popped_)) {
+    TIDEMARK_COVERAGE_MARK(delay_advance_in_parts);
+  }
   for (Entry& entry : popped_) {
     if (const auto moved = moved_.find(entry.key()); moved != moved_.end()) {
       entry.position = moved->second.value();
@@ -244,6 +252,7 @@ void PendingDelays::take_due(int64_t now_ms, uint64_t until_id, uint32_t limit,
 
 void PendingDelays::take(const Entry& entry, int64_t now_ms, std::vector<DueDelay>& out) {
   if (states_.get(entry.id) != DelayState::kPending) {
+    TIDEMARK_COVERAGE_MARK(delay_cancelled_one_comes_due);
     return;
   }
   const DelayTag tag = DelayTag::unpack(entry.tag);
@@ -267,6 +276,9 @@ void PendingDelays::repeat(Series& series, int64_t now_ms) {
     // Occurrences that were missed are not made up for: the grid goes on.
     const auto due = static_cast<int64_t>(series.entry.due);
     const int64_t every = series.recurrence.every_ms;
+    if (now_ms - due >= every) {
+      TIDEMARK_COVERAGE_MARK(delay_occurrences_missed);
+    }
     next = due + ((std::max(now_ms, due) - due) / every + 1) * every;
   } else if (next == 0) {
     // The leader has not looked it up: the series waits for set_next().

@@ -4,6 +4,7 @@
 
 #include "broker/group/coordinator_impl.h"
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/limits.h"
 
 namespace tidemark::group {
@@ -51,6 +52,7 @@ void Coordinator::Impl::begin(MonotonicTime at) {
     claims_end = after(now, claims_ms);
   }
   if (now >= *claims_end) {
+    TIDEMARK_COVERAGE_MARK(group_claims_end);
     is_claiming = false;
     for (auto& [name, group] : groups) {
       mark_stale(group);
@@ -90,6 +92,7 @@ void Coordinator::Impl::heartbeat(const Heartbeat& heartbeat, Ticket ticket, Mon
   wait(*member, ticket, heartbeat.wait_ms);
   settle();
   if (superseded.has_value()) {
+    TIDEMARK_COVERAGE_MARK(group_heartbeat_superseded);
     answers.emplace_back(*superseded, answer_of(*member));
   }
   const bool has_news = member->generation != heartbeat.generation;
@@ -113,6 +116,7 @@ Result<Member*> Coordinator::Impl::admit(const Heartbeat& heartbeat) {
   }
   // A new member has no generation yet: one that has is the one that was replaced.
   if (before != nullptr && (heartbeat.generation != 0 || before->replaced == heartbeat.member)) {
+    TIDEMARK_COVERAGE_MARK(group_replaced_member_refused);
     return Status(ErrorCode::kFenced,
                   "another member took over the instance " + heartbeat.instance);
   }
@@ -128,6 +132,7 @@ Result<Member*> Coordinator::Impl::admit(const Heartbeat& heartbeat) {
   }
   Member& member = enter(*group, heartbeat);
   if (before != nullptr) {
+    TIDEMARK_COVERAGE_MARK(group_static_member_returns);
     member.replaced = before->id;
     remove(
         *before, &member,
@@ -336,6 +341,7 @@ void Coordinator::tick(MonotonicTime now) {
   impl_->begin(now);
   auto& sessions = impl_->sessions;
   while (!sessions.empty() && sessions.begin()->first.first <= now.ns) {
+    TIDEMARK_COVERAGE_MARK(group_session_expired);
     Member& gone = *sessions.begin()->second;
     impl_->touch(gone);
     impl_->remove(gone, nullptr, Status());

@@ -9,6 +9,7 @@
 #include "log/base/check.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::group {
 
@@ -52,6 +53,7 @@ CommitOutcome GroupPositions::commit(std::string_view group, PartitionId partiti
   const Position* const recorded = find(group, partition);
   Position position = recorded ? *recorded : Position{};
   if (commit.kind != CommitKind::kReset && commit.epoch != position.epoch) {
+    TIDEMARK_COVERAGE_MARK(group_commit_fenced);
     return {ErrorCode::kFenced, position};
   }
   if (commit.offset > commit.end) {
@@ -59,6 +61,7 @@ CommitOutcome GroupPositions::commit(std::string_view group, PartitionId partiti
   }
   const bool may_go_back = commit.kind == CommitKind::kRewind || commit.kind == CommitKind::kReset;
   if (position.committed && commit.offset < position.offset && !may_go_back) {
+    TIDEMARK_COVERAGE_MARK(group_commit_behind_ignored);
     return {ErrorCode::kOk, position};
   }
   if (commit.kind == CommitKind::kReset && !raise_epoch(position)) {

@@ -4,6 +4,7 @@
 #include "broker/group/assignor.h"
 #include "broker/group/coordinator_impl.h"
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::group {
 
@@ -33,6 +34,7 @@ void Coordinator::Impl::read_owned(Member& member, const Heartbeat& heartbeat, M
     if (slot->target != &member) {
       release(*slot);
     } else if (slot->listed || at >= after(slot->told_at, member.session_timeout_ms)) {
+      TIDEMARK_COVERAGE_MARK(group_partition_lost_by_owner);
       // It lost what it should have: its epoch was refused, so it gets another one. Before it
       // listed it for the first time it may only have been slow to begin.
       release(*slot);
@@ -59,15 +61,20 @@ void Coordinator::Impl::claim(Member& member, Slot& slot, uint32_t epoch) {
   const bool is_free = slot.owner == nullptr && slot.target == nullptr;
   if (epoch == 0 || epoch < slot.epoch || (!is_free && slot.owner == nullptr) ||
       (!is_free && epoch == slot.epoch)) {
+    TIDEMARK_COVERAGE_MARK(group_stale_claim_ignored);
     return;  // it lost it
   }
   if (slot.owner != nullptr) {
+    TIDEMARK_COVERAGE_MARK(group_claim_with_newer_epoch);
     Member& loser = *slot.owner;
     const bool was_assigned = slot.target == &loser;
     release(slot);
     if (was_assigned) {
       touch(loser);
     }
+  }
+  if (is_free) {
+    TIDEMARK_COVERAGE_MARK(group_claim_after_restart);
   }
   grant(slot, member, epoch);
   slot.listed = true;
@@ -105,6 +112,7 @@ void Coordinator::Impl::retarget(Slot& slot, Member* target) {
   place(slot, slot.owner, target);
   if (slot.owner != nullptr && (slot.owner == before || slot.owner == target)) {
     slot.listed = false;
+    TIDEMARK_COVERAGE_MARK(group_partition_revoked);
     tell(slot);  // revoked, or not revoked any more
   }
 }
@@ -155,6 +163,7 @@ void Coordinator::Impl::leased(Slot& slot, uint32_t epoch) {
   if (epoch <= slot.epoch) {
     return;
   }
+  TIDEMARK_COVERAGE_MARK(group_leased_twice);
   slot.epoch = epoch;
   if (slot.owner != nullptr && slot.owner == slot.target) {
     slot.listed = false;

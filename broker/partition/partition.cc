@@ -5,6 +5,7 @@
 #include "broker/partition/store_keys.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::partition {
 
@@ -58,6 +59,7 @@ AppendOutcome Partition::accept_sequence(const format::BatchHeader& header, Offs
     return outcome;
   }
   if (verdict.kind == SequenceVerdict::Kind::kDuplicate) {
+    TIDEMARK_COVERAGE_MARK(produce_duplicate_found_at_apply);
     outcome.duplicate = true;
     outcome.base = verdict.original_base;
     outcome.received_ms = last_received_ms_;
@@ -109,6 +111,9 @@ bool Partition::trim(const TrimTo& to) {
   if (to.start <= start_ || to.start > end_ || to.bytes > bytes_ || to.batches > batches_ ||
       to.compactions != compaction_.changes) {
     return false;
+  }
+  if (to.start == end_) {
+    TIDEMARK_COVERAGE_MARK(partition_trimmed_to_its_end);
   }
   start_ = to.start;
   if (start_ >= prefix_end_) {

@@ -6,6 +6,7 @@
 #include "broker/partition/store_keys.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::partition {
 
@@ -38,9 +39,11 @@ SequenceVerdict ProducerTable::judge(const format::BatchHeader& header) const {
   for (size_t i = 0; i < producer.remembered; ++i) {
     const Remembered& batch = producer.batches[i];
     if (batch.first_sequence == header.base_sequence && batch.last_sequence == last) {
+      TIDEMARK_COVERAGE_MARK(producer_duplicate_remembered);
       return {Kind::kDuplicate, batch.base, ErrorCode::kOk, 0};
     }
   }
+  TIDEMARK_COVERAGE_MARK(producer_out_of_order);
   return refuse(ErrorCode::kOutOfOrderSequence, producer.next_sequence);
 }
 
@@ -115,6 +118,7 @@ void ProducerTable::freeze(PartitionId id, kv::WriteBatch& batch) {
 }
 
 void ProducerTable::commit_failed() {
+  TIDEMARK_COVERAGE_MARK(partition_checkpoint_failed);
   dirty_.merge(frozen_);
   frozen_.clear();
 }

@@ -7,6 +7,7 @@
 
 #include "broker/queue/ack_ranges.h"
 #include "log/base/checksum.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::queue {
 
@@ -94,6 +95,9 @@ uint64_t AckSet::add(Offset first, uint64_t count) {
   above_ += added;
   if (added > 0) {
     advance();
+    if (floor_ > end) {
+      TIDEMARK_COVERAGE_MARK(queue_hole_filled);
+    }
   }
   return added;
 }

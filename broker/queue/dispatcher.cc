@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::queue {
 
@@ -195,15 +196,18 @@ ErrorCode Dispatcher::begin_settle(Offset offset, uint64_t token) {
   Message& message = at->second;
   switch (message.state) {
     case State::kSettling:
+      TIDEMARK_COVERAGE_MARK(queue_settled_while_settling);
       return token != 0 && token == message.token ? ErrorCode::kUnavailable : ErrorCode::kFenced;
     case State::kLeased:
       if (token != message.token) {
+        TIDEMARK_COVERAGE_MARK(queue_settle_fenced);
         return ErrorCode::kFenced;
       }
       break;
     case State::kReady:
     case State::kRetrying:
       if (token != 0) {
+        TIDEMARK_COVERAGE_MARK(queue_settle_after_lease);
         return ErrorCode::kNotFound;
       }
       break;
@@ -223,6 +227,7 @@ ErrorCode Dispatcher::extend(Offset offset, uint64_t token, int64_t lease_until_
   }
   message.until_ms = lease_until_ms;
   if (lease_until_ms < message.timer_ms) {
+    TIDEMARK_COVERAGE_MARK(queue_lease_shortened);
     clear_timer(message);
     set_timer(at->first, message);
   }
@@ -263,7 +268,12 @@ void Dispatcher::trim(Offset start) {
   }
   lowest_ = start.value();
   for (auto at = messages_.begin(); at != messages_.end();) {
-    at = at->first < lowest_ ? remove(at) : std::next(at);
+    if (at->first < lowest_) {
+      TIDEMARK_COVERAGE_MARK(queue_loaded_message_trimmed);
+      at = remove(at);
+    } else {
+      ++at;
+    }
   }
 }
 
@@ -317,6 +327,7 @@ void Dispatcher::timer_is_due(uint64_t offset, uint64_t timer, int64_t now_ms) {
     leave(offset, *message);
     enter(offset, *message, State::kReady);
   } else if (message->until_ms > now_ms) {
+    TIDEMARK_COVERAGE_MARK(queue_lease_was_extended);
     set_timer(offset, *message);
   } else {
     ended_.push_back({offset, timer});
@@ -346,6 +357,7 @@ void Dispatcher::expire(int64_t now_ms, size_t limit, std::vector<Offset>& out) 
       continue;
     }
     settle(entry.offset, *message, message->token);
+    TIDEMARK_COVERAGE_MARK(queue_lease_expired);
     out.emplace_back(entry.offset);
     ++ended;
   }

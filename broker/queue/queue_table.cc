@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::queue {
 
@@ -90,6 +91,7 @@ bool QueueTable::dead_letter(std::string_view group, PartitionId partition, Offs
   if (state->acks.add(offset) == 0) {
     return false;
   }
+  TIDEMARK_COVERAGE_MARK(queue_dead_letter_written);
   forget_failures(*state, offset, offset + 1);
   add_saturating(state->dead_lettered, 1);
   changed(group, partition, *state);
@@ -118,6 +120,7 @@ void QueueTable::trim(PartitionId partition, Offset start) {
       continue;
     }
     state->acks.raise_floor(start);
+    TIDEMARK_COVERAGE_MARK(queue_floor_raised_by_trim);
     forget_failures(*state, Offset{0}, start);
     changed(group, partition, *state);
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "broker/shard/views.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/control_record.h"
 #include "log/format/schedule_set.h"
 
@@ -154,6 +155,7 @@ void Views::deliver(const delay::DueDelay& due, int64_t now_ms) {
     }
   }
   if (it == partitions_.end()) {
+    TIDEMARK_COVERAGE_MARK(delay_due_without_partition);
     if (!due.recurring) {
       delays_.skipped(due.id);
     }

@@ -4,6 +4,7 @@
 
 #include "broker/shard/batch_payload.h"
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/record_batch.h"
 #include "log/format/reference_batch.h"
 
@@ -199,6 +200,7 @@ void Shard::find_cold(std::unique_ptr<FetchOp> op) {
     cold_queue_.push_back(std::move(op));
     return;
   }
+  TIDEMARK_COVERAGE_MARK(fetch_index_from_store);
   ++cold_in_flight_;
   ++counters_.cold_reads;
   const FetchOp::Part& part = op->parts[op->find_part];

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::shard {
 
@@ -53,6 +54,7 @@ Status Shard::check_half(const fbs::HalfInfo& half) const {
   }
   const txn::TxnKey key = key_of(*id);
   if (views_.fences().is_fenced(key.producer, key.epoch())) {
+    TIDEMARK_COVERAGE_MARK(txn_part_of_fenced_producer);
     return Status(ErrorCode::kFenced, "a newer producer has taken over the name of this one");
   }
   const txn::Transaction* const known = views_.txns().find(key);
@@ -78,6 +80,7 @@ Status Shard::check_half_room(const txn::TxnKey& key, std::string_view group,
       std::min<uint64_t>(limits::kTxnOpenPerShardMax,
                          options_.segment_bytes / limits::kTxnReserveSegmentPart / end_bytes_max());
   if (txns.size() + halves_under_way_ >= open_max) {
+    TIDEMARK_COVERAGE_MARK(txn_too_many_open);
     ++counters_.refused_overloaded;
     return Status(ErrorCode::kOverloaded, "shard " + std::to_string(options_.shard.value()) +
                                               " has " + std::to_string(txns.size()) +
@@ -144,6 +147,7 @@ bool Shard::answer_repeated_half(const fbs::ProducePart& part, ProduceOp::Part& 
   if (known == nullptr || known->find_half(part.half()->index()) == nullptr) {
     return false;
   }
+  TIDEMARK_COVERAGE_MARK(txn_part_answered_at_once);
   result.duplicate = true;
   result.received_ms = known->born_ms;
   return true;

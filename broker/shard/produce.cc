@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::shard {
 
@@ -62,6 +63,7 @@ void Shard::take_part(const std::shared_ptr<ProduceOp>& op, uint32_t number,
   } else if (half && part.half() == nullptr) {
     result.status = Status(ErrorCode::kInvalidArgument, "a half message without a transaction");
   } else if (schedule && is_repeated_set(partition, payload, result)) {
+    TIDEMARK_COVERAGE_MARK(schedule_duplicate_answered_from_log);
     resolve_repeated_set(op, number);
   } else if (half ? answer_repeated_half(part, result)
                   : !schedule && answer_repeated(partition, payload, result)) {
@@ -93,6 +95,7 @@ bool Shard::answer_repeated(PartitionId id, ByteView batch, ProduceOp::Part& par
       !format::verify_batch(batch).ok()) {
     return false;
   }
+  TIDEMARK_COVERAGE_MARK(produce_duplicate_answered_at_once);
   part.base = verdict.original_base;
   part.received_ms = partition->last_received_ms();
   part.duplicate = true;
@@ -116,6 +119,7 @@ Status Shard::check_room(PartitionId partition, size_t bytes, uint32_t& retry_af
   }
   // A batch larger than the whole buffer has its turn when nothing else is in it.
   if (accepted_bytes_ > 0 && accepted_bytes_ + bytes > options_.write_buffer_bytes) {
+    TIDEMARK_COVERAGE_MARK(produce_write_buffer_full);
     ++counters_.refused_overloaded;
     retry_after_ms = limits::kRetryAfterMsDefault;
     return Status(ErrorCode::kOverloaded,
@@ -187,6 +191,7 @@ void Shard::settle_produce(PendingRecord& pending, const RecordOutcome& outcome)
     const bool by_ids = outcome.kind == format::RecordKind::kMessageIds;
     counters_.duplicates += outcome.append.duplicate && !by_ids ? 1 : 0;
     if (pending.items > 0 && part.duplicate) {
+      TIDEMARK_COVERAGE_MARK(schedule_duplicate_found_at_apply);
       return resolve_repeated_set(pending.produce, pending.part);
     }
     if (by_ids) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "broker/shard/queue_desk.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/logging.h"
 #include "log/format/message_properties.h"
 
@@ -49,6 +50,7 @@ void QueueDesk::begin_letter(Queue& queue, Offset offset, std::string_view reaso
   if (const auto cached = source_->cached(job->ref); cached.has_value()) {
     return build_letter(job, *cached);
   }
+  TIDEMARK_COVERAGE_MARK(queue_letter_from_disk);
   source_->read({job->ref}, [this, job](std::vector<Result<SharedBytes>> read) {
     build_letter(job, read.front());
   });

@@ -5,6 +5,7 @@
 
 #include "broker/queue/retry_policy.h"
 #include "broker/shard/queue_desk.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/control_record.h"
 #include "log/format/message_properties.h"
 
@@ -209,6 +210,7 @@ ErrorCode QueueDesk::settle_item(const std::shared_ptr<QueueSettleOp>& op, size_
   }
   Queue* const queue = find(group, id);
   if (queue == nullptr) {
+    TIDEMARK_COVERAGE_MARK(queue_lease_of_leader_before);
     return ErrorCode::kNotFound;  // its lease went with the leader before
   }
   queue->used = now_;
@@ -231,6 +233,7 @@ ErrorCode QueueDesk::settle_item(const std::shared_ptr<QueueSettleOp>& op, size_
   }
   note_wake(*queue);
   if (wanted.action() == fbs::QueueAction::kRelease) {
+    TIDEMARK_COVERAGE_MARK(queue_lease_released);
     queue->dispatcher.put_back(offset);
     mark(*queue);
     answered(*op, 1);
@@ -287,6 +290,7 @@ ErrorCode QueueDesk::begin_ack(Queue* queue, Offset offset, uint64_t token) {
   }
   ErrorCode code = queue->dispatcher.begin_settle(offset, token);
   if (code == ErrorCode::kNotFound && token != 0) {
+    TIDEMARK_COVERAGE_MARK(queue_ack_without_lease);
     code = queue->dispatcher.begin_settle(offset, 0);
   }
   // Not loaded: nobody can have it.
@@ -296,6 +300,7 @@ ErrorCode QueueDesk::begin_ack(Queue* queue, Offset offset, uint64_t token) {
 // What is acked without being loaded must not be leased meanwhile.
 void QueueDesk::hold_loading(QueuePending& record) {
   if (!std::exchange(record.unloaded, true)) {
+    TIDEMARK_COVERAGE_MARK(queue_ack_holds_loading);
     ++unloaded_acks_[{record.group, record.partition}];
   }
 }
@@ -346,6 +351,7 @@ void QueueDesk::fail_delivery(Queue& queue, Offset offset, int64_t delay_ms,
   const uint32_t failures = queue.dispatcher.failures(offset) + 1;
   if (config.queue.max_deliveries > 0 && failures >= config.queue.max_deliveries &&
       has_dead_letters(config)) {
+    TIDEMARK_COVERAGE_MARK(queue_deliveries_used_up);
     return begin_letter(queue, offset, reason, std::move(waiter));
   }
   add_failure(queue, offset, delay_ms, std::move(waiter));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/logging.h"
 #include "log/format/schema/control_generated.h"
 
@@ -68,6 +69,7 @@ bool Shard::relocate_halves(LogPosition end) {
     return true;
   }
   size_t bytes = 0;
+  TIDEMARK_COVERAGE_MARK(txn_half_relocated);
   for (auto it = txns.by_position().begin();
        it != txns.by_position().end() && it->first < end && bytes < kRelocatedBytesAtATime; ++it) {
     const txn::Half* const half = txns.find(it->second.key)->find_half(it->second.index);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/schema/control_generated.h"
 
 namespace tidemark::shard {
@@ -60,6 +61,7 @@ void Shard::plan_trim(const partition::Partition& partition, const Now& now) {
   }
   const auto& refs = partition.index().refs();
   const Offset until = refs.empty() ? partition.end() : refs.front().base;
+  TIDEMARK_COVERAGE_MARK(retention_looks_into_store);
   source_->plan_trim(id, partition.start(), until, goal,
                      [this, id, compactions](Result<TrimPlan> plan) {
                        if (plan.ok()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "log/base/coverage_mark.h"
 #include "log/log.h"
 
 namespace tidemark::shard {
@@ -205,6 +206,9 @@ void Shard::make_room_for(size_t body_bytes, log::Room room) {
       records_.bytes() + format::record_bytes(body_bytes) > limits::kEntryPayloadBytesTarget;
   const bool apart = short_of_space_ && room != gathering_room_;
   if (!records_.empty() && (full || apart)) {
+    if (apart) {
+      TIDEMARK_COVERAGE_MARK(shard_reserved_room_used_apart);
+    }
     propose_gathered();
   }
   if (records_.empty() || room == log::Room::kOrdinary) {
@@ -231,6 +235,7 @@ void Shard::propose_ready() {
   while (!ready_.empty()) {
     const Result<LogIndex> index = consensus_->propose(ready_.front().payload, ready_.front().room);
     if (!index.ok() && index.error().code() == ErrorCode::kOverloaded) {
+      TIDEMARK_COVERAGE_MARK(shard_waits_for_space);
       return;  // disk space for it is being taken; the next turn tries again
     }
     ReadyEntry entry = std::move(ready_.front());
@@ -242,6 +247,9 @@ void Shard::propose_ready() {
     }
     const bool full = index.error().code() == ErrorCode::kDiskFull;
     short_of_space_ = short_of_space_ || full;
+    if (full) {
+      TIDEMARK_COVERAGE_MARK(shard_refuses_on_full_disk);
+    }
     for (PendingRecord& pending : entry.records) {
       fail(pending, index.error(), full ? kDiskFullRetryMs : limits::kRetryAfterMsDefault);
     }
@@ -315,6 +323,7 @@ void Shard::on_role(replica::Role role, Term /*term*/) {
 void Shard::fail_pending(const Status& status) {
   std::deque<PendingEntry> lost = std::exchange(pending_, {});
   for (PendingEntry& entry : lost) {
+    TIDEMARK_COVERAGE_MARK(shard_outcome_unknown);
     for (PendingRecord& pending : entry.records) {
       fail(pending, status, 0);
     }
@@ -408,6 +417,7 @@ void Shard::fail(PendingRecord& pending, const Status& status, uint32_t retry_af
     case Kind::kAdvance:
       advancing_ = false;
       if (role_ == replica::Role::kLeader) {
+        TIDEMARK_COVERAGE_MARK(delay_advance_failed);
         next_advance_ = MonotonicTime{now_.monotonic.ns + kAdvanceRetryNs};
       }
       return;

@@ -7,6 +7,7 @@
 #include "broker/partition/store_keys.h"
 #include "broker/shard/shard.h"
 #include "broker/shard/stored_source.h"
+#include "log/base/coverage_mark.h"
 #include "log/base/logging.h"
 
 namespace tidemark::shard {
@@ -66,6 +67,9 @@ class ShardRuntime::Impl {
     ASSIGN_OR_RETURN(
         engine_, replica::RaftEngine::start(*log_, environment_.clock, environment_.deferrer,
                                             shard_, raft, covered.index, covered.next_position));
+    if (shard_.views().applied().index > covered.index) {
+      mark_replayed(covered);
+    }
     shard_.views().set_slot_loader(nullptr);
     shard_.attach(*engine_, *source_);
     checkpoint_position_ = covered.next_position;
@@ -152,6 +156,7 @@ class ShardRuntime::Impl {
         for (const Views::Trimmed& trimmed : delta_.trimmed) {
           ASSIGN_OR_RETURN(auto key, partition::chunk_key_at(*view, trimmed.id, trimmed.start));
           if (key.has_value()) {
+            TIDEMARK_COVERAGE_MARK(checkpoint_removes_trimmed_chunks);
             delta_.batch.remove_range(partition::keys::of('I', trimmed.id), std::move(*key));
           }
         }
@@ -164,6 +169,15 @@ class ShardRuntime::Impl {
     Status status_;
   };
 
+  // The checkpoint did not cover all of the log; or there is none, as it was lost or never made.
+  static void mark_replayed(const Covered& covered) {
+    if (covered.index > LogIndex{0}) {
+      TIDEMARK_COVERAGE_MARK(start_views_behind_log);
+    } else {
+      TIDEMARK_COVERAGE_MARK(start_views_from_log_alone);
+    }
+  }
+
   [[nodiscard]] bool checkpoint_due(MonotonicTime time) const {
     const Covered& applied = shard_.views().applied();
     if (checkpointing_ || broken_ || shard_.loading() || time < checkpoint_not_before_) {
@@ -171,6 +185,7 @@ class ShardRuntime::Impl {
     }
     const timerwheel::TieredWheel& wheel = shard_.views().delays().wheel();
     if (wheel.wants_split()) {
+      TIDEMARK_COVERAGE_MARK(checkpoint_for_split);
       return true;  // also when nothing new was applied: what is due waits for it
     }
     if (applied.index == checkpoint_index_) {
@@ -215,6 +230,11 @@ class ShardRuntime::Impl {
     } else {
       shard_.views().commit_failed(delta);
       broken_ = status.code() != ErrorCode::kDiskFull;
+      if (broken_) {
+        TIDEMARK_COVERAGE_MARK(checkpoint_broken);
+      } else {
+        TIDEMARK_COVERAGE_MARK(checkpoint_without_space);
+      }
       checkpoint_not_before_ =
           MonotonicTime{environment_.clock.monotonic().ns + kCheckpointRetryNs};
       log_line(broken_ ? LogLevel::kError : LogLevel::kWarning,
@@ -255,6 +275,9 @@ class ShardRuntime::Impl {
     }
     stopping_engine_ = true;
     const Status result = failed ? engine_->failure() : Status();
+    if (failed) {
+      TIDEMARK_COVERAGE_MARK(stop_of_failed_shard);
+    }
     engine_->stop([this, result] { std::exchange(stop_done_, nullptr)(result); });
   }
 

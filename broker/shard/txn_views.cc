@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "broker/shard/views.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/control_record.h"
 #include "log/format/schedule_set.h"
 
@@ -114,6 +115,7 @@ void Views::apply_txn_end(const format::LogRecord& record, RecordOutcome& outcom
   outcome.txn = key;
   outcome.txn_state = txns_.state(key);
   if (end.by() == 0 && fences_.is_fenced(key.producer, key.epoch())) {
+    TIDEMARK_COVERAGE_MARK(txn_end_fenced_at_apply);
     outcome.error = ErrorCode::kFenced;
     return;
   }
@@ -151,6 +153,7 @@ void Views::make_visible(std::vector<txn::Half>& halves, const fbs::TxnEnd& end)
   for (const txn::Half& half : halves) {
     const auto it = partitions_.find(half.partition);
     if (it == partitions_.end()) {
+      TIDEMARK_COVERAGE_MARK(txn_commit_to_dropped_partition);
       continue;  // dropped since
     }
     if (half.items.empty()) {

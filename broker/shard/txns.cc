@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "broker/shard/shard.h"
+#include "log/base/coverage_mark.h"
 #include "log/format/schema/control_generated.h"
 
 namespace tidemark::shard {
@@ -303,6 +304,7 @@ void Shard::ask_outcomes(const Now& now) {
 void Shard::on_txn_outcome_mail(const ShardMail& mail, const Now& now) {
   const txn::Transaction* const txn = views_.txns().find(mail.txn);
   if (txn == nullptr) {
+    TIDEMARK_COVERAGE_MARK(txn_outcome_told_again);
     // It has ended here, or has no parts here; one that is still on its way will ask.
     return mail_followed(mail.txn, mail.from);
   }
@@ -324,6 +326,7 @@ void Shard::on_txn_outcome_mail(const ShardMail& mail, const Now& now) {
 void Shard::on_txn_ask_mail(const ShardMail& mail, const Now& now) {
   const txn::TxnState state = views_.txns().state(mail.txn);
   if (txn::is_ended(state)) {
+    TIDEMARK_COVERAGE_MARK(txn_asked_after_end);
     return mail_outcome(mail.txn, mail.from, state == txn::TxnState::kCommitted);
   }
   const txn::Transaction* const txn = views_.txns().find(mail.txn);
@@ -343,6 +346,7 @@ void Shard::on_txn_ask_mail(const ShardMail& mail, const Now& now) {
   record.add_group(group);
   record.add_reference(reference);
   record.add_timeout_ms(mail.timeout_ms);
+  TIDEMARK_COVERAGE_MARK(txn_joined_by_asking);
   record.add_born_ms(clock_.ms(now) - mail.age_ms);
   record.add_time_ms(log_time(now));
   body.Finish(record.Finish());

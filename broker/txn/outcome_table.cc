@@ -8,6 +8,7 @@
 #include "log/base/check.h"
 #include "log/base/checksum.h"
 #include "log/base/coding.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::txn {
 
@@ -84,6 +85,7 @@ void OutcomeTable::set(const TxnKey& key, TxnState state, int64_t now_ms) {
 
 void OutcomeTable::forget_before(int64_t ms) {
   while (oldest_ms() < ms) {
+    TIDEMARK_COVERAGE_MARK(txn_outcomes_forgotten);
     forget_oldest();
   }
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "log/base/check.h"
+#include "log/base/coverage_mark.h"
 
 namespace tidemark::txn {
 
@@ -76,6 +77,7 @@ Transaction& TxnTable::begin(const Birth& birth) {
 // `outcome` says so.
 Transaction* TxnTable::open_or_begin(const Birth& birth, HalfOutcome& outcome) {
   if (const TxnState known = ended_state(birth.key); known != TxnState::kNone) {
+    TIDEMARK_COVERAGE_MARK(txn_part_after_end);
     outcome.error = ErrorCode::kConflict;
     outcome.state = known;
     return nullptr;
@@ -98,6 +100,7 @@ HalfOutcome TxnTable::add_half(const Birth& birth, Half half) {
     return outcome;
   }
   if (txn->find_half(half.index) != nullptr) {
+    TIDEMARK_COVERAGE_MARK(txn_part_twice);
     outcome.duplicate = true;
     return outcome;
   }
@@ -130,6 +133,11 @@ EndOutcome TxnTable::end(const End& end) {
   const TxnState wanted = end.commit ? TxnState::kCommitted : TxnState::kRolledBack;
   if (outcome.state = ended_state(end.key); outcome.state != TxnState::kNone) {
     outcome.error = outcome.state == wanted ? ErrorCode::kOk : ErrorCode::kConflict;
+    if (outcome.state == wanted) {
+      TIDEMARK_COVERAGE_MARK(txn_end_twice);
+    } else {
+      TIDEMARK_COVERAGE_MARK(txn_end_conflict);
+    }
     return outcome;
   }
   const auto it = open_.find(end.key);
@@ -149,6 +157,9 @@ EndOutcome TxnTable::end(const End& end) {
     const bool own = txn.coordinator == shard_;
     if (own != end.coordinator || (end.commit && (!as_named || delayed > end.delayed))) {
       const bool same = own == end.coordinator && as_named;
+      if (!same) {
+        TIDEMARK_COVERAGE_MARK(txn_commit_of_other_parts);
+      }
       outcome.error = same ? ErrorCode::kUnavailable : ErrorCode::kConflict;
       outcome.state = txn.state;
       return outcome;
@@ -217,6 +228,7 @@ void TxnTable::checked(const TxnKey& key, int64_t now_ms) {
     return;
   }
   delist(*txn);
+  TIDEMARK_COVERAGE_MARK(txn_checked_back);
   ++txn->checks;
   txn->next_check_ms = now_ms + check_pause_ms(txn->timeout_ms, txn->checks);
   enlist(*txn);
@@ -228,6 +240,7 @@ bool TxnTable::park(const TxnKey& key) {
   if (txn == nullptr || txn->state != TxnState::kOpen) {
     return false;
   }
+  TIDEMARK_COVERAGE_MARK(txn_parked);
   delist(*txn);
   txn->state = TxnState::kParked;
   enlist(*txn);
@@ -237,6 +250,7 @@ bool TxnTable::park(const TxnKey& key) {
 
 ErrorCode TxnTable::recheck(const TxnKey& key, int64_t now_ms) {
   Transaction* const txn = find_own(key);
+  TIDEMARK_COVERAGE_MARK(txn_rechecked);
   if (txn == nullptr) {
     return ended_state(key) == TxnState::kNone ? ErrorCode::kNotFound : ErrorCode::kConflict;
   }

@@ -17,6 +17,9 @@ namespace {
 constexpr int64_t kTickUs = 10'000;
 constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int64_t kStartRetryUs = 1'000'000;
+constexpr int64_t kMailUs = 5;
+constexpr uint64_t kLateUsMax = 2'000'000;
+constexpr uint32_t kLateFromPercent = 10;
 
 std::string directory_of(size_t shard) { return "data/shard-" + std::to_string(shard); }
 
@@ -129,8 +132,9 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
     if (broker_.loses(mail)) {
       return;
     }
+    const int64_t after_us = broker_.mail_takes_us(mail);
     broker_.scheduler_.after_us(
-        5, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
+        after_us, [&broker = broker_, mail = std::move(mail), generation = broker_.generation_] {
           if (generation == broker.generation_ && !broker.loops_.empty()) {
             Loop& loop = *broker.loops_[mail.to.value()];
             if (!loop.stopped_) {
@@ -312,6 +316,15 @@ bool SimBroker::loses(const shard::ShardMail& mail) {
   using Kind = shard::ShardMail::Kind;
   return (mail.kind == Kind::kGroupLease || mail.kind == Kind::kGroupLeased) &&
          mail_random_.chance(mail_loss_percent_, 100);
+}
+
+// Where much of it is lost, what arrives may be so late that it was asked for again.
+int64_t SimBroker::mail_takes_us(const shard::ShardMail& mail) {
+  using Kind = shard::ShardMail::Kind;
+  const bool late = mail_loss_percent_ >= kLateFromPercent &&
+                    (mail.kind == Kind::kGroupLease || mail.kind == Kind::kGroupLeased);
+  return late && mail_random_.chance(1, 2) ? static_cast<int64_t>(mail_random_.below(kLateUsMax))
+                                           : kMailUs;
 }
 
 bool SimBroker::healthy() const {

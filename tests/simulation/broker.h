@@ -93,6 +93,7 @@ class SimBroker final : public Service {
   void check_delays(size_t shard, const shard::Views& views);
   void check_transactions(size_t shard, const shard::Views& views);
   bool loses(const shard::ShardMail& mail);
+  int64_t mail_takes_us(const shard::ShardMail& mail);
   void check_groups(const shard::Views& views);
   void count_process();
   void end_process();

@@ -84,6 +84,8 @@ Options Options::from_seed(uint64_t seed) {
   o.queue_visibility_ms = pick<uint32_t>(random, {1'000, 1'500, 3'000});
   o.queue_nack_percent = pick<uint32_t>(random, {0, 5, 30});
   o.queue_max_deliveries = pick<uint32_t>(random, {0, 0, 1, 2, 5});
+  // So few that a slot is split by more than one checkpoint.
+  o.wheel_split_entries = random.chance(1, 4) ? 40 : o.wheel_split_entries;
   return o;
 }
 

@@ -1,10 +1,12 @@
-// The simulation: `simulation [--seed N | --seeds FROM COUNT] [--chaos-ms N] [--no-fsync] [--log]`.
+// The simulation:
+// `simulation [--seed N | --seeds FROM COUNT] [--chaos-ms N] [--no-fsync] [--marks] [--log]`.
 //
 // Runs whole brokers on a simulated clock, disk and network; without arguments a few dozen seeds,
 // the first of them twice to see that a seed gives the same run each time. First the checkers are
 // checked: each must reject histories made for it. --no-fsync breaks the broker's promise on
-// purpose: seeds with power cuts have to fail then. Prints what each seed expanded to, the hash of
-// its trace and the verdict.
+// purpose: seeds with power cuts have to fail then. --marks prints at the end which coverage marks
+// the seeds hit, and which none did. Prints what each seed expanded to, the hash of its trace and
+// the verdict.
 //
 // Exit codes: 0 all passed, 127 a CHECK failed, 128 no progress, 129 a wrong result, 2 bad
 // arguments.
@@ -17,6 +19,7 @@
 #include "log/base/check.h"
 #include "log/base/logging.h"
 #include "tests/simulation/checker_test.h"
+#include "tests/simulation/marks.h"
 #include "tests/simulation/simulation.h"
 
 namespace tidemark::sim {
@@ -35,6 +38,7 @@ struct Arguments {
   uint64_t count = kDefaultSeeds;
   std::optional<int64_t> chaos_ms;
   bool fsync = true;
+  bool marks = false;
   bool log = false;
 };
 
@@ -108,6 +112,8 @@ std::optional<Arguments> parse(const std::vector<std::string>& words) {
       arguments.chaos_ms = static_cast<int64_t>(number(words[++i]));
     } else if (words[i] == "--no-fsync") {
       arguments.fsync = false;
+    } else if (words[i] == "--marks") {
+      arguments.marks = true;
     } else if (words[i] == "--log") {
       arguments.log = true;
     } else {
@@ -120,7 +126,8 @@ std::optional<Arguments> parse(const std::vector<std::string>& words) {
 int run(const std::vector<std::string>& words) {
   const std::optional<Arguments> arguments = parse(words);
   if (!arguments) {
-    say("usage: simulation [--seed N | --seeds FROM COUNT] [--chaos-ms N] [--no-fsync] [--log]");
+    say("usage: simulation [--seed N | --seeds FROM COUNT] [--chaos-ms N] [--no-fsync] [--marks] "
+        "[--log]");
     return kExitUsage;
   }
   set_check_fail_hook(on_check_failed);
@@ -135,13 +142,18 @@ int run(const std::vector<std::string>& words) {
   }
   uint64_t failed = 0;
   int exit_code = 0;
+  MarkCounts marks;
   for (uint64_t i = 0; i < arguments->count; ++i) {
     const int code = run_seed(arguments->first + i, *arguments);
+    marks.count_seed();
     if (code != 0) {
       ++failed;
       exit_code = code;
       say("again with: simulation --seed " + std::to_string(arguments->first + i));
     }
+  }
+  if (arguments->marks) {
+    say(marks.report());
   }
   say(std::to_string(arguments->count - failed) + " passed, " + std::to_string(failed) + " failed");
   return exit_code;

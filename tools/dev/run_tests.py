@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run test binaries and say at the end how many tests passed.
 
-usage: run_tests.py [--first-seed N] [--seeds N] [--timeout SECONDS] [--no-aslr] SUITE:BINARY...
+usage: run_tests.py [--first-seed N] [--seeds N] [--marks] [--timeout SECONDS] [--no-aslr] SUITE:BINARY...
        run_tests.py --self-test
 
 A SUITE says how its binary is run and what counts as a test:
@@ -13,10 +13,14 @@ Unit, replay and simulation runs go two at a time; the others have the machine t
 Each run has a folder of its own as TMPDIR, removed afterwards, and a process group of its own, killed afterwards.
 The output is shown only of a run that failed. The last line is `N passed, M failed`, with `, K skipped` behind it if
 some test could not run here (it prints `[skipped] why`); the exit code is 0 only when something passed and nothing
-failed. A binary without test cases, a crash and a time-out are failures too.
+failed. A binary without test cases, a crash and a time-out are failures too. With --marks it is a failure if there is
+a coverage mark that no simulation run hit; the marks are said before the last line.
 """
 import argparse
+import collections
 import concurrent.futures
+import contextlib
+import io
 import os
 import re
 import signal
@@ -29,6 +33,7 @@ PARALLEL_SUITES = ("unit", "replay", "simulation")
 SERIAL_SUITES = ("integration", "fault")
 PARALLEL_RUNS = 2
 OUTPUT_BYTES_MAX = 64 * 1024  # what is shown of a failed run: its end
+MARK = re.compile(r"^mark (\w+) (\d+) \d+$", re.M)  # tests/simulation/marks.h
 SKIPPED = re.compile(r"^\[skipped\] (.*)$", re.M)  # tests/support/skip.h
 SUMMARY = re.compile(r"^\[doctest\] test cases: *\d+ *\| *(\d+) passed *\| *(\d+) failed *\| *(\d+) skipped", re.M)
 
@@ -40,10 +45,11 @@ class Run:
         self.suite, self.name, self.argv = suite, name, argv
         self.passed = self.failed = self.skipped = 0
         self.note = self.output = ""
+        self.marks = {}
         self.seconds = 0.0
 
 
-def plan(tests, first_seed, seeds):
+def plan(tests, first_seed, seeds, options=()):
     """The runs of a list of SUITE:BINARY."""
     runs = []
     for test in tests:
@@ -51,7 +57,7 @@ def plan(tests, first_seed, seeds):
         name = os.path.basename(binary)
         if suite == "simulation":
             for seed in range(first_seed, first_seed + seeds):
-                runs.append(Run(suite, f"{name} --seed {seed}", [binary, "--seed", str(seed)]))
+                runs.append(Run(suite, f"{name} --seed {seed}", [binary, "--seed", str(seed), *options]))
         elif suite == "replay":
             runs.append(Run(suite, name, [binary, os.path.join("tests/fuzz/corpus", name)]))
         elif suite in PARALLEL_SUITES + SERIAL_SUITES:
@@ -112,6 +118,7 @@ def execute(run, prefix, timeout):
             output.seek(0)
             text = output.read().decode(errors="replace")
     run.seconds = time.monotonic() - start
+    run.marks = {name: int(hits) for name, hits in MARK.findall(text)}
     judge(run, code, text)
     if run.failed:
         run.output = text
@@ -138,7 +145,22 @@ def closing_line(passed, failed, skipped):
     return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
 
 
-def run_all(runs, prefix, timeout):
+def report_marks(runs):
+    """Says which coverage marks were hit; returns the names of those that never were."""
+    hits, seeds = collections.Counter(), collections.Counter()
+    for run in runs:
+        hits.update(run.marks)
+        seeds.update(name for name, count in run.marks.items() if count)
+    for name in sorted(hits):
+        print(f"mark {name:44} {hits[name]:10} in {seeds[name]:4} runs")
+    never = [name for name in sorted(hits) if not hits[name]]
+    for name in never:
+        print(f"never hit: {name}")
+    print(f"{len(hits) - len(never)} of {len(hits)} marks hit")
+    return never if hits else ["(no run said anything about marks)"]
+
+
+def run_all(runs, prefix, timeout, marks=False):
     """Runs everything, prints as it goes; returns the exit code."""
     parallel = [r for r in runs if r.suite in PARALLEL_SUITES]
     serial = [r for r in runs if r.suite in SERIAL_SUITES]
@@ -157,8 +179,9 @@ def run_all(runs, prefix, timeout):
     for run in runs:
         if run.failed:
             print(f"failed: {run.suite}/{run.name}: {' '.join(run.argv)}")
+    never = report_marks(runs) if marks else []
     print(closing_line(passed, failed, skipped))
-    return 0 if passed and not failed else 1
+    return 0 if passed and not failed and not never else 1
 
 
 # What each fake binary below does, and the runner's answer to it.
@@ -202,8 +225,29 @@ def self_test():
     for counts, line in (((3, 0, 0), "3 passed, 0 failed"), ((3, 1, 2), "3 passed, 1 failed, 2 skipped")):
         if closing_line(*counts) != line:
             bad.append(f"closing line {closing_line(*counts)!r}")
-    print("\n".join(bad) if bad else f"run_tests.py ok: {len(FAKES) + 1} cases")
+    bad += self_test_marks()
+    print("\n".join(bad) if bad else f"run_tests.py ok: {len(FAKES) + 3} cases")
     return 1 if bad else 0
+
+
+def self_test_marks():
+    bad = []
+    with tempfile.TemporaryDirectory() as folder:
+        binary = os.path.join(folder, "fake")
+        with open(binary, "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\n[ "$3" = --marks ] || exit 1\necho "mark odd $(($2 % 2 * 5)) 1"\necho "mark never 0 0"\n')
+        os.chmod(binary, 0o755)
+        runs = plan([f"simulation:{binary}"], 1, 3, ["--marks"])
+        for run in runs:
+            execute(run, [], timeout=10)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            never = report_marks(runs)
+        if never != ["never"] or f"mark {'odd':44} {10:10} in {2:4} runs" not in said.getvalue() or any(r.failed for r in runs):
+            bad.append(f"marks: never hit {never}; {said.getvalue()!r}")
+        with contextlib.redirect_stdout(io.StringIO()):
+            if not report_marks([]):
+                bad.append("no marks at all is no failure")
+    return bad
 
 
 def main():
@@ -211,6 +255,7 @@ def main():
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--marks", action="store_true", help="fail for coverage marks that no simulation run hits")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--no-aslr", action="store_true", help="for the thread sanitizer, which wants a fixed layout")
     parser.add_argument("tests", nargs="*", metavar="SUITE:BINARY")
@@ -218,7 +263,8 @@ def main():
     if arguments.self_test:
         return self_test()
     prefix = ["setarch", os.uname().machine, "-R"] if arguments.no_aslr else []
-    return run_all(plan(arguments.tests, arguments.first_seed, arguments.seeds), prefix, arguments.timeout)
+    runs = plan(arguments.tests, arguments.first_seed, arguments.seeds, ["--marks"] if arguments.marks else [])
+    return run_all(runs, prefix, arguments.timeout, arguments.marks)
 
 
 if __name__ == "__main__":

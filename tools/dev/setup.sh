@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for the groups named (default: build); see packages.txt.
 #
-#   tools/dev/setup.sh [build] [check] [fuzz] [peers]
+#   tools/dev/setup.sh [build] [check] [fuzz] [coverage] [peers]
 #
 # Silent and quick when nothing is missing. Installs as root or by sudo; where neither is possible, prints the
 # command to run and exits with 1. TIDEMARK_SKIP_SETUP=1 leaves the machine alone, for other distributions.

@@ -306,6 +306,69 @@ TEST_CASE(
   check_contents(harness);
 }
 
+TEST_CASE("log: a seal that is damaged is found, also where a checkpoint covers its segment") {
+  LogHarness harness(3, 16 * limits::kKiB);
+  REQUIRE(harness.open());
+  fill_segments(harness, 2);
+  const std::vector<Log::SegmentInfo> segments = harness.log->segments();
+  harness.close();
+  const std::string first = "log/" + segment_file_name(1, LogPosition{0});
+  const uint64_t seal = kSegmentHeaderBytes + segments.at(0).end.value();
+  harness.fs.flip_bit(first, seal + kEntryHeaderBytes + 3, 2);
+  REQUIRE(!harness.open(segments.at(2).first));
+  CHECK(harness.open_status.code() == ErrorCode::kCorrupted);
+  const std::string text(harness.open_status.context());
+  CHECK_MESSAGE(text.find("offset " + std::to_string(seal)) != std::string::npos, text);
+  REQUIRE(harness.report.notes.size() == 1);
+  CHECK(harness.report.notes[0].find("the seal does not verify") != std::string::npos);
+  harness.fs.flip_bit(first, seal + kEntryHeaderBytes + 3, 2);
+  REQUIRE(harness.open(segments.at(2).first));
+  CHECK(harness.report.notes.empty());
+  check_contents(harness);
+}
+
+TEST_CASE("log: what cannot be read at start is an error, never a tail to cut") {
+  // Larger than what is read at once, so that each step of the walk reads.
+  LogHarness harness(1, 8 * limits::kMiB);
+  REQUIRE(harness.open());
+  for (int i = 0; i < 4; ++i) {
+    harness.append(600 * limits::kKiB);
+    harness.settle();
+  }
+  // The last group is torn in its first entry, and a whole one follows.
+  harness.append(600 * limits::kKiB);  // goes out alone; the others wait for it
+  harness.append(600 * limits::kKiB);
+  harness.append(600 * limits::kKiB);
+  harness.disk.run_all();
+  harness.close();
+  const std::string path = only_segment(harness);
+  const uint64_t torn = kSegmentHeaderBytes + 5 * entry_bytes(600 * limits::kKiB);
+  harness.fs.flip_bit(path, torn + kEntryHeaderBytes, 0);
+  const std::vector<uint8_t> found = harness.fs.content(path);
+  uint64_t nth = 1;
+  for (;; ++nth) {
+    CAPTURE(nth);
+    REQUIRE(nth < 100);
+    harness.fs.fail_at(SimCall::kRead, nth, false);
+    if (harness.open()) {
+      break;  // it does not read as often as that
+    }
+    CHECK_MESSAGE(harness.open_status.code() == ErrorCode::kIoError,
+                  harness.open_status.to_string());
+    // Nothing was cut, though the last read may have been of what had been cut already.
+    if (harness.report.torn_bytes_cut == 0) {
+      CHECK(harness.fs.content(path) == found);
+    }
+    harness.fs.heal();
+    harness.fs.put(path, found);
+  }
+  harness.fs.heal();
+  CHECK(nth > 5);
+  CHECK(harness.log->entries_from(LogPosition{}).value().size() == 5);
+  CHECK(harness.report.torn_bytes_cut == 2 * entry_bytes(600 * limits::kKiB));
+  check_contents(harness);
+}
+
 TEST_CASE("log: stale entries of a recycled file never come back") {
   LogHarness harness(5, 16 * limits::kKiB);
   REQUIRE(harness.open());

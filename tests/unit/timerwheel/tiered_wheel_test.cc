@@ -338,6 +338,58 @@ TEST_CASE("tiered wheel: damage in the store and a missing chunk are told, not s
   CHECK(wheel.memory_entries() == 100);
 }
 
+TEST_CASE("tiered wheel: damage in a slot to be split, or none of its chunks, fails the spill") {
+  MemorySlotStore store;
+  TieredWheel wheel({kStart, 0}, {.memory_entries_max = 100, .chunk_entries_max = 10});
+  std::set<Key> model;
+  for (uint64_t id = 0; id < 300; ++id) {
+    model.insert({kStart + 100'000 + id, id});
+    wheel.add(entry_of({kStart + 100'000 + id, id}));
+  }
+  spill(wheel, store);
+  for (Tick now = kStart; !wheel.wants_split(); now += 1'000) {
+    REQUIRE(now < kStart + 100'000);
+    REQUIRE_FALSE(wheel.plan_load(now));
+  }
+  const MemorySlotStore whole = store;
+  const auto expect = [&](const std::string& why) {
+    TieredWheel::Spill split = wheel.freeze();
+    const Failure failure = split.write(store);
+    REQUIRE(failure);
+    CHECK_MESSAGE(failure->find(why) != std::string::npos, *failure);
+    wheel.spill_failed(split);
+    wheel.check_invariants();
+    CHECK(wheel.wants_split());
+    store = whole;
+  };
+  for (auto& [slot, chunks] : store.slots()) {
+    std::string& bytes = chunks.begin()->second.bytes;
+    bytes[30] = static_cast<char>(bytes[30] ^ 1);
+  }
+  expect("packed chunk: checksum mismatch");
+  store.slots().clear();
+  expect("is to be split, but the store has no chunk of it");
+  CHECK(wheel.size() == 300);
+  CHECK(is(pop_all(wheel, store, last_key(kStart + 200'000)), model));
+}
+
+TEST_CASE("tiered wheel: what no spill has seen is forgotten once it was popped") {
+  TieredWheel wheel({kStart, 0}, {.lookahead = 1 << 20});
+  CHECK(wheel.plan_load(kStart) == std::nullopt);
+  std::vector<Entry> out;
+  uint64_t id = 0;
+  for (Tick round = 1; round <= 20; ++round) {
+    for (int i = 0; i < 2'000; ++i) {
+      wheel.add(entry_of({kStart + round * 10, ++id}));
+    }
+    CHECK(wheel.pop(last_key(kStart + round * 10), kAll, out));
+    CHECK(wheel.unspilled_entries() <= 10'000);
+  }
+  CHECK(out.size() == 40'000);
+  CHECK(wheel.size() == 0);
+  wheel.check_invariants();
+}
+
 TEST_CASE("tiered wheel: after a restart the store and the watermark say what is pending") {
   MemorySlotStore store;
   std::set<Key> model;

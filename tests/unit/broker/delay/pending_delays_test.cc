@@ -367,5 +367,49 @@ TEST_CASE("delays: what is stored without its head is reported") {
   }
 }
 
+TEST_CASE("delays: damage of the head, of a key, a series or a rescheduled one fails the load") {
+  DelayBench bench;
+  const NewDelay moved = new_delay(1, kNow + 10, "k");
+  bench.delays->add(moved);
+  bench.delays->add(every_delay(2, kNow + 10, 1000));
+  bench.delays->add(cron_delay(3, kNow + 10, kNow + 20, "c"));
+  int64_t due_ms = kNow + 50;
+  REQUIRE(bench.delays->reschedule(name_of(moved), moved.position, 4, due_ms) ==
+          ChangeOutcome::kDone);
+  bench.checkpoint();
+  for (const std::string letter : {"V", "K", "R", "E"}) {
+    CAPTURE(letter);
+    std::vector<std::pair<std::string, std::string>> found;
+    {
+      const auto view = std::move(bench.store.read()).value();
+      auto pair = view->seek(letter).value();
+      while (pair.has_value() && pair->key.substr(0, 1) == letter) {
+        found.emplace_back(pair->key, pair->value);
+        pair = view->next().value();
+      }
+    }
+    REQUIRE(!found.empty());
+    for (const auto& [key, value] : found) {
+      const auto load_with = [&bench, &key = key](std::string_view key_now, std::string bytes) {
+        kv::WriteBatch batch;
+        batch.remove(key);
+        batch.put(std::string(key_now), std::move(bytes));
+        REQUIRE(bench.store.commit(batch).ok());
+        return PendingDelays().load(*bench.store.read().value()).code();
+      };
+      for (size_t i = 0; i < value.size(); ++i) {
+        CAPTURE(i);
+        std::string flipped = value;
+        flipped[i] = static_cast<char>(flipped[i] ^ 4);
+        CHECK(load_with(key, flipped) == ErrorCode::kCorrupted);
+        CHECK(load_with(key, value.substr(0, i)) == ErrorCode::kCorrupted);
+      }
+      CHECK(load_with(key, value) == ErrorCode::kOk);
+    }
+  }
+  bench.restart();
+  CHECK(bench.delays->pending(kDelayPartition) == 3);
+}
+
 }  // namespace
 }  // namespace tidemark::delay
