@@ -147,9 +147,11 @@ void Dispatcher::lease(uint64_t offset, Message& message, int64_t until_ms) {
 
 // `token` of the lease that ends by it, if any.
 void Dispatcher::settle(uint64_t offset, Message& message, uint64_t token) {
+  const bool waits = message.state == State::kRetrying;
   leave(offset, message);
   enter(offset, message, State::kSettling);
   message.token = token;
+  message.until_ms = waits ? message.until_ms : 0;
 }
 
 // Of a message without a state.
@@ -257,8 +259,9 @@ void Dispatcher::put_back(Offset offset) {
       (at->second.state != State::kSettling && at->second.state != State::kLeased)) {
     return;
   }
+  const int64_t retry_ms = at->second.state == State::kSettling ? at->second.until_ms : 0;
   leave(at->first, at->second);
-  enter(at->first, at->second, State::kReady);
+  retry(at->first, at->second, retry_ms, now_ms_);
 }
 
 void Dispatcher::trim(Offset start) {

@@ -108,8 +108,9 @@ class Dispatcher {
   // more.
   void settled(Offset offset);
   void failed(Offset offset, uint32_t failures, int64_t retry_ms, int64_t now_ms);
-  // It was not written, or the lease did not reach anybody: ready again at once, deliveries as
-  // before. Nothing if it is neither settling nor leased.
+  // It was not written, or the lease did not reach anybody: ready again at once, or when the time
+  // comes that it waited for before; deliveries as before. Nothing if it is neither settling nor
+  // leased.
   void put_back(Offset offset);
   // Everything before `start` is gone.
   void trim(Offset start);
@@ -155,7 +156,7 @@ class Dispatcher {
     State state = State::kReady;
     uint64_t key_hash = 0;  // 0: does not block, nor is blocked
     uint64_t token = 0;     // leased; settling: that of the lease which was, if any
-    // Retrying, leased.
+    // Retrying, leased; settling: what it waited for, if anything.
     int64_t until_ms = 0;     // retry time, end of the lease
     uint64_t timer = 0;       // id of the entry of the wheel that counts; 0: none
     int64_t timer_ms = 0;     // when that is due: not after until_ms
@@ -203,7 +204,7 @@ class Dispatcher {
   size_t leased_ = 0;
   size_t retrying_ = 0;
 
-  std::unique_ptr<timerwheel::TimingWheel> wheel_;  // with the first entry: it has about 100 KB
+  std::unique_ptr<timerwheel::TimingWheel> wheel_;  // with the first entry
   std::deque<Ended> ended_;                         // came up, oldest first
   uint64_t next_timer_ = 1;
   int64_t now_ms_ = 0;                  // last time that was told

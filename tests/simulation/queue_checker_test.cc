@@ -22,6 +22,7 @@ using Answer = QueueModel::Answer;
 struct QueueHistory {
   QueueModel model{kMaxDeliveries};
   QueueModel::Name name{"workers", kPartition};
+  bool retention = false;  // of the topic
 
   QueueHistory() { model.broker_started(0); }
 
@@ -40,7 +41,8 @@ struct QueueHistory {
 
   uint64_t send(Action action, uint64_t token, int64_t at_ms, int64_t delay_ms = 0,
                 uint64_t count = 1) {
-    const uint64_t settle = model.settle_sent({name, Offset{0}, token, count, action, delay_ms});
+    const uint64_t settle =
+        model.settle_sent({name, Offset{0}, token, count, action, delay_ms, retention});
     model.settle_arrived(settle, at_ms * kNs, at_ms);
     return settle;
   }
@@ -292,6 +294,13 @@ std::vector<BadHistory> refusals() {
        [](QueueHistory& h) {
          h.lease(1, 1, 10);
          h.settle(Action::kAck, 1, 500, Answer::kFenced);
+       }},
+      {"the holder's nack finds nothing, retention took the message", "",
+       [](QueueHistory& h) {
+         h.retention = true;
+         h.lease(1, 1, 10);
+         h.settle(Action::kNack, 1, 20, Answer::kNotFound);
+         h.model.check();
        }},
       {"the holder's nack finds no lease", "I20: the holder was refused",
        [](QueueHistory& h) {

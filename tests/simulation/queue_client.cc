@@ -205,13 +205,15 @@ void QueueWorker::send_settle(ShardId shard, std::vector<testing::QueueSettleInp
   SettleRequest& request = settles_[correlation];
   request = {connection, shard, std::move(items), {}};
   for (const testing::QueueSettleInput& item : request.items) {
+    const KnownTopic* const topic = directory_.find(item.partition.topic);
     request.settles.push_back(
         model_.queues().settle_sent({{group_, item.partition},
                                      item.offset,
                                      item.token,
                                      item.count,
                                      static_cast<QueueModel::Action>(item.action),
-                                     item.delay_ms}));
+                                     item.delay_ms,
+                                     topic == nullptr || topic->retention}));
   }
   network_.send(connection,
                 testing::queue_settle_request(group_, request.items, "simulated", correlation));

@@ -304,8 +304,8 @@ void QueueModel::check_settling_of(const Given& lease, const History& history) c
         std::to_string(settling.left_ns) + ", held by token " + std::to_string(lease.token) +
         " from " + std::to_string(lease.left_ns) + ": " + history.what;
     if (settling.settle.token == lease.token) {
-      const bool refused =
-          settling.answer == Answer::kFenced || settling.answer == Answer::kNotFound;
+      const bool refused = settling.answer == Answer::kFenced ||
+                           (settling.answer == Answer::kNotFound && !settling.settle.trimmed);
       require(!refused || settling.arrived_ns >= held_until_ns(lease, history, i),
               "I20: the holder was refused" + when);
     } else if (settling.settle.action != Action::kRelease || settling.arrived_ns > lease.left_ns) {

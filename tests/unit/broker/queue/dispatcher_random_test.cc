@@ -270,6 +270,7 @@ class Run {
         expected = ErrorCode::kFenced;
       } else if (message.state == State::kLeased || token == 0) {
         expected = ErrorCode::kOk;
+        message.until_ms = message.state == State::kRetrying ? message.until_ms : 0;
         message.state = State::kSettling;
         message.token = token;
       }
@@ -298,8 +299,9 @@ class Run {
       }
       default:
         dispatcher_.put_back(Offset{offset});
-        if (is_there &&
-            (at->second.state == State::kSettling || at->second.state == State::kLeased)) {
+        if (is_there && at->second.state == State::kSettling) {
+          wait_until(at->second, at->second.until_ms);
+        } else if (is_there && at->second.state == State::kLeased) {
           at->second.state = State::kReady;
         }
     }
@@ -340,6 +342,7 @@ class Run {
       Message& message = model_.messages.at(offset.value());
       REQUIRE(message.state == State::kLeased);
       REQUIRE(message.until_ms <= now_ms_);
+      message.until_ms = 0;
       message.state = State::kSettling;
     }
   }

@@ -245,6 +245,8 @@ TEST_CASE("without a lease what nobody has can be settled") {
   CHECK(bench.dispatcher.next_wake() == std::nullopt);
   bench.dispatcher.settled(Offset{0});
   bench.dispatcher.put_back(Offset{1});
+  CHECK(bench.dispatcher.next_wake() == 500);
+  CHECK(bench.expire(500).empty());
   CHECK(bench.take() == Offsets{1});
 }
 
@@ -332,6 +334,27 @@ TEST_CASE("what is put back is as it was before it was given") {
   bench.dispatcher.failed(Offset{77}, 1, 500, 0);
   bench.dispatcher.settled(Offset{77});
   CHECK(bench.dispatcher.size() == 3);
+}
+
+// An operator's ack, or a late one, while a disk is full: its record is refused.
+TEST_CASE("what waits for its time and is put back waits on") {
+  Bench bench;
+  bench.load_plain(2);
+  bench.leases(2);
+  bench.dispatcher.failed(Offset{0}, 1, 500, 20);
+  bench.dispatcher.failed(Offset{1}, 1, 500, 20);
+  CHECK(bench.dispatcher.begin_settle(Offset{0}, 0) == kOk);
+  bench.dispatcher.put_back(Offset{0});
+  CHECK_FALSE(bench.dispatcher.has_ready());
+  CHECK(bench.dispatcher.retrying() == 2);
+  CHECK(bench.dispatcher.begin_settle(Offset{1}, 0) == kOk);
+  std::vector<Offset> over;
+  bench.dispatcher.expire(500, 10, over);
+  CHECK(over.empty());
+  CHECK(bench.dispatcher.ready() == 1);
+  bench.dispatcher.put_back(Offset{1});  // its time has come meanwhile
+  CHECK(bench.dispatcher.ready() == 2);
+  bench.dispatcher.check_invariants();
 }
 
 TEST_CASE("a trim takes away what is before it, in whatever state") {
