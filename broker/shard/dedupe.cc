@@ -106,10 +106,12 @@ Status Shard::accept_with_ids(const BatchToTake& batch, const Now& now, PendingR
     taken.bytes = rest.view();
     taken.sequences = batch.header.record_count;
   }
-  // A number beside each id, unless they are all of the first messages.
-  const bool numbered = verdict.records.back() + 1 != verdict.records.size();
+  // A number beside each id, unless they are all of the first messages. What is left may have none.
+  const bool has_ids = !verdict.ids.empty();
+  const bool numbered = has_ids && verdict.records.back() + 1 != verdict.records.size();
   const size_t id_bytes =
-      kIdRecordBytes + verdict.ids.size() * (kIdBytes + (numbered ? sizeof(uint32_t) : 0));
+      has_ids ? kIdRecordBytes + verdict.ids.size() * (kIdBytes + (numbered ? sizeof(uint32_t) : 0))
+              : 0;
   if (format::record_bytes(format::kProduceHeaderBytes + taken.bytes.size()) +
           format::record_bytes(id_bytes) >
       limits::kEntryPayloadBytesMax) {
@@ -123,7 +125,9 @@ Status Shard::accept_with_ids(const BatchToTake& batch, const Now& now, PendingR
     counters_.duplicate_messages += duplicates;
   }
   gather_batch(taken, id_bytes, now, std::move(pending));
-  gather_ids(batch.partition, std::move(verdict), numbered, now);
+  if (has_ids) {
+    gather_ids(batch.partition, std::move(verdict), numbered, now);
+  }
   return Status();
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "log/base/random.h"
+
 namespace tidemark::shard {
 
 namespace {
@@ -15,8 +17,16 @@ constexpr int kStepsPerTurn = 4;
 constexpr size_t kEndedLeasesPerTurn = 1024;
 constexpr int64_t kIdleNs = 60'000'000'000;
 constexpr int64_t kIdleCheckNs = 1'000'000'000;
-// So many tokens can be given in a millisecond before they could come again after a restart.
+// So many tokens can be given in a millisecond before they could come again in another queue.
 constexpr int kTokensPerMsBits = 20;
+constexpr int kTokenRoomBits = 3;  // for the time, beside where a process begins
+
+// Log time alone would not do: leases are not in the log, so a process that finds the wall clock
+// set back may begin where the one before was already. Where the tokens of a process begin differs.
+uint64_t first_token(int64_t now_ms, uint64_t seed) {
+  return (static_cast<uint64_t>(now_ms) << kTokensPerMsBits) +
+         (Random(seed).next() >> kTokenRoomBits);
+}
 
 // Each new queue gets its part of what may be loaded if all had the same. Those that came early
 // keep what they have: with n queues it is at most 1 + ln(n) times kLoadedMessagesShared.
@@ -85,8 +95,7 @@ Result<QueueDesk::Queue*> QueueDesk::open(Group& group, PartitionId id, bool fro
   options.ordered = group.ordered;
   options.window = window_for(queues_.size());
   const Offset floor = state == nullptr ? partition->start() : state->acks.floor();
-  // Log time goes on over a restart, so no token comes again.
-  next_token_ = std::max(next_token_, static_cast<uint64_t>(now_ms_) << kTokensPerMsBits);
+  next_token_ = std::max(next_token_, first_token(now_ms_, options_.random_seed));
   auto made = std::make_unique<Queue>(group, id, next_serial_++, options,
                                       std::max(floor, partition->start()), next_token_);
   next_token_ += uint64_t{1} << kTokensPerMsBits;

@@ -47,11 +47,12 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
       : broker_(broker),
         shard_(shard),
         disk_(broker.scheduler_, broker.random_.next(), broker.options_.disk_latency_us_max, true,
-              [this] { turn(); }),
+              broker.disk_slowness_, [this] { turn(); }),
         checkpoint_(broker.scheduler_, broker.random_.next(),
-                    4 * broker.options_.disk_latency_us_max, true, [this] { turn(); }),
+                    4 * broker.options_.disk_latency_us_max, true, broker.disk_slowness_,
+                    [this] { turn(); }),
         reads_(broker.scheduler_, broker.random_.next(), 2 * broker.options_.disk_latency_us_max,
-               false, [this] { turn(); }) {}
+               false, broker.read_slowness_, [this] { turn(); }) {}
 
   Status open() {
     const Options& wanted = broker_.options_;
@@ -76,6 +77,12 @@ class SimBroker::Loop final : public replica::Deferrer, public shard::Outbox {
                      .split_entries_max = wanted.wheel_split_entries};
     options.txn_pending_age_ms = wanted.txn_pending_age_ms;
     options.txn_outcome_age_ms = wanted.txn_outcome_age_ms;
+    options.retention_interval_ms = wanted.retention_interval_ms;
+    if (wanted.keyed_producers > 0) {
+      options.compaction_bytes_min = wanted.compaction_bytes_min;
+      options.compaction_keys_max = wanted.compaction_keys_max;
+      options.compaction_moves_max = wanted.compaction_moves_max;
+    }
     options.random_seed = broker_.random_.next();
     shard::Environment environment{
         broker_.disk_, broker_.scheduler_.clock(),
@@ -307,6 +314,9 @@ void SimBroker::count_process() {
     counters_.duplicates += stats.duplicates;
     counters_.dropped_prefixes += stats.log_first_position > 0 ? 1 : 0;
     counters_.delays_fired += stats.delays_fired;
+    counters_.compactions += stats.compactions;
+    counters_.compaction_freed_bytes += stats.compaction_freed_bytes;
+    counters_.duplicate_messages += stats.duplicate_messages;
     last_states_[stats.shard] = {loop->runtime().applied_index(), loop->runtime().state_hash()};
     model_.delays().broker_ended(ShardId{stats.shard}, scheduler_.now_ns());
   }

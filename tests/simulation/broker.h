@@ -45,6 +45,9 @@ class SimBroker final : public Service {
   // So much of the mail about consumer groups is lost from now on.
   void set_mail_loss(uint32_t percent) { mail_loss_percent_ = percent; }
 
+  // Writes, syncs and checkpoints take so many times as long from now on.
+  void set_disk_slowness(int64_t times) { disk_slowness_ = times; }
+
   // Ends in order; then the process is gone.
   void stop();
   // The checkpoint stores are deleted, if the log still has everything. Requires: not running.
@@ -72,6 +75,9 @@ class SimBroker final : public Service {
     uint64_t cold_reads = 0;
     uint64_t duplicates = 0;
     uint64_t dropped_prefixes = 0;
+    uint64_t compactions = 0;  // of a partition, to their end
+    uint64_t compaction_freed_bytes = 0;
+    uint64_t duplicate_messages = 0;  // by their ids
   };
 
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -105,6 +111,8 @@ class SimBroker final : public Service {
   Random random_;
   Random mail_random_;
   uint32_t mail_loss_percent_ = 0;
+  int64_t disk_slowness_ = 1;
+  const int64_t read_slowness_ = 1;  // what is read has to be there in time
   SimFileSystem disk_;
   std::vector<std::unique_ptr<kv::MemoryStore>> stores_;
   std::vector<std::unique_ptr<Loop>> loops_;

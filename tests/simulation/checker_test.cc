@@ -138,6 +138,12 @@ std::string find_blind_checker() {
       return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
     }
   }
+  for (const std::string& blind :
+       {find_blind_keyed_checker(), find_blind_unique_checker(), find_blind_label_checker()}) {
+    if (!blind.empty()) {
+      return blind;
+    }
+  }
   return {};
 }
 

@@ -8,6 +8,10 @@ namespace tidemark::sim {
 
 // Empty, or the first history that was accepted, or rejected by another name.
 std::string find_blind_checker();
+// The same for topics of features; find_blind_checker() asks them, too.
+std::string find_blind_keyed_checker();
+std::string find_blind_unique_checker();
+std::string find_blind_label_checker();
 // The same for delayed messages.
 std::string find_blind_delay_checker();
 // The same for transactions.

@@ -7,6 +7,7 @@ namespace tidemark::sim {
 namespace {
 
 constexpr int64_t kMs = 1'000;  // in microseconds
+constexpr int64_t kSlowness = 100;
 
 }  // namespace
 
@@ -36,6 +37,7 @@ void Nemesis::start() {
     scheduler_.clock().step_wall_ms(static_cast<int64_t>(random_.below(200'000)) - 100'000);
   });
   every(options_.clock_jump_ms, [this] { jump_clock(); });
+  every(options_.slow_disk_ms, [this] { slow_disk(); });
   every(options_.connection_reset_ms, [this] { network_.break_one(); });
 }
 
@@ -153,8 +155,15 @@ void Nemesis::jump_clock() {
   }
 }
 
+void Nemesis::slow_disk() {
+  broker_.set_disk_slowness(kSlowness);
+  scheduler_.after_us(static_cast<int64_t>(random_.below(2'000)) * kMs,
+                      [this] { broker_.set_disk_slowness(1); });
+}
+
 void Nemesis::heal() {
   healed_ = true;
+  broker_.set_disk_slowness(1);
   broker_.set_mail_loss(0);
   broker_.disk().set_capacity(UINT64_MAX);
   broker_.die(SimBroker::Death::kPowerCut);

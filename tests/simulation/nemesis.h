@@ -24,6 +24,7 @@ class Nemesis {
   void fill_disk();
   void fail(SimCall call);
   void jump_clock();
+  void slow_disk();
 
   Scheduler& scheduler_;
   SimNetwork& network_;

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <sstream>
 
+#include "log/base/limits.h"
 #include "log/base/random.h"
 
 namespace tidemark::sim {
@@ -86,7 +87,34 @@ Options Options::from_seed(uint64_t seed) {
   o.queue_max_deliveries = pick<uint32_t>(random, {0, 0, 1, 2, 5});
   // So few that a slot is split by more than one checkpoint.
   o.wheel_split_entries = random.chance(1, 4) ? 40 : o.wheel_split_entries;
+  o.draw_compaction(random);
+  o.draw_message_features(random);
   return o;
+}
+
+// New draws come behind all others: what an old seed had stays as it was.
+void Options::draw_compaction(Random& random) {
+  keyed_producers = pick<uint32_t>(random, {0, 0, 1, 2});
+  keyed_keys = pick<uint32_t>(random, {1, 3, 40, 1'000});
+  compact_after_ms = pick<int64_t>(random, {0, 0, 200, 5'000});
+  tombstone_ms = pick<int64_t>(random, {0, 1'000, 86'400'000});
+  compaction_bytes_min = pick<uint64_t>(random, {1, 1'000, 20'000});
+  compaction_keys_max = pick<size_t>(random, {50, 1'000, 786'432});
+  compaction_moves_max = pick<size_t>(random, {1, 20, 262'144});
+  const auto interval_ms = pick<int64_t>(random, {50, 500, 5'000});
+  compaction_alone = random.chance(1, 4);
+  retention_interval_ms = keyed_producers > 0 ? interval_ms : limits::kRetentionIntervalMs;
+}
+
+void Options::draw_message_features(Random& random) {
+  unique_clients = pick<uint32_t>(random, {0, 0, 1, 3});
+  dedupe_window_ms = pick<int64_t>(random, {1'000, 3'000, 20'000});
+  label_producers = pick<uint32_t>(random, {0, 0, 1, 2});
+  label_readers = static_cast<uint32_t>(random.between(1, 2));
+  label_ttl_ms = pick<int64_t>(random, {-1, -1, 2'000});
+  label_groups = pick<uint32_t>(random, {0, 1, 2});
+  label_workers = static_cast<uint32_t>(random.between(1, 3));
+  slow_disk_ms = fault(random, 10'000);
 }
 
 std::string Options::to_string() const {
@@ -127,7 +155,23 @@ std::string Options::to_string() const {
       << " queue_groups=" << queue_groups << " queue_consumers=" << queue_consumers
       << " queue_visibility_ms=" << queue_visibility_ms
       << " queue_nack_percent=" << queue_nack_percent
-      << " queue_max_deliveries=" << queue_max_deliveries;
+      << " queue_max_deliveries=" << queue_max_deliveries << features_to_string();
+  return out.str();
+}
+
+std::string Options::features_to_string() const {
+  std::ostringstream out;
+  out << " keyed_producers=" << keyed_producers << " keyed_keys=" << keyed_keys
+      << " compact_after_ms=" << compact_after_ms << " tombstone_ms=" << tombstone_ms
+      << " compaction_bytes_min=" << compaction_bytes_min
+      << " compaction_keys_max=" << compaction_keys_max
+      << " compaction_moves_max=" << compaction_moves_max
+      << " retention_interval_ms=" << retention_interval_ms
+      << " compaction_alone=" << compaction_alone << " unique_clients=" << unique_clients
+      << " dedupe_window_ms=" << dedupe_window_ms << " label_producers=" << label_producers
+      << " label_readers=" << label_readers << " label_ttl_ms=" << label_ttl_ms
+      << " label_groups=" << label_groups << " label_workers=" << label_workers
+      << " slow_disk_ms=" << slow_disk_ms;
   return out.str();
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "log/base/random.h"
+
 namespace tidemark::sim {
 
 struct Options {
@@ -86,6 +88,17 @@ struct Options {
   int64_t connection_reset_ms = 0;
   uint32_t mail_loss_percent = 0;  // of mail about consumer groups
 
+  // A topic that is compacted by key; 0 producers: none.
+  uint32_t keyed_producers = 0;
+  uint32_t keyed_keys = 1;
+  int64_t compact_after_ms = 0;
+  int64_t tombstone_ms = 0;
+  uint64_t compaction_bytes_min = 0;
+  size_t compaction_keys_max = 0;
+  size_t compaction_moves_max = 0;
+  int64_t retention_interval_ms = 0;  // between two looks for what retention or compaction can do
+  bool compaction_alone = false;      // nobody sends to other topics: old segments can go
+
   // How late a delayed message may be while nothing is wrong: a wheel that is tiny has to wait for
   // some checkpoints, and each for the disk.
   [[nodiscard]] int64_t lateness_ms_max() const {
@@ -95,9 +108,33 @@ struct Options {
   // Messages with a due time, whoever sends them.
   [[nodiscard]] bool has_delays() const { return delay_clients > 0 || txn_clients > 0; }
 
+  // A topic whose messages have ids that count; 0 clients: none.
+  uint32_t unique_clients = 0;
+  int64_t dedupe_window_ms = 1'000;
+
+  // A topic whose messages have tags, other headers, times to live, priorities and keys; 0
+  // producers: none. Its groups are in queue mode, each with a filter.
+  uint32_t label_producers = 0;
+  uint32_t label_readers = 1;
+  int64_t label_ttl_ms = -1;  // of the topic; -1: none
+  uint32_t label_groups = 0;
+  uint32_t label_workers = 1;  // of each
+
+  // A stretch of time in which each job of a disk takes a hundred times as long; mean time between
+  // two, 0: never.
+  int64_t slow_disk_ms = 0;
+
+  // Producers of ordinary topics, delayed messages and transactions work.
+  [[nodiscard]] bool has_others() const { return keyed_producers == 0 || !compaction_alone; }
+
   static Options from_seed(uint64_t seed);
   // One `name=value` per word.
   [[nodiscard]] std::string to_string() const;
+
+ private:
+  void draw_compaction(Random& random);
+  void draw_message_features(Random& random);
+  [[nodiscard]] std::string features_to_string() const;
 };
 
 }  // namespace tidemark::sim

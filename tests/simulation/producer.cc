@@ -89,17 +89,24 @@ void Producer::make_batch() {
   Batch batch;
   batch.count = random_.between(1, options_.batch_messages_max);
   batch.sequence = stream.next_sequence;
-  std::vector<std::string> values;
   for (size_t i = 0; i < batch.count; ++i) {
     const auto pad = static_cast<uint32_t>(random_.below(options_.value_bytes_max));
     const uint64_t uid = model_.sent(partition, producer_, stream.next_sequence++, pad);
     batch.first_uid = i == 0 ? uid : batch.first_uid;
-    values.push_back(model_.value_of(uid));
   }
-  batch.bytes = testing::build_batch(
-      values, {static_cast<int64_t>(producer_), 0, static_cast<int32_t>(batch.sequence)},
-      scheduler_.clock().wall().ms);
+  batch.encoded =
+      encode(partition, batch.first_uid, batch.count,
+             {static_cast<int64_t>(producer_), 0, static_cast<int32_t>(batch.sequence)});
   stream.batches.push_back(std::move(batch));
+}
+
+Producer::Encoded Producer::encode(PartitionId /*partition*/, uint64_t first_uid, size_t count,
+                                   format::BatchBuilder::Producer producer) {
+  std::vector<std::string> values;
+  for (size_t i = 0; i < count; ++i) {
+    values.push_back(model_.value_of(first_uid + i));
+  }
+  return {testing::build_batch(values, producer, scheduler_.clock().wall().ms)};
 }
 
 void Producer::send_stream(PartitionId partition, Stream& stream) {
@@ -139,7 +146,7 @@ void Producer::send(uint64_t connection, PartitionId partition, const Batch& bat
   const uint64_t correlation = next_correlation();
   requests_[correlation] = {connection, {{partition, batch.sequence}}};
   answered_[{partition, batch.sequence}] = {batch.first_uid, batch.count};
-  const testing::ProduceInput part{partition, batch.bytes};
+  const testing::ProduceInput part{partition, batch.encoded.bytes, batch.encoded.ttl};
   network_.send(connection, testing::produce_request({&part, 1}, correlation));
 }
 
@@ -190,6 +197,7 @@ void Producer::on_acknowledged(PartitionId partition, Stream& stream, uint64_t s
                                const testing::ProducePartResult& result) {
   const Answered& batch = answered_.at({partition, sequence});
   model_.acknowledged(batch.first_uid, batch.count, result.base);
+  on_stored(partition, batch.first_uid, batch.count, result);
   stream.acknowledged_any = true;
   std::erase_if(stream.batches, [&](const Batch& waiting) { return waiting.sequence == sequence; });
 }

@@ -14,7 +14,7 @@
 
 namespace tidemark::sim {
 
-class Producer final : public Client {
+class Producer : public Client {
  public:
   Producer(Scheduler& scheduler, SimNetwork& network, Model& model, Directory& directory,
            const Options& options, uint64_t seed);
@@ -26,12 +26,26 @@ class Producer final : public Client {
 
   void on_reply(uint64_t connection, const protocol::Frame& frame) override;
 
+ protected:
+  struct Encoded {
+    SharedBytes bytes;
+    bool ttl = false;  // some message has a time to live of its own
+  };
+
+  // The messages `first_uid` and the `count` - 1 behind it, as one record batch.
+  virtual Encoded encode(PartitionId partition, uint64_t first_uid, size_t count,
+                         format::BatchBuilder::Producer producer);
+
+  // They were acknowledged, perhaps not for the first time.
+  virtual void on_stored(PartitionId /*partition*/, uint64_t /*first_uid*/, size_t /*count*/,
+                         const testing::ProducePartResult& /*result*/) {}
+
  private:
   struct Batch {
     uint64_t first_uid = 0;
     size_t count = 0;
     uint64_t sequence = 0;  // of the first message, not wrapped
-    SharedBytes bytes;
+    Encoded encoded;
     bool in_flight = false;
   };
 

@@ -17,11 +17,19 @@ namespace tidemark::sim {
 class SimExecutor final : public Executor {
  public:
   // `ordered`: one worker, jobs run and finish in the order they came; else each takes its own
-  // time. `turn` is called after each finish(): the loop's turn ends there.
+  // time. `turn` is called after each finish(): the loop's turn ends there. Jobs that come now take
+  // `slowness` times as long as others; it outlives the executor.
   SimExecutor(Scheduler& scheduler, uint64_t seed, int64_t latency_us_max, bool ordered,
-              MoveOnlyFunction<void()> turn)
-      : state_(std::make_shared<State>(
-            State{scheduler, Random(seed), latency_us_max, ordered, std::move(turn), {}, 0, 0})) {}
+              const int64_t& slowness, MoveOnlyFunction<void()> turn)
+      : state_(std::make_shared<State>(State{scheduler,
+                                             Random(seed),
+                                             latency_us_max,
+                                             ordered,
+                                             slowness,
+                                             std::move(turn),
+                                             {},
+                                             0,
+                                             0})) {}
 
   SimExecutor(const SimExecutor&) = delete;
   SimExecutor& operator=(const SimExecutor&) = delete;
@@ -31,8 +39,9 @@ class SimExecutor final : public Executor {
     const uint64_t id = state.next_id++;
     state.jobs.emplace(id, std::move(job));
     const auto delay = [&] {
-      return 1'000 * static_cast<int64_t>(
-                         state.random.below(static_cast<uint64_t>(state.latency_us_max)) + 1);
+      return 1'000 * state.slowness *
+             static_cast<int64_t>(state.random.below(static_cast<uint64_t>(state.latency_us_max)) +
+                                  1);
     };
     int64_t run_at = state.scheduler.now_ns() + delay();
     if (state.ordered) {
@@ -63,6 +72,7 @@ class SimExecutor final : public Executor {
     Random random;
     int64_t latency_us_max;
     bool ordered;
+    const int64_t& slowness;
     MoveOnlyFunction<void()> turn;
     std::map<uint64_t, std::unique_ptr<Job>> jobs;
     uint64_t next_id;

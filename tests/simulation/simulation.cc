@@ -37,7 +37,8 @@ Simulation::Simulation(const Options& options)
       dead_letter_reader_(scheduler_, network_, model_, directory_, options_, options.seed + 15),
       watcher_(scheduler_, network_, model_, directory_, options_, options.seed + 7),
       auditor_(scheduler_, network_, model_, directory_, options_, options.seed + 8),
-      drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6) {
+      drainer_(scheduler_, network_, model_, directory_, options_, options.seed + 6),
+      features_(scheduler_, network_, model_, options_) {
   network_.attach(broker_);
   for (uint32_t i = 0; i < options.producers; ++i) {
     producers_.push_back(std::make_unique<Producer>(scheduler_, network_, model_, directory_,
@@ -94,6 +95,7 @@ void Simulation::run() {
   queue_fleet_.stop();
   check_delivered();
   check_queues();
+  verify_features();
   drain();
   model_.txns().check_end(parked_);
 }
@@ -102,16 +104,13 @@ void Simulation::start_clients() {
   started_ms_ = scheduler_.now_ms();
   broker_.start();
   admin_.start();
-  for (const auto& producer : producers_) {
-    producer->start();
-  }
+  features_.start();
   for (const auto& consumer : consumers_) {
     consumer->start();
   }
-  for (const auto& client : delay_clients_) {
-    client->start();
+  if (options_.has_others()) {
+    start_senders();
   }
-  fleet_.start();
   if (options_.txn_clients > 0 && options_.txn_operator) {
     operator_.start();
   }
@@ -121,6 +120,16 @@ void Simulation::start_clients() {
     group_operator_.start();
   }
   nemesis_.start();
+}
+
+void Simulation::start_senders() {
+  for (const auto& producer : producers_) {
+    producer->start();
+  }
+  for (const auto& client : delay_clients_) {
+    client->start();
+  }
+  fleet_.start();
 }
 
 void Simulation::look_at_transactions() {
@@ -199,13 +208,14 @@ void Simulation::run_until(const char* what, int64_t ms_max, Done done) {
     for (const auto& client : delay_clients_) {
       waiting += client->idle() ? "" : "; " + client->describe();
     }
-    waiting += fleet_.describe() + "; " + txn_auditor_.describe();
+    waiting += features_.describe() + fleet_.describe() + "; " + txn_auditor_.describe();
     throw NoProgress(waiting);
   }
 }
 
 void Simulation::finish_clients() {
   admin_.finish();
+  features_.finish();
   for (const auto& producer : producers_) {
     producer->finish();
   }
@@ -214,8 +224,8 @@ void Simulation::finish_clients() {
   }
   const auto idle = [](const auto& client) { return client->idle(); };
   run_until("the work", kFinishMsMax, [&] {
-    return broker_.healthy() && admin_.idle() && fleet_.idle() && operator_.idle() &&
-           std::all_of(producers_.begin(), producers_.end(), idle) &&
+    return broker_.healthy() && admin_.idle() && features_.idle() && fleet_.idle() &&
+           operator_.idle() && std::all_of(producers_.begin(), producers_.end(), idle) &&
            std::all_of(delay_clients_.begin(), delay_clients_.end(), idle);
   });
   for (const auto& consumer : consumers_) {
@@ -283,6 +293,12 @@ void Simulation::check_delivered() {
   for (const auto& [name, range] : group_auditor_.ranges()) {
     groups.check_delivered(name, range.start, range.end);
   }
+}
+
+void Simulation::verify_features() {
+  features_.verify();
+  run_until("the last look at features", kDrainMsMax, [this] { return features_.verified(); });
+  features_.check();
 }
 
 void Simulation::drain() {
@@ -357,7 +373,10 @@ std::string Simulation::summary() {
          " failed_starts=" + std::to_string(counters.failed_starts) +
          " replays=" + std::to_string(counters.replays_checked) +
          " hashes=" + std::to_string(counters.hashes_compared) + delay_summary() + txn_summary() +
-         group_summary() + queue_summary() + " torn_bytes=" + std::to_string(counters.torn_bytes) +
+         group_summary() + queue_summary() + features_.summary() +
+         " compactions=" + std::to_string(counters.compactions) +
+         " freed=" + std::to_string(counters.compaction_freed_bytes) +
+         " torn_bytes=" + std::to_string(counters.torn_bytes) +
          " checkpoints=" + std::to_string(counters.checkpoints) +
          " cold_reads=" + std::to_string(counters.cold_reads) +
          " duplicates=" + std::to_string(counters.duplicates) +

@@ -16,6 +16,7 @@
 #include "tests/simulation/consumer.h"
 #include "tests/simulation/delay_audit.h"
 #include "tests/simulation/delay_client.h"
+#include "tests/simulation/features.h"
 #include "tests/simulation/group_fleet.h"
 #include "tests/simulation/group_operator.h"
 #include "tests/simulation/nemesis.h"
@@ -46,6 +47,7 @@ class Simulation {
   template <typename Done>
   void run_until(const char* what, int64_t ms_max, Done done);
   void start_clients();
+  void start_senders();
   void finish_clients();
   // Producers that answer check-backs end every transaction that is not parked.
   void settle_transactions();
@@ -64,6 +66,8 @@ class Simulation {
   void check_delivered();
   // I20.
   void check_queues();
+  // I25 and what follows.
+  void verify_features();
   void drain();
   [[nodiscard]] std::string delay_summary() const;
   [[nodiscard]] std::string txn_summary() const;
@@ -95,6 +99,7 @@ class Simulation {
   DelayWatcher watcher_;
   DelayAuditor auditor_;
   Drainer drainer_;
+  Features features_;
   int64_t started_ms_ = 0;
 };
 

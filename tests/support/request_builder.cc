@@ -27,7 +27,17 @@ void read_batches(ByteView bytes, FetchPartResult& out) {
     format::RecordView record;
     while (reader->next(record)) {
       out.messages.push_back({Offset{header->base_offset + record.offset_delta},
-                              std::string(as_text(record.value)), header->producer_id});
+                              std::string(as_text(record.value)),
+                              header->producer_id,
+                              std::string(as_text(record.key)),
+                              record.has_value,
+                              {}});
+      format::HeaderCursor cursor(record.headers, record.header_count);
+      format::HeaderView one;
+      while (cursor.next(one)) {
+        out.messages.back().headers.emplace_back(one.key, as_text(one.value));
+      }
+      TIDEMARK_CHECK(!cursor.failed(), "headers are well formed");
     }
     TIDEMARK_CHECK(reader->status().ok(), reader->status().to_string());
     ++out.batches;

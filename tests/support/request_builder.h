@@ -107,6 +107,9 @@ struct Message {
   Offset offset;
   std::string value;
   int64_t producer_id = -1;
+  std::string key = {};  // empty: none
+  bool has_value = true;
+  std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
 struct FetchPartResult {

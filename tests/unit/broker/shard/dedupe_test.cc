@@ -159,6 +159,21 @@ TEST_CASE("of a batch with messages that are known the others are stored, densel
   }
 }
 
+TEST_CASE("of a batch with messages that are known those are left that have no id") {
+  DedupeHarness harness;
+  (void)harness.send({"a", "b"});
+  const auto mixed = harness.send({"a", "=plain", "b"});
+  CHECK(mixed.status.ok());
+  CHECK_FALSE(mixed.duplicate);
+  CHECK(mixed.base == Offset{2});
+  CHECK(mixed.offsets == Offsets{0, 2, 1});
+  CHECK(harness.stored() == Values{"a", "b", "plain"});
+  CHECK(harness.id_records() == 1);
+  // The producer goes on behind all of them.
+  CHECK(harness.send({"b", "=more"}, {5, 0, 0}).offsets == Offsets{1, 3});
+  CHECK(harness.send({"c"}, {5, 0, 2}).base == Offset{4});
+}
+
 TEST_CASE("an id that comes twice in a batch counts once") {
   DedupeHarness harness;
   const auto mixed = harness.send({"a=1", "a=2", "b=3", "a=4"});

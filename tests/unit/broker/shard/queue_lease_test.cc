@@ -33,6 +33,21 @@ TEST_CASE("queue: messages are leased, each to one, and acked") {
   CHECK(shard.lease().empty());
 }
 
+// Leases are not in the log, so log time may stand where it stood for the process before.
+TEST_CASE("a lease of the process before is none, even if the clock does not go on") {
+  QueueHarness shard;
+  shard.put({"a"});
+  const Leased before = shard.lease_one();
+  shard.options.random_seed = 1;
+  shard.restart();
+  const Leased after = shard.lease_one();
+  CHECK(after.offset == before.offset);
+  CHECK(after.token != before.token);
+  const QueueSettleInput nack{
+      QueueHarness::kPartition, before.offset, before.token, QueueAction::kNack, 0, 1};
+  CHECK(shard.settle_items({nack}) == Codes{ErrorCode::kFenced});
+}
+
 TEST_CASE("queue: groups do not know of one another") {
   QueueHarness shard;
   shard.put({"a"});
