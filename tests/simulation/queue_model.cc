@@ -82,8 +82,9 @@ uint64_t QueueModel::settle_sent(const Settle& settle) {
   const uint64_t id = next_++;
   if (!forgotten_.contains(settle.name.partition.topic)) {
     settlings_[id].settle = settle;
+    Queue& queue = queues_[settle.name];
     for (uint64_t i = 0; i < settle.count; ++i) {
-      queues_[settle.name][settle.offset + i].settlings.push_back(id);
+      queue[settle.offset + i].settlings.push_back(id);
     }
   }
   return id;
