@@ -100,11 +100,11 @@ NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tide
                  $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
-.PHONY: test test-built asan tsan sim sims
+.PHONY: test test-built asan tsan sim sims mutants
 test: setup ## Build and run all tests; SUITES=, ONLY=, SEEDS= narrow it
 	+@$(MAKE) test-built
 test-built: $(foreach t,$(TESTS),$(lastword $(subst :, ,$(t)))) $(NEED_BINARIES)
-	@$(RUN_TESTS) --seeds $(SEEDS) $(TESTS)
+	@$(RUN_TESTS) --seeds $(SEEDS) --seed-file tests/seeds/simulation.txt $(TESTS)
 
 asan: setup ## The same under address and undefined-behaviour sanitizers
 	+@$(MAKE) test-built BUILD=$(BUILD)/asan SANITIZE=address,undefined
@@ -116,4 +116,7 @@ N    ?= 100
 sim: $(SIMULATION_TESTS) ## Run the simulation of one SEED
 	@$(BUILD)/tests/simulation --seed $(SEED)
 sims: $(SIMULATION_TESTS) ## Run the simulation of N seeds, from SEED on
-	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) simulation:$(BUILD)/tests/simulation
+	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) --progress 20 simulation:$(BUILD)/tests/simulation
+
+mutants: $(SIMULATION_TESTS) ## Break the product on purpose; the simulation has to notice. MUTANT=name: one of tests/mutants/
+	@$(PYTHON) tools/dev/run_mutants.py --build $(BUILD) --make-argument CXX='$(CXX)' --make-argument CURDIR='$(CURDIR)' $(MUTANT)
