@@ -211,6 +211,7 @@ check-format:
 lint: ## What the compiler does not see: banned calls, file size, white space
 	@$(PYTHON) tools/dev/run_tests.py --self-test
 	@$(PYTHON) -B tools/dev/coverage.py --self-test
+	@$(PYTHON) tools/dev/run_mutants.py --self-test
 	@$(PYTHON) tools/dev/tidy.py --self-test
 	@$(PYTHON) tools/dev/tidy.py
 

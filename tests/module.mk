@@ -100,11 +100,11 @@ NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tide
                  $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
-.PHONY: test test-built asan tsan sim sims marks
+.PHONY: test test-built asan tsan sim sims marks mutants
 test: setup ## Build and run all tests; SUITES=, ONLY=, SEEDS= narrow it
 	+@$(MAKE) test-built
 test-built: $(foreach t,$(TESTS),$(lastword $(subst :, ,$(t)))) $(NEED_BINARIES)
-	@$(RUN_TESTS) --seeds $(SEEDS) $(TESTS)
+	@$(RUN_TESTS) --seeds $(SEEDS) --seed-file tests/seeds/simulation.txt $(TESTS)
 
 asan: setup ## The same under address and undefined-behaviour sanitizers
 	+@$(MAKE) test-built BUILD=$(BUILD)/asan SANITIZE=address,undefined
@@ -127,7 +127,10 @@ N    ?= 100
 sim: $(SIMULATION_TESTS) ## Run the simulation of one SEED
 	@$(BUILD)/tests/simulation --seed $(SEED)
 sims: $(SIMULATION_TESTS) ## Run the simulation of N seeds, from SEED on
-	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) $(if $(MARKS),--marks) simulation:$(BUILD)/tests/simulation
+	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) --progress 20 $(if $(MARKS),--marks) simulation:$(BUILD)/tests/simulation
 # Rare branches carry a mark (log/base/coverage_mark.h); of many seeds some must have been at each.
 marks: ## Like sims, of 200 seeds if no N is given, and fails for a coverage mark that no seed hit
 	+@$(MAKE) sims MARKS=1 $(if $(filter file,$(origin N)),N=200)
+
+mutants: $(SIMULATION_TESTS) ## Break the product on purpose; the simulation has to notice. MUTANT=name: one of tests/mutants/
+	@$(PYTHON) tools/dev/run_mutants.py --build $(BUILD) --make-argument CXX='$(CXX)' --make-argument CURDIR='$(CURDIR)' $(MUTANT)

@@ -214,7 +214,7 @@ void SimBroker::start() {
   if (!opened.ok()) {
     const bool excused =
         opened.code() == ErrorCode::kDiskFull || opened.code() == ErrorCode::kIoError;
-    require(excused, "the broker does not start: " + opened.to_string());
+    require(excused, "I1: the broker does not start: " + opened.to_string());
     ++counters_.failed_starts;
     end_process();
     scheduler_.after_us(kStartRetryUs, [this, generation = generation_] {
@@ -402,20 +402,21 @@ void SimBroker::check_replay(size_t shard) {
   const shard::ShardStats stats = runtime.stats();
   if (stats.log_first_position > 0) {
     const Status loaded = views.load(*stores_[shard]->read().value());
-    require(loaded.ok(), "a checkpoint cannot be loaded twice: " + loaded.to_string());
+    require(loaded.ok(), "I21: a checkpoint cannot be loaded twice: " + loaded.to_string());
   }
   const Status replayed = shard::replay_log(disk_, directory_of(shard), views);
-  require(replayed.ok(), "the log of shard " + std::to_string(shard) +
+  require(replayed.ok(), "I1: the log of shard " + std::to_string(shard) +
                              " cannot be replayed: " + replayed.to_string());
   require(views.applied().index == runtime.applied_index() && views.hash() == runtime.state_hash(),
-          "shard " + std::to_string(shard) + " recovered to another state (entry " +
+          "I21: shard " + std::to_string(shard) + " recovered to another state (entry " +
               std::to_string(runtime.applied_index().value()) + ") than its log gives (entry " +
               std::to_string(views.applied().index.value()) + ")");
   ++counters_.replays_checked;
   if (last_states_[shard].index == runtime.applied_index() &&
       runtime.applied_index() > LogIndex{0}) {
-    require(last_states_[shard].hash == runtime.state_hash(),
-            "shard " + std::to_string(shard) + " recovered to another state than it had before");
+    require(
+        last_states_[shard].hash == runtime.state_hash(),
+        "I21: shard " + std::to_string(shard) + " recovered to another state than it had before");
     ++counters_.hashes_compared;
   }
   check_delays(shard, views);
@@ -456,7 +457,7 @@ void SimBroker::check_delays(size_t shard, const shard::Views& views) {
   }
   for (const auto& [topic, count] : pending) {
     const DelayModel::Range range = model.pending(topic, id, log_ms, INT64_MAX / 2);
-    require(!model.knows(topic) || (count >= range.low && count <= range.high),
+    require((count >= range.low && count <= range.high) || !model.knows(topic),
             "I13: after a restart " + std::to_string(count) + " delayed messages of topic " +
                 std::to_string(topic.value()) + " are pending on shard " + std::to_string(shard) +
                 ", not " + std::to_string(range.low) + " to " + std::to_string(range.high));

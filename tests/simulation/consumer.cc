@@ -12,9 +12,10 @@ void check_order(const testing::FetchPartResult& result, Offset asked) {
   require(expected <= asked, "I6: asked for offset " + std::to_string(asked.value()) +
                                  ", got the first one at " + std::to_string(expected.value()));
   for (const testing::Message& message : result.messages) {
-    require(message.offset == expected, "I5, I6: expected offset " +
-                                            std::to_string(expected.value()) + ", got " +
-                                            std::to_string(message.offset.value()));
+    require(message.offset == expected, [&] {
+      return "I5, I6: expected offset " + std::to_string(expected.value()) + ", got " +
+             std::to_string(message.offset.value());
+    });
     ++expected;
   }
   if (result.status.ok()) {

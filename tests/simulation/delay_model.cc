@@ -149,26 +149,30 @@ void DelayModel::key_taken(uint64_t uid) {
 
 void DelayModel::seen(uint64_t uid, Offset offset, int64_t log_ms) {
   Message& message = messages_.at(uid);
-  const std::string what = name(uid, message) + " seen at log time " + std::to_string(log_ms) +
-                           ", offset " + std::to_string(offset.value());
+  const auto what = [&] {
+    return name(uid, message) + " seen at log time " + std::to_string(log_ms) + ", offset " +
+           std::to_string(offset.value());
+  };
   const bool series = message.sent.every_ms > 0;
-  require(message.arrived, "I2: its request never arrived: " + what);
-  require(message.state != State::kRefused, "I15: refused for its key: " + what);
-  require(series || !ended(message), "I15: cancelled: " + what);
+  require(message.arrived, [&] { return "I2: its request never arrived: " + what(); });
+  require(message.state != State::kRefused, [&] { return "I15: refused for its key: " + what(); });
+  require(series || !ended(message), [&] { return "I15: cancelled: " + what(); });
   message.offsets.insert(offset);
   message.seen_log_ms = std::min(message.seen_log_ms, log_ms);
   ++counters_.seen;
-  require(series || message.offsets.size() == 1,
-          "I13: delivered twice, first at offset " +
-              std::to_string(message.offsets.begin()->value()) + ": " + what);
+  require(series || message.offsets.size() == 1, [&] {
+    return "I13: delivered twice, first at offset " +
+           std::to_string(message.offsets.begin()->value()) + ": " + what();
+  });
   const auto before =
       static_cast<int64_t>(std::distance(message.offsets.begin(), message.offsets.find(offset)));
-  require(log_ms >= low_due(message) + before * message.sent.every_ms,
-          "I12: early, due at " +
-              std::to_string(low_due(message) + before * message.sent.every_ms) + ": " + what);
+  require(log_ms >= low_due(message) + before * message.sent.every_ms, [&] {
+    return "I12: early, due at " +
+           std::to_string(low_due(message) + before * message.sent.every_ms) + ": " + what();
+  });
   require(!message.cancelled ||
               message.due_ms + before * message.sent.every_ms <= message.cancelled_log_ms + kLeadMs,
-          "I15: goes on after it was cancelled: " + what);
+          [&] { return "I15: goes on after it was cancelled: " + what(); });
 }
 
 void DelayModel::forget(TopicId topic) {
@@ -351,17 +355,18 @@ void DelayModel::check_states(ShardId shard, int64_t log_ms,
     const Standing now = standing(message.id);
     const bool series = message.sent.every_ms > 0;
     const bool delivered = message.delivered || (!series && !message.offsets.empty());
-    const std::string what = name(uid, message) + " after a restart at log time " +
-                             std::to_string(log_ms) + ": state " +
-                             std::to_string(static_cast<int>(now));
+    const auto what = [&] {
+      return name(uid, message) + " after a restart at log time " + std::to_string(log_ms) +
+             ": state " + std::to_string(static_cast<int>(now));
+    };
     if (ended(message)) {
-      require(now == Standing::kCancelled, "I15: cancelled: " + what);
+      require(now == Standing::kCancelled, [&] { return "I15: cancelled: " + what(); });
     } else if (delivered) {
-      require(now == Standing::kDelivered, "I13: was delivered: " + what);
+      require(now == Standing::kDelivered, [&] { return "I13: was delivered: " + what(); });
     } else if (!message.maybe_replaced && !maybe_changed(message, false)) {
       const bool due = !series && message.due_ms <= log_ms;
       require(now == Standing::kPending || (due && now == Standing::kDelivered),
-              "I13: was acknowledged: " + what);
+              [&] { return "I13: was acknowledged: " + what(); });
     }
   }
 }
@@ -400,9 +405,11 @@ void DelayModel::check_drained(PartitionId partition, bool retention, int64_t lo
       continue;
     }
     const std::pair<int64_t, uint64_t> key{message.due_ms, message.id};
-    require(key > newest, "I13: out of the order of due times, behind one due at " +
-                              std::to_string(newest.first) + ": " + name(drained.uid, message) +
-                              " at offset " + std::to_string(drained.offset.value()));
+    require(key > newest, [&] {
+      return "I13: out of the order of due times, behind one due at " +
+             std::to_string(newest.first) + ": " + name(drained.uid, message) + " at offset " +
+             std::to_string(drained.offset.value());
+    });
     newest = key;
   }
   for (const auto& [uid, message] : messages_) {
@@ -417,17 +424,22 @@ void DelayModel::check_drained(PartitionId partition, bool retention, int64_t lo
 void DelayModel::check_once(uint64_t uid, const Message& message, uint64_t times, int64_t log_ms,
                             int64_t slack_ms) const {
   const bool series = message.sent.every_ms > 0;
-  const std::string what = name(uid, message) + ", " + std::to_string(times) +
-                           " times in a drain at log time " + std::to_string(log_ms);
-  require(series || times <= 1, "I13: delivered twice: " + what);
-  require(series || times == 0 || !ended(message), "I15: cancelled, but there: " + what);
-  require(times == 0 || message.state != State::kRefused, "I15: refused for its key: " + what);
+  const auto what = [&] {
+    return name(uid, message) + ", " + std::to_string(times) + " times in a drain at log time " +
+           std::to_string(log_ms);
+  };
+  require(series || times <= 1, [&] { return "I13: delivered twice: " + what(); });
+  require(series || times == 0 || !ended(message),
+          [&] { return "I15: cancelled, but there: " + what(); });
+  require(times == 0 || message.state != State::kRefused,
+          [&] { return "I15: refused for its key: " + what(); });
   if (slack_ms == INT64_MAX || message.state != State::kAccepted || ended(message) || times > 0) {
     return;
   }
-  require(!message.delivered, "I13: was delivered, but is not there: " + what);
+  require(!message.delivered, [&] { return "I13: was delivered, but is not there: " + what(); });
   const bool certain = !message.maybe_replaced && !maybe_changed(message, false);
-  require(!certain || high_due(message) + slack_ms > log_ms, "I13, I14: lost or late: " + what);
+  require(!certain || high_due(message) + slack_ms > log_ms,
+          [&] { return "I13, I14: lost or late: " + what(); });
 }
 
 }  // namespace tidemark::sim

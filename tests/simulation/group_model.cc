@@ -81,10 +81,11 @@ void GroupModel::looked(const Name& name, const Look& look, int64_t at_ns) {
     return;
   }
   ++counters_.looks;
-  require(look.end >= std::max(look.start, look.committed.value_or(Offset{})),
-          "I8: lag is negative: " + text_of(name) + " begins at " +
-              std::to_string(look.start.value()) + ", is read up to " + text_of(look.committed) +
-              " and ends at " + std::to_string(look.end.value()));
+  require(look.end >= std::max(look.start, look.committed.value_or(Offset{})), [&] {
+    return "I8: lag is negative: " + text_of(name) + " begins at " +
+           std::to_string(look.start.value()) + ", is read up to " + text_of(look.committed) +
+           " and ends at " + std::to_string(look.end.value());
+  });
   journals_[name].looks.push_back({at_ns, look});
   watermark(name.partition, look.end, at_ns, at_ns);
 }
@@ -141,31 +142,38 @@ std::string GroupModel::describe(const Commit& commit) const {
 void GroupModel::acknowledged(const Commit& commit, Point& point) {
   const Recorded& recorded = commit.recorded;
   if (commit.kind == Kind::kReset) {
-    require(recorded.epoch > point.epoch, "I9: a reset that fences nobody in epoch " +
-                                              std::to_string(point.epoch) + ": " +
-                                              describe(commit));
+    require(recorded.epoch > point.epoch, [&] {
+      return "I9: a reset that fences nobody in epoch " + std::to_string(point.epoch) + ": " +
+             describe(commit);
+    });
   } else {
-    require(commit.epoch >= point.epoch && recorded.epoch == commit.epoch,
-            "I9: acknowledged, although the epoch is at least " + std::to_string(point.epoch) +
-                ": " + describe(commit));
+    require(commit.epoch >= point.epoch && recorded.epoch == commit.epoch, [&] {
+      return "I9: acknowledged, although the epoch is at least " + std::to_string(point.epoch) +
+             ": " + describe(commit);
+    });
   }
   const bool possible =
       std::any_of(point.positions.begin(), point.positions.end(), [&](const Position& before) {
         return after(commit.kind, commit.offset, before) == recorded.offset;
       });
-  require(possible, "I8: possible were " + text_of(point.positions) + ": " + describe(commit));
+  require(possible, [&] {
+    return "I8: possible were " + text_of(point.positions) + ": " + describe(commit);
+  });
   point = {{recorded.offset}, recorded.epoch};
 }
 
 void GroupModel::refused(const Commit& commit, Point& point) {
-  require(commit.kind != Kind::kReset, "I9: a reset was fenced: " + describe(commit));
-  require(commit.recorded.epoch > commit.epoch && commit.recorded.epoch >= point.epoch,
-          "I9: fenced, although the epoch was at least " + std::to_string(point.epoch) + ": " +
-              describe(commit));
+  require(commit.kind != Kind::kReset,
+          [&] { return "I9: a reset was fenced: " + describe(commit); });
+  require(commit.recorded.epoch > commit.epoch && commit.recorded.epoch >= point.epoch, [&] {
+    return "I9: fenced, although the epoch was at least " + std::to_string(point.epoch) + ": " +
+           describe(commit);
+  });
   std::erase_if(point.positions, [&](const Position& position) {
     return shown(position) != commit.recorded.offset;
   });
-  require(!point.positions.empty(), "I8: not a possible position: " + describe(commit));
+  require(!point.positions.empty(),
+          [&] { return "I8: not a possible position: " + describe(commit); });
   point.epoch = commit.recorded.epoch;
 }
 
@@ -233,16 +241,18 @@ void GroupModel::check_look(const Name& name, const Journal& journal,
   for (size_t i = first; i <= last; ++i) {
     possible = possible || points[i].positions.contains(look.look.committed);
   }
-  require(possible, "I8: " + text_of(name) + " at " + std::to_string(look.at_ns) + " shows " +
-                        text_of(look.look.committed) + ", possible was " +
-                        text_of(points[last].positions));
+  require(possible, [&] {
+    return "I8: " + text_of(name) + " at " + std::to_string(look.at_ns) + " shows " +
+           text_of(look.look.committed) + ", possible was " + text_of(points[last].positions);
+  });
   uint32_t epoch = points[first].epoch;
   for (const auto& [told_ns, leased] : journal.leases) {
     epoch = told_ns < look.at_ns ? std::max(epoch, leased) : epoch;
   }
-  require(look.look.epoch >= epoch, "I9: " + text_of(name) + " shows epoch " +
-                                        std::to_string(look.look.epoch) + " after " +
-                                        std::to_string(epoch));
+  require(look.look.epoch >= epoch, [&] {
+    return "I9: " + text_of(name) + " shows epoch " + std::to_string(look.look.epoch) + " after " +
+           std::to_string(epoch);
+  });
 }
 
 // Between two looks without a rewind or a reset nothing goes back, whatever is known of commits.
@@ -256,11 +266,12 @@ void GroupModel::check_order_of_looks(const Name& name, const Journal& journal) 
           return commit.kind != Kind::kCommit && commit.arrived_ns <= now.at_ns &&
                  (!commit.certain() || commit.left_ns >= before.at_ns);
         });
-    require(excused || now.look.committed >= before.look.committed,
-            "I8: " + text_of(name) + " went back from " + text_of(before.look.committed) + " to " +
-                text_of(now.look.committed));
+    require(excused || now.look.committed >= before.look.committed, [&] {
+      return "I8: " + text_of(name) + " went back from " + text_of(before.look.committed) + " to " +
+             text_of(now.look.committed);
+    });
     require(now.look.epoch >= before.look.epoch && now.look.start >= before.look.start,
-            "I9: " + text_of(name) + ": the epoch or the start went back");
+            [&] { return "I9: " + text_of(name) + ": the epoch or the start went back"; });
   }
 }
 
@@ -276,10 +287,12 @@ void GroupModel::check_watermarks() {
       for (; known < by_end.size() && by_end[known].left_ns < seen.sent_ns; ++known) {
         marks.floor = std::max(marks.floor, by_end[known].end);
       }
-      require(seen.end >= marks.floor, "I7: topic " + std::to_string(partition.topic.value()) +
-                                           " partition " + std::to_string(partition.index.value()) +
-                                           " ended at " + std::to_string(marks.floor.value()) +
-                                           ", later at " + std::to_string(seen.end.value()));
+      require(seen.end >= marks.floor, [&] {
+        return "I7: topic " + std::to_string(partition.topic.value()) + " partition " +
+               std::to_string(partition.index.value()) + " ended at " +
+               std::to_string(marks.floor.value()) + ", later at " +
+               std::to_string(seen.end.value());
+      });
     }
     for (; known < by_end.size(); ++known) {
       marks.floor = std::max(marks.floor, by_end[known].end);
@@ -294,17 +307,22 @@ void GroupModel::recovered(const Name& name, Position position, uint32_t epoch) 
   }
   const auto it = journals_.find(name);
   if (it == journals_.end()) {
-    require(!position.has_value(), "I8: nobody committed " + text_of(position) +
-                                       ", which is there after a restart: " + text_of(name));
+    require(!position.has_value(), [&] {
+      return "I8: nobody committed " + text_of(position) +
+             ", which is there after a restart: " + text_of(name);
+    });
     return;
   }
   Journal& journal = it->second;
   const Point last = replay(name, journal);
-  require(last.positions.contains(position), "I8: after a restart the position is " +
-                                                 text_of(position) + ", possible was " +
-                                                 text_of(last.positions) + ": " + text_of(name));
-  require(epoch >= last.epoch, "I9: after a restart the epoch is " + std::to_string(epoch) +
-                                   ", it was " + std::to_string(last.epoch) + ": " + text_of(name));
+  require(last.positions.contains(position), [&] {
+    return "I8: after a restart the position is " + text_of(position) + ", possible was " +
+           text_of(last.positions) + ": " + text_of(name);
+  });
+  require(epoch >= last.epoch, [&] {
+    return "I9: after a restart the epoch is " + std::to_string(epoch) + ", it was " +
+           std::to_string(last.epoch) + ": " + text_of(name);
+  });
   journal.begin = {{position}, epoch};
   journal.commits.clear();
   journal.looks.clear();
@@ -316,8 +334,9 @@ void GroupModel::broker_started(int64_t at_ns) {
   // What is left is about partitions that are not open yet.
   for (auto& [name, journal] : journals_) {
     for (const uint64_t id : journal.commits) {
-      require(!commits_.at(id).certain(),
-              "I8: the partition is gone after a restart: " + describe(commits_.at(id)));
+      require(!commits_.at(id).certain(), [&] {
+        return "I8: the partition is gone after a restart: " + describe(commits_.at(id));
+      });
     }
     journal.commits.clear();
   }
@@ -346,8 +365,9 @@ void GroupModel::check_delivered(const Name& name, Offset start, Offset end) con
         it != journals_.end() &&
         (offset < it->second.skipped ||
          (offset.value() < it->second.delivered.size() && it->second.delivered[offset.value()]));
-    require(done,
-            "I9: never delivered: " + text_of(name) + " offset " + std::to_string(offset.value()));
+    require(done, [&] {
+      return "I9: never delivered: " + text_of(name) + " offset " + std::to_string(offset.value());
+    });
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -95,8 +96,9 @@ class Model {
     uint32_t pad_bytes = 0;
     bool delayed = false;
     bool acknowledged = false;
-    Offset offset;  // once acknowledged
-    Offset floor;   // its offset is at least this
+    Offset offset{};                       // once acknowledged
+    Offset floor{};                        // its offset is at least this
+    std::optional<uint64_t> value_hash{};  // once it was read
   };
 
   struct PartitionState {
@@ -105,7 +107,7 @@ class Model {
   };
 
   // The id in a value that is intact and belongs to `partition`.
-  uint64_t check_value(PartitionId partition, Offset offset, std::string_view value) const;
+  uint64_t check_value(PartitionId partition, Offset offset, std::string_view value);
   void identify(PartitionId partition, Offset offset, uint64_t uid);
 
   const uint64_t seed_;

@@ -62,12 +62,14 @@ void QueueModel::leased(uint64_t receive, PartitionId partition, const Lease& le
   }
   const Receive& from = receives_.at(receive);
   const Name name{from.group, partition};
-  require(lease.token != 0, "I20: a lease without a token: " + place(name, lease.offset));
+  require(lease.token != 0,
+          [&] { return "I20: a lease without a token: " + place(name, lease.offset); });
   Message& message = queues_[name][lease.offset];
   for (const Given& given : message.leases) {
-    require(given.token != lease.token, "I20: leased again under the token " +
-                                            std::to_string(lease.token) + ": " +
-                                            place(name, lease.offset));
+    require(given.token != lease.token, [&] {
+      return "I20: leased again under the token " + std::to_string(lease.token) + ": " +
+             place(name, lease.offset);
+    });
   }
   message.leases.push_back({lease.token, lease.deliveries,
                             std::max(from.arrived_ns, left_ns - kServeNs), left_ns, log_ms,
@@ -80,8 +82,9 @@ uint64_t QueueModel::settle_sent(const Settle& settle) {
   const uint64_t id = next_++;
   if (!forgotten_.contains(settle.name.partition.topic)) {
     settlings_[id].settle = settle;
+    Queue& queue = queues_[settle.name];
     for (uint64_t i = 0; i < settle.count; ++i) {
-      queues_[settle.name][settle.offset + i].settlings.push_back(id);
+      queue[settle.offset + i].settlings.push_back(id);
     }
   }
   return id;
@@ -153,9 +156,11 @@ std::vector<int64_t> QueueModel::unknown_failures(const Name& name) const {
   return failures;
 }
 
+std::string QueueModel::History::what() const { return place(name, offset); }
+
 QueueModel::History QueueModel::history_of(const Name& name, Offset offset,
                                            const Message& message) const {
-  History history{place(name, offset), message.leases, {}, message.deaths, nullptr};
+  History history{name, offset, message.leases, {}, message.deaths, nullptr};
   std::stable_sort(history.leases.begin(), history.leases.end(),
                    [](const Given& a, const Given& b) { return a.left_ns < b.left_ns; });
   for (const uint64_t id : message.settlings) {
@@ -194,10 +199,11 @@ void QueueModel::check_settled_once(const History& history) const {
       continue;
     }
     for (const Given& lease : history.leases) {
-      require(lease.left_ns <= settling.left_ns,
-              "I20: settled at " + std::to_string(settling.left_ns) + ", leased at " +
-                  std::to_string(lease.left_ns) + " for delivery " +
-                  std::to_string(lease.deliveries) + ": " + history.what);
+      require(lease.left_ns <= settling.left_ns, [&] {
+        return "I20: settled at " + std::to_string(settling.left_ns) + ", leased at " +
+               std::to_string(lease.left_ns) + " for delivery " + std::to_string(lease.deliveries) +
+               ": " + history.what();
+      });
     }
   }
 }
@@ -227,10 +233,12 @@ void QueueModel::check_deliveries(const History& history) const {
   uint32_t before = 1;
   for (size_t i = 0; i < history.leases.size(); ++i) {
     const Given& lease = history.leases[i];
-    const std::string at = ", leased at " + std::to_string(lease.left_ns) + " for delivery " +
-                           std::to_string(lease.deliveries) + ": " + history.what;
+    const auto at = [&] {
+      return ", leased at " + std::to_string(lease.left_ns) + " for delivery " +
+             std::to_string(lease.deliveries) + ": " + history.what();
+    };
     require(lease.deliveries >= before,
-            "I20: deliveries went back from " + std::to_string(before) + at);
+            [&] { return "I20: deliveries went back from " + std::to_string(before) + at(); });
     before = lease.deliveries;
     uint64_t nacks = 0;
     for (const Settling& settling : history.settlings) {
@@ -240,15 +248,17 @@ void QueueModel::check_deliveries(const History& history) const {
                    : 0;
     }
     require(lease.deliveries >= 1 + nacks,
-            "I20: " + std::to_string(nacks) + " nacks were answered before" + at);
+            [&] { return "I20: " + std::to_string(nacks) + " nacks were answered before" + at(); });
     const auto& unknown = *history.unknown_failures;
     uint64_t failures = static_cast<uint64_t>(
         std::upper_bound(unknown.begin(), unknown.end(), lease.left_ns) - unknown.begin());
     for (size_t j = 0; j < i; ++j) {
       failures += may_have_failed(history.leases[j], history, lease.left_ns) ? 1 : 0;
     }
-    require(lease.deliveries <= 1 + failures,
-            "I20: at most " + std::to_string(failures) + " deliveries may have failed before" + at);
+    require(lease.deliveries <= 1 + failures, [&] {
+      return "I20: at most " + std::to_string(failures) + " deliveries may have failed before" +
+             at();
+    });
   }
 }
 
@@ -281,10 +291,11 @@ void QueueModel::check_holders(const History& history) const {
     if (i + 1 < history.leases.size()) {
       const int64_t until_ns = held_until_ns(lease, history, history.settlings.size());
       const Given& next = history.leases[i + 1];
-      require(next.left_ns >= until_ns, "I20: held from " + std::to_string(lease.left_ns) +
-                                            " until " + std::to_string(until_ns) +
-                                            ", given to another one at " +
-                                            std::to_string(next.left_ns) + ": " + history.what);
+      require(next.left_ns >= until_ns, [&] {
+        return "I20: held from " + std::to_string(lease.left_ns) + " until " +
+               std::to_string(until_ns) + ", given to another one at " +
+               std::to_string(next.left_ns) + ": " + history.what();
+      });
     }
     check_settling_of(lease, history);
   }
@@ -297,20 +308,21 @@ void QueueModel::check_settling_of(const Given& lease, const History& history) c
     if (settling.arrived_ns < lease.left_ns) {
       continue;
     }
-    const std::string when =
-        " (action " + std::to_string(static_cast<int>(settling.settle.action)) + ", token " +
-        std::to_string(settling.settle.token) + ", " + std::to_string(settling.settle.count) +
-        " messages) at " + std::to_string(settling.arrived_ns) + " answered at " +
-        std::to_string(settling.left_ns) + ", held by token " + std::to_string(lease.token) +
-        " from " + std::to_string(lease.left_ns) + ": " + history.what;
+    const auto when = [&] {
+      return " (action " + std::to_string(static_cast<int>(settling.settle.action)) + ", token " +
+             std::to_string(settling.settle.token) + ", " + std::to_string(settling.settle.count) +
+             " messages) at " + std::to_string(settling.arrived_ns) + " answered at " +
+             std::to_string(settling.left_ns) + ", held by token " + std::to_string(lease.token) +
+             " from " + std::to_string(lease.left_ns) + ": " + history.what();
+    };
     if (settling.settle.token == lease.token) {
       const bool refused = settling.answer == Answer::kFenced ||
                            (settling.answer == Answer::kNotFound && !settling.settle.trimmed);
       require(!refused || settling.arrived_ns >= held_until_ns(lease, history, i),
-              "I20: the holder was refused" + when);
+              [&] { return "I20: the holder was refused" + when(); });
     } else if (settling.settle.action != Action::kRelease || settling.arrived_ns > lease.left_ns) {
       require(settling.answer != Answer::kOk || settling.left_ns >= end_ns,
-              "I20: settled by one who does not hold it" + when);
+              [&] { return "I20: settled by one who does not hold it" + when(); });
     }
   }
 }
@@ -332,9 +344,11 @@ void QueueModel::check_delays(const History& history) const {
       const int64_t margin_ms = kMarginMs + (restarted ? DelayModel::kLeadMs : 0);
       require(lease.left_ns <= nack.left_ns ||
                   lease.log_ms >= nack.arrived_log_ms + delay_ms - margin_ms,
-              "I20: nacked at log time " + std::to_string(nack.arrived_log_ms) +
-                  " with a delay of " + std::to_string(delay_ms) + " ms, leased at " +
-                  std::to_string(lease.log_ms) + ": " + history.what);
+              [&] {
+                return "I20: nacked at log time " + std::to_string(nack.arrived_log_ms) +
+                       " with a delay of " + std::to_string(delay_ms) + " ms, leased at " +
+                       std::to_string(lease.log_ms) + ": " + history.what();
+              });
     }
   }
 }
@@ -343,30 +357,36 @@ void QueueModel::check_deaths(const History& history) const {
   if (history.deaths.empty()) {
     return;
   }
-  require(history.deaths.size() == 1, "I20: " + std::to_string(history.deaths.size()) +
-                                          " times in the dead-letter topic: " + history.what);
+  require(history.deaths.size() == 1, [&] {
+    return "I20: " + std::to_string(history.deaths.size()) +
+           " times in the dead-letter topic: " + history.what();
+  });
   const DeadLetter& death = history.deaths.front();
-  const std::string what = ", a dead letter after " + std::to_string(death.deliveries) +
-                           " deliveries at log time " + std::to_string(death.log_ms) + ": " +
-                           history.what;
+  const auto what = [&] {
+    return ", a dead letter after " + std::to_string(death.deliveries) +
+           " deliveries at log time " + std::to_string(death.log_ms) + ": " + history.what();
+  };
   const bool asked = std::any_of(
       history.settlings.begin(), history.settlings.end(),
       [](const Settling& settling) { return settling.settle.action == Action::kDeadLetter; });
   require(death.deliveries >= 1 && max_deliveries_ > 0 &&
               (asked ? death.deliveries <= max_deliveries_ : death.deliveries == max_deliveries_),
-          "I20: the maximum is " + std::to_string(max_deliveries_) + what);
+          [&] { return "I20: the maximum is " + std::to_string(max_deliveries_) + what(); });
   uint64_t failures = history.unknown_failures->size();
   for (const Given& lease : history.leases) {
-    require(lease.deliveries <= death.deliveries,
-            "I20: leased for delivery " + std::to_string(lease.deliveries) + what);
+    require(lease.deliveries <= death.deliveries, [&] {
+      return "I20: leased for delivery " + std::to_string(lease.deliveries) + what();
+    });
     failures += may_have_failed(lease, history, INT64_MAX) ? 1 : 0;
   }
-  require(failures >= death.deliveries,
-          "I20: at most " + std::to_string(failures) + " deliveries may have failed" + what);
+  require(failures >= death.deliveries, [&] {
+    return "I20: at most " + std::to_string(failures) + " deliveries may have failed" + what();
+  });
   for (const Settling& settling : history.settlings) {
-    require(settling.settle.action != Action::kAck || settling.answer != Answer::kOk ||
-                settling.left_log_ms >= death.log_ms - kMarginMs,
-            "I20: acked at log time " + std::to_string(settling.left_log_ms) + what);
+    require(
+        settling.settle.action != Action::kAck || settling.answer != Answer::kOk ||
+            settling.left_log_ms >= death.log_ms - kMarginMs,
+        [&] { return "I20: acked at log time " + std::to_string(settling.left_log_ms) + what(); });
   }
 }
 
@@ -374,7 +394,7 @@ void QueueModel::check_settled(const Name& name, Offset end, bool trimmed) const
   const auto queue = queues_.find(name);
   for (Offset offset{0}; offset < end; ++offset) {
     const bool known = queue != queues_.end() && queue->second.contains(offset);
-    require(known || trimmed, "I20: never leased: " + place(name, offset));
+    require(known || trimmed, [&] { return "I20: never leased: " + place(name, offset); });
     if (!known || trimmed) {
       continue;
     }
@@ -385,8 +405,9 @@ void QueueModel::check_settled(const Name& name, Offset end, bool trimmed) const
           return settling.arrived_ns != INT64_MAX && settling.settle.action == Action::kAck &&
                  (settling.answer == Answer::kOk || settling.answer == Answer::kUnsure);
         });
-    require(acked || !message.deaths.empty(),
-            "I20: settled, but nobody acked it and it is no dead letter: " + place(name, offset));
+    require(acked || !message.deaths.empty(), [&] {
+      return "I20: settled, but nobody acked it and it is no dead letter: " + place(name, offset);
+    });
   }
 }
 

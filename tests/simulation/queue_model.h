@@ -141,7 +141,10 @@ class QueueModel {
 
   // Of one message; leases by the time when they left, settlings by the time of arrival.
   struct History {
-    std::string what;
+    [[nodiscard]] std::string what() const;
+
+    const Name& name;
+    Offset offset;
     std::vector<Given> leases;
     std::vector<Settling> settlings;
     std::vector<DeadLetter> deaths;

@@ -5,6 +5,7 @@
 // anywhere differ in it.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <queue>
 #include <stdexcept>
@@ -34,6 +35,20 @@ class NoProgress : public std::runtime_error {
 inline void require(bool condition, const std::string& what) {
   if (!condition) {
     throw WrongResult(what);
+  }
+}
+
+inline void require(bool condition, const char* what) {
+  if (!condition) {
+    throw WrongResult(what);
+  }
+}
+
+// For what is checked per message: `what` is a function, called if the condition does not hold.
+template <std::invocable What>
+void require(bool condition, const What& what) {
+  if (!condition) {
+    throw WrongResult(what());
   }
 }
 

@@ -10,6 +10,8 @@
 //
 // Exit codes: 0 all passed, 127 a CHECK failed, 128 no progress, 129 a wrong result, 2 bad
 // arguments.
+#include <malloc.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -146,6 +148,9 @@ int run(const std::vector<std::string>& words) {
   for (uint64_t i = 0; i < arguments->count; ++i) {
     const int code = run_seed(arguments->first + i, *arguments);
     marks.count_seed();
+    // What a seed freed lies in pieces between what lives on; without this a process of many seeds
+    // grows by some MB with each.
+    malloc_trim(0);
     if (code != 0) {
       ++failed;
       exit_code = code;

@@ -88,21 +88,24 @@ void TxnModel::check_states(ShardId shard, int64_t ns, const Recovered& recovere
 void TxnModel::check_state(ShardId shard, const Txn& txn, int64_t ns,
                            const Recovered& recovered) const {
   const State state = recovered.state(txn.name);
-  const std::string what = "shard " + std::to_string(shard.value()) + " recovered state " +
-                           std::to_string(static_cast<int>(state)) + " of " + describe(txn);
+  const auto what = [&] {
+    return "shard " + std::to_string(shard.value()) + " recovered state " +
+           std::to_string(static_cast<int>(state)) + " of " + describe(txn);
+  };
   require(state != State::kCommitted || txn.commit_ns != INT64_MAX,
-          "I16, I17: committed, but nobody asked for that: " + what);
+          [&] { return "I16, I17: committed, but nobody asked for that: " + what(); });
   require(state != State::kRolledBack || txn.rollback_ns != INT64_MAX,
-          "I17: rolled back, but nobody asked for that: " + what);
+          [&] { return "I17: rolled back, but nobody asked for that: " + what(); });
   const bool ended = state == State::kCommitted || state == State::kRolledBack;
   if (txn.ended() && !is_old(txn, ns)) {
-    require(ended || shard != txn.name.shard, "I17: its end is lost: " + what);
-    require(!ended || state == txn.outcome, "I17: it ended the other way: " + what);
+    require(ended || shard != txn.name.shard, [&] { return "I17: its end is lost: " + what(); });
+    require(!ended || state == txn.outcome,
+            [&] { return "I17: it ended the other way: " + what(); });
   }
   for (uint32_t i = 0; i < txn.parts.size() && !txn.end_arrived(); ++i) {
     const Part& part = txn.parts[i];
     require(!part.stored() || part.shard != shard || recovered.has_part(txn.name, i),
-            "I17: part " + std::to_string(i) + " is lost: " + what);
+            [&] { return "I17: part " + std::to_string(i) + " is lost: " + what(); });
   }
 }
 
@@ -132,16 +135,21 @@ void TxnModel::seen(uint64_t uid, Offset offset, int64_t left_ns) {
   }
   Txn& txn = txns_.at(it->second.txn - 1);
   const Part& part = txn.parts.at(it->second.part);
-  const std::string what = "message " + std::to_string(uid) + " of part " +
-                           std::to_string(it->second.part) + " seen at offset " +
-                           std::to_string(offset.value()) + ", " + describe(txn);
-  require(txn.commit_ns < left_ns, "I16: seen before its commit was invoked: " + what);
+  const auto what = [&] {
+    return "message " + std::to_string(uid) + " of part " + std::to_string(it->second.part) +
+           " seen at offset " + std::to_string(offset.value()) + ", " + describe(txn);
+  };
+  require(txn.commit_ns < left_ns,
+          [&] { return "I16: seen before its commit was invoked: " + what(); });
   if (txn.forgotten || part.gone) {
     return;
   }
-  require(part.arrivals > 0, "I17: seen, but never arrived: " + what);
-  require(txn.outcome != State::kRolledBack, "I17: rolled back, but seen: " + what);
-  learn(txn, State::kCommitted, left_ns, what);
+  require(part.arrivals > 0, [&] { return "I17: seen, but never arrived: " + what(); });
+  require(txn.outcome != State::kRolledBack,
+          [&] { return "I17: rolled back, but seen: " + what(); });
+  if (txn.outcome != State::kCommitted) {
+    learn(txn, State::kCommitted, left_ns, what());
+  }
 }
 
 void TxnModel::drained(PartitionId partition, bool retention, const std::vector<uint64_t>& uids) {
@@ -201,17 +209,21 @@ void TxnModel::check_agrees(const Txn& txn, bool parked) const {
     if (part.gone) {
       continue;
     }
-    const std::string what =
-        "part " + std::to_string(i) + " in topic " + std::to_string(part.partition.topic.value()) +
-        " partition " + std::to_string(part.partition.index.value()) + " shard " +
-        std::to_string(part.shard.value()) + ", " + std::to_string(part.drained.size()) + " of " +
-        std::to_string(part.uids.size()) + " messages there" +
-        (part.stored() ? "" : ", not acknowledged") + ", of " + describe(txn);
+    const auto what = [&] {
+      return "part " + std::to_string(i) + " in topic " +
+             std::to_string(part.partition.topic.value()) + " partition " +
+             std::to_string(part.partition.index.value()) + " shard " +
+             std::to_string(part.shard.value()) + ", " + std::to_string(part.drained.size()) +
+             " of " + std::to_string(part.uids.size()) + " messages there" +
+             (part.stored() ? "" : ", not acknowledged") + ", of " + describe(txn);
+    };
     const bool all = part.drained.size() == part.uids.size();
-    require(shows || part.drained.empty(), "I17: there, but it was not committed: " + what);
-    require(all || part.drained.empty() || part.partly, "I17: a part in parts: " + what);
+    require(shows || part.drained.empty(),
+            [&] { return "I17: there, but it was not committed: " + what(); });
+    require(all || part.drained.empty() || part.partly,
+            [&] { return "I17: a part in parts: " + what(); });
     require(all || !shows || !part.stored() || part.partly,
-            "I17: committed, but not there: " + what);
+            [&] { return "I17: committed, but not there: " + what(); });
   }
 }
 
