@@ -1,0 +1,346 @@
+#include "tests/blackbox/workload.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "log/base/clock.h"
+#include "tests/support/numbered_value.h"
+#include "tests/support/run_command.h"
+
+namespace tidemark::testing {
+
+namespace {
+
+constexpr int64_t kDeadlineMs = 120'000;
+constexpr int64_t kImpatientMs = 100;
+constexpr int64_t kTickMs = 10;         // the load is sent in portions
+constexpr int64_t kChangesEveryMs = 200;
+constexpr int64_t kSoonMs = 2'000;      // what is due within it is waited for, other is cancelled
+
+client::ProducerOptions patience(int64_t delivery_timeout_ms) {
+  client::ProducerOptions options;
+  options.delivery_timeout_ms = delivery_timeout_ms;
+  return options;
+}
+
+std::string failed(const std::string& what, const client::Status& status) {
+  return what + ": " + status.to_string();
+}
+
+void pause_ms(int64_t ms) { (void)::poll(nullptr, 0, static_cast<int>(ms)); }
+
+// False: not in time. It is looked at every millisecond: what is waited for are counts that grow.
+template <typename Condition>
+bool wait_until(const Condition& holds, int64_t ms_max) {
+  const int64_t until_ns = system_clock().monotonic().ns + ms_max * 1'000'000;
+  while (!holds()) {
+    if (system_clock().monotonic().ns >= until_ns) {
+      return false;
+    }
+    pause_ms(1);
+  }
+  return true;
+}
+
+}  // namespace
+
+Workload::Workload(client::Client client, History& history, const BrokerClock& clock,
+                   WorkloadOptions options)
+    : client_(std::move(client)),
+      history_(history),
+      clock_(clock),
+      options_(std::move(options)),
+      place_{"t" + options_.name, kPartitions},
+      group_("g" + options_.name),
+      next_uid_(options_.first_uid) {}
+
+Workload::~Workload() { stop_load(); }
+
+std::string Workload::start() {
+  client::Admin admin(client_);
+  const auto created = admin.create_topic(place_.topic, kPartitions, {}, kDeadlineMs);
+  if (!created.ok()) {
+    return failed("creating " + place_.topic, created.status());
+  }
+  // Of the log time the broker may be ahead by 5 ms after a restart.
+  history_.observe("test", "config",
+                   {{"skew_ms", 5},
+                    {"max_late_ms", options_.max_late_ms},
+                    {"recovery_ms", options_.recovery_ms},
+                    {"progress_ms", options_.progress_ms}});
+  history_.observe("test", "topic", {{"topic", place_.topic}});
+  patient_ = std::make_unique<RecordedProducer>(client_, history_, place_, 1,
+                                                patience(5 * kDeadlineMs));
+  delaying_ = std::make_unique<RecordedProducer>(client_, history_, place_, 2,
+                                                 patience(5 * kDeadlineMs));
+  impatient_ =
+      std::make_unique<RecordedProducer>(client_, history_, place_, 3, patience(kImpatientMs));
+  reader_ = std::make_unique<RecordedReader>(client_, history_, place_, clock_);
+  member_ = std::make_unique<RecordedMember>(client_, history_, place_, group_);
+  load_ = std::thread([this] { load(); });
+  changes_ = std::thread([this] { change(); });
+  return "";
+}
+
+uint64_t Workload::acknowledged() const {
+  return patient_->acknowledged() + delaying_->acknowledged() + impatient_->acknowledged();
+}
+
+uint64_t Workload::unknown() const {
+  return patient_->unknown() + delaying_->unknown() + impatient_->unknown();
+}
+
+uint64_t Workload::in_flight() const {
+  return patient_->open() + delaying_->open() + impatient_->open();
+}
+
+bool Workload::wait_for_acknowledged(uint64_t count, int64_t ms_max) const {
+  return wait_until([&] { return acknowledged() >= count; }, ms_max);
+}
+
+bool Workload::wait_for_unknown(uint64_t count, int64_t ms_max) const {
+  return wait_until([&] { return unknown() >= count; }, ms_max);
+}
+
+bool Workload::pause(int64_t ms) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return !ending_.wait_for(lock, std::chrono::milliseconds(ms), [&] { return stopping_; });
+}
+
+// --- the load
+
+void Workload::load() {
+  Random random(options_.seed);
+  const uint64_t portion =
+      std::max<uint64_t>(uint64_t{options_.messages_per_s} * kTickMs / 1'000, 1);
+  for (uint64_t i = 0; pause(kTickMs);) {
+    for (uint64_t sent = 0; sent < portion; ++sent, ++i) {
+      send_one(random, i);
+    }
+  }
+}
+
+void Workload::send_one(Random& random, uint64_t i) {
+  const uint64_t uid = next_uid_++;
+  if (i % 4 == 3) {
+    impatient_->send(uid);
+  } else if (i % 8 != 0) {
+    patient_->send(uid);
+  } else if (random.chance(3, 4)) {
+    delaying_->send_after(uid, random.between(0, kDelayMsMax));
+  } else {
+    delaying_->send_at(uid, system_clock().wall().ms + clock_.offset_ms.load() +
+                                static_cast<int64_t>(random.between(0, kDelayMsMax)));
+  }
+}
+
+void Workload::change() {
+  while (pause(kChangesEveryMs)) {
+    cancel_some();
+    look_at_positions();
+  }
+}
+
+void Workload::cancel_some() {
+  uint64_t count = 0;
+  for (const auto& [uid, handle] : delaying_->take_handles()) {
+    if (++count % 10 == 0) {
+      cancel(uid, handle);
+    }
+  }
+}
+
+void Workload::cancel(uint64_t uid, const client::DelayHandle& handle) {
+  auto delays = client::Delays::create(client_);
+  const uint64_t id = history_.next_id();
+  history_.invoke("canceller", "cancel", id, {{"topic", place_.topic}, {"uid", uid}});
+  const auto answer =
+      delays->cancel(place_.topic, {client::DelayTarget::of(handle)}, kDeadlineMs);
+  const client::Status status = answer.ok() ? answer->front().status : answer.status();
+  if (status.ok()) {
+    const bool done = answer->front().outcome == client::DelayOutcome::kCancelled;
+    history_.end("canceller", "cancel", id, done ? "ok" : "fail");
+  } else {
+    history_.end("canceller", "cancel", id, "info", {{"err", status.to_string()}});
+  }
+}
+
+void Workload::look_at_positions() {
+  auto groups = client::Groups::create(client_);
+  std::map<uint32_t, uint64_t> ids;
+  for (uint32_t partition = 0; partition < kPartitions; ++partition) {
+    ids[partition] = history_.next_id();
+    history_.invoke("looker", "offset_fetch", ids[partition],
+                    {{"group", group_}, {"topic", place_.topic}, {"part", partition}});
+  }
+  const auto answer = groups->describe(group_, kDeadlineMs);
+  if (!answer.ok()) {
+    return;  // nobody knows; before the first commit there may be no group
+  }
+  for (const client::GroupLag& lag : answer->partitions) {
+    if (lag.committed.has_value()) {
+      history_.end("looker", "offset_fetch", ids.at(lag.partition.partition), "ok",
+                   {{"off", *lag.committed}});
+    }
+  }
+}
+
+void Workload::stop_load() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  ending_.notify_all();
+  for (std::thread* thread : {&load_, &changes_}) {
+    if (thread->joinable()) {
+      thread->join();
+    }
+  }
+}
+
+// --- the end
+
+std::string Workload::finish() {
+  stop_load();
+  history_.observe("test", "heal", {});
+  for (RecordedProducer* producer : {patient_.get(), delaying_.get(), impatient_.get()}) {
+    if (!producer->close(kDeadlineMs)) {
+      return "a producer was not told about all of its messages";
+    }
+  }
+  if (std::string wrong = end_pending(); !wrong.empty()) {
+    return wrong;
+  }
+  if (std::string wrong = send_last(); !wrong.empty()) {
+    return wrong;
+  }
+  if (const std::string ended = reader_->stop(); !ended.empty()) {
+    return "the reader ended: " + ended;
+  }
+  std::map<uint32_t, uint64_t> ends;
+  if (std::string wrong = drain(ends); !wrong.empty()) {
+    return wrong;
+  }
+  if (!member_->wait_for(ends, options_.progress_ms)) {
+    return "the group did not come to the end in time: " + member_->stop();
+  }
+  look_at_positions();
+  for (const auto& [partition, end] : ends) {
+    history_.observe(
+        "test", "group_final",
+        {{"group", group_}, {"topic", place_.topic}, {"part", partition}, {"off", end}});
+  }
+  const std::string ended = member_->stop();
+  return ended.empty() ? "" : "the member ended: " + ended;
+}
+
+// Of what is far away, because the clock stepped under it, nobody is going to wait for the end.
+std::string Workload::end_pending() {
+  auto delays = client::Delays::create(client_);
+  const int64_t until_ns = system_clock().monotonic().ns + kDeadlineMs * 1'000'000;
+  while (true) {
+    const auto pending = delays->list(place_.topic, {}, kDeadlineMs);
+    if (!pending.ok()) {
+      return failed("listing what is pending", pending.status());
+    }
+    if (pending->empty()) {
+      return "";
+    }
+    if (system_clock().monotonic().ns >= until_ns) {
+      return std::to_string(pending->size()) + " messages are still pending";
+    }
+    const auto stats = delays->stats(place_.topic, kDeadlineMs);
+    const int64_t now_ms = stats.ok() && !stats->empty() ? stats->front().now_ms : INT64_MAX;
+    for (const client::DelayedMessage& one : *pending) {
+      if (now_ms == INT64_MAX || one.due_ms - now_ms <= kSoonMs) {
+        continue;
+      }
+      const auto shown =
+          delays->show(place_.topic, client::DelayTarget::of(one.handle), kDeadlineMs);
+      if (shown.ok()) {
+        cancel(number_of(shown->message_value.value_or("")), one.handle);
+      }
+    }
+    pause_ms(kTickMs);
+  }
+}
+
+// One more message behind everything in each partition, so that what would come wrongly has come.
+std::string Workload::send_last() {
+  RecordedProducer last(client_, history_, place_, 4, {});
+  for (uint32_t partition = 0; partition < kPartitions; ++partition) {
+    last.send_after(next_uid_++, kDelayMsMax + 100);
+  }
+  if (!last.close(kDeadlineMs) || last.acknowledged() != kPartitions) {
+    return "the last messages were not taken";
+  }
+  return reader_->wait_for(last.delayed(), kDeadlineMs)
+             ? ""
+             : "the last messages did not come: " + reader_->stop();
+}
+
+std::string Workload::drain(std::map<uint32_t, uint64_t>& ends) {
+  auto consumer = client::Consumer::create(client_, {});
+  if (const client::Status assigned = consumer->assign(all_partitions(place_)); !assigned.ok()) {
+    return failed("draining", assigned);
+  }
+  client::Admin admin(client_);
+  const auto partitions = admin.describe_partitions(place_.topic, kDeadlineMs);
+  if (!partitions.ok()) {
+    return failed("describing partitions", partitions.status());
+  }
+  std::map<uint32_t, uint64_t> next;
+  for (const client::PartitionDescription& one : *partitions) {
+    ends[one.partition] = one.end_offset;
+    next[one.partition] = one.start_offset;
+    history_.observe(
+        "drain", "drain_start",
+        {{"topic", place_.topic}, {"part", one.partition}, {"off", one.start_offset}});
+    history_.observe("drain", "drain_end",
+                     {{"topic", place_.topic}, {"part", one.partition}, {"end", one.end_offset}});
+  }
+  while (next != ends) {
+    const auto batch = consumer->poll(kDeadlineMs);
+    if (!batch.ok() || batch->messages.empty()) {
+      return batch.ok() ? "the drain found less than is stored"
+                        : failed("draining", batch.status());
+    }
+    next[batch->partition] = batch->next_offset;
+    for (const client::ReceivedMessage& message : batch->messages) {
+      record(history_, "drain", "drain", place_.topic, batch->partition, message, {});
+    }
+  }
+  return "";
+}
+
+std::string Workload::remove() {
+  client::Admin admin(client_);
+  reader_.reset();
+  member_.reset();
+  const auto deleted = admin.delete_topic(place_.topic, kDeadlineMs);
+  return deleted.ok() ? "" : failed("deleting " + place_.topic, deleted.status());
+}
+
+std::string Workload::invariants() {
+  return "I1,I2,I3,I4,I5,I6,I7,I8,I9,I10,I11,I12,I13,I14,I15";
+}
+
+Verdict judge_history(const std::string& path, const std::string& invariants) {
+  const CommandResult result = run_command(
+      {required_environment("CHECK_HISTORY"), "--require", invariants, "--verbose", path});
+  Verdict verdict;
+  verdict.accepted = result.exit_code == 0;
+  verdict.text = result.output + result.errors;
+  const size_t end = result.output.find_last_not_of('\n');
+  const size_t begin = result.output.rfind('\n', end);
+  verdict.summary = result.output.substr(begin == std::string::npos ? 0 : begin + 1);
+  while (verdict.summary.ends_with('\n')) {
+    verdict.summary.pop_back();
+  }
+  return verdict;
+}
+
+}  // namespace tidemark::testing
