@@ -108,7 +108,7 @@ TESTS     := $(addprefix unit:,$(call suite,unit,$(UNIT_TESTS))) $(addprefix rep
              $(addprefix fault:,$(call suite,fault,$(FAULT_TESTS)))
 # Only these talk to a real daemon.
 NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(EXAMPLES)) \
-                 $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
+                 $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY) $(BLACKBOX))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
 .PHONY: test test-built asan tsan sim sims

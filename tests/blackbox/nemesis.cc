@@ -19,6 +19,14 @@ constexpr int64_t kClockSecondsMax = 7'200;
 constexpr int kStrobes = 10;
 constexpr int64_t kStrobeMs = 100;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // libfaketime and a sanitizer do not go together
+#else
+constexpr bool kSanitized = false;
+#endif
+
+bool clock_steps() { return !kSanitized && !FakeWallClock::library().empty(); }
+
 // A line when it begins and one when it is over.
 class Fault {
  public:
@@ -37,7 +45,7 @@ class Fault {
 };
 
 std::vector<std::string> environment(const FakeWallClock& clock) {
-  return FakeWallClock::library().empty() ? std::vector<std::string>() : clock.environment();
+  return clock_steps() ? clock.environment() : std::vector<std::string>();
 }
 
 }  // namespace
@@ -99,7 +107,7 @@ std::string Nemesis::counts() const {
 
 std::string Nemesis::remarks() const {
   return fmt::format("slow disk: {}{}", slow_disk_.method(),
-                     clock_steps() ? "" : "; no clock steps: libfaketime is not installed");
+                     clock_steps() ? "" : "; no clock steps without libfaketime, or with a sanitizer");
 }
 
 void Nemesis::kill() {

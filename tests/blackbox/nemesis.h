@@ -57,7 +57,6 @@ class Nemesis {
   void start_again(History& history);
   void kill();
   void set_clock(int64_t seconds);
-  [[nodiscard]] bool clock_steps() const { return !FakeWallClock::library().empty(); }
 
   LoopDisk& disk_;
   BrokerClock& broker_clock_;

@@ -1,6 +1,7 @@
 // powercut: the real broker on a disk that loses its power, again and again.
 //
 //   powercut --rounds 300 --seed 1
+//   powercut --rounds 3 --fsync-never 1     the broker syncs nothing: this has to be refused
 //
 // A round: some load, the cut of a loop-mounted ext4 at a random moment (the shutdown ioctl: what
 // was not synced is gone), kill -9, a mount that recovers the journal, a start, and the same clients
@@ -46,13 +47,15 @@ struct Counts {
 class PowerCuts {
  public:
   // `folder` gets the histories.
-  PowerCuts(std::unique_ptr<LoopDisk> disk, std::string folder, uint64_t seed)
+  PowerCuts(std::unique_ptr<LoopDisk> disk, std::string folder, uint64_t seed, bool fsync_never)
       : folder_(std::move(folder)),
         disk_(std::move(disk)),
         daemon_(disk_->path() + "/data",
-                {"--shards", "2", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB"}),
+                {"--shards", "2", "--segment-bytes", "4MiB", "--checkpoint-bytes", "1MiB",
+                 "--fsync", fsync_never ? "never" : "batch"}),
         random_(seed),
-        seed_(seed) {}
+        seed_(seed),
+        kept_(!fsync_never) {}
 
   // "", or what went wrong.
   std::string run(uint64_t rounds);
@@ -69,6 +72,7 @@ class PowerCuts {
   DaemonProcess daemon_;
   Random random_;
   const uint64_t seed_;
+  const bool kept_;  // what is refused, for somebody to look at
   BrokerClock clock_;
   std::unique_ptr<Epoch> epoch_;
   Trouble trouble_;
@@ -79,6 +83,11 @@ class PowerCuts {
 void PowerCuts::cut(uint64_t& how) {
   if (random_.chance(1, 3)) {
     disk_->write_back_some(daemon_.data_dir(), random_);
+  }
+  // Either nobody runs any more when the disk is gone, as without power; or the broker sees its disk
+  // fail and may say nothing wrong.
+  if (random_.chance(1, 2)) {
+    daemon_.send_signal(SIGSTOP);
   }
   const bool flushed = random_.chance(1, 4);
   trouble_.check(
@@ -147,9 +156,10 @@ std::string PowerCuts::run(uint64_t rounds) {
     counts_.acknowledged += epoch_->workload().acknowledged();
     counts_.unknown += epoch_->workload().unknown();
     if (!trouble_.text().empty()) {
-      return trouble_.text() + "\nkept in " +
-             epoch_->keep(fmt::format("powercut-seed{}", seed_), daemon_.data_dir(),
-                          trouble_.text());
+      return !kept_ ? trouble_.text()
+                    : trouble_.text() + "\nkept in " +
+                          epoch_->keep(fmt::format("powercut-seed{}", seed_), daemon_.data_dir(),
+                                       trouble_.text());
     }
     next_uid = epoch_->workload().next_uid();
     fmt::print("powercut: {} rounds, {:.0f} s, {} acknowledged; the checker: {}\n", done,
@@ -170,7 +180,7 @@ std::string PowerCuts::verify() {
   return verify.exit_code == 0 ? "" : verify.output + verify.errors;
 }
 
-int run(uint64_t rounds, uint64_t seed) {
+int run(uint64_t rounds, uint64_t seed, bool fsync_never) {
   const TempDirectory folder;
   std::string why = "mounts of its own need root";
   auto disk = enter_private_mounts() ? LoopDisk::create(folder / "disk", kDiskBytes, why) : nullptr;
@@ -179,7 +189,7 @@ int run(uint64_t rounds, uint64_t seed) {
     return 0;
   }
   const std::string mounted = disk->path();
-  auto cuts = std::make_unique<PowerCuts>(std::move(disk), folder.path(), seed);
+  auto cuts = std::make_unique<PowerCuts>(std::move(disk), folder.path(), seed, fsync_never);
   const std::string wrong = cuts->run(rounds);
   const Counts& counts = cuts->counts();
   fmt::print(
@@ -202,10 +212,11 @@ int run(uint64_t rounds, uint64_t seed) {
 }  // namespace tidemark::testing
 
 int main(int argc, char** argv) {
-  std::map<std::string_view, uint64_t> numbers = {{"rounds", 300}, {"seed", 1}};
+  std::map<std::string_view, uint64_t> numbers = {
+      {"rounds", 300}, {"seed", 1}, {"fsync-never", 0}};
   if (!tidemark::testing::parse_numbers(argc, argv, numbers)) {
     return 2;
   }
   tidemark::testing::catch_interrupts();
-  return tidemark::testing::run(numbers["rounds"], numbers["seed"]);
+  return tidemark::testing::run(numbers["rounds"], numbers["seed"], numbers["fsync-never"] != 0);
 }

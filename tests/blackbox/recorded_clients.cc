@@ -192,6 +192,10 @@ std::string RecordedReader::stop() {
 void RecordedReader::run() {
   while (!stopping_.load()) {
     const auto batch = consumer_.poll(kPollMs);
+    if (!batch.ok() && batch.status().code() == client::ErrorCode::kIoError) {
+      read_on();
+      continue;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!batch.ok()) {
       error_ = batch.status().to_string();
@@ -199,6 +203,7 @@ void RecordedReader::run() {
       return;
     }
     if (!batch->topic.empty()) {
+      next_[batch->partition] = batch->next_offset;
       history_.observe("reader", "poll",
                        {{"topic", place_.topic},
                         {"part", batch->partition},
@@ -217,6 +222,12 @@ void RecordedReader::run() {
   }
 }
 
+void RecordedReader::read_on() {
+  for (uint32_t partition = 0; partition < place_.partitions; ++partition) {
+    (void)consumer_.seek(place_.topic, partition, client::Position::offset(next_[partition]));
+  }
+}
+
 // --- member of a group
 
 RecordedMember::RecordedMember(const client::Client& client, History& history, Place place,
@@ -231,6 +242,7 @@ RecordedMember::RecordedMember(const client::Client& client, History& history, P
     for (const client::TopicPartition& one : partitions) {
       history_.observe("member", "seek",
                        {{"topic", place_.topic}, {"part", one.partition}, {"session", "s"}});
+      next_[one.partition] = committed_[one.partition];
     }
   };
   auto created = client::GroupConsumer::create(client, options);
@@ -257,6 +269,10 @@ std::string RecordedMember::stop() {
 void RecordedMember::run() {
   while (!stopping_.load()) {
     const auto batch = consumer_->poll(kPollMs);
+    if (!batch.ok() && batch.status().code() == client::ErrorCode::kIoError) {
+      read_on();
+      continue;
+    }
     if (!batch.ok()) {
       const std::lock_guard<std::mutex> lock(mutex_);
       error_ = batch.status().to_string();
@@ -268,8 +284,16 @@ void RecordedMember::run() {
              {{"session", "s"}, {"group", group_}});
     }
     if (!batch->messages.empty()) {
+      next_[batch->partition] = batch->next_offset;
       commit(batch->partition, batch->next_offset);
     }
+  }
+}
+
+void RecordedMember::read_on() {
+  for (const client::TopicPartition& one : consumer_->assignment()) {
+    (void)consumer_->seek(one.topic, one.partition,
+                          client::Position::offset(next_[one.partition]));
   }
 }
 

@@ -102,7 +102,8 @@ class RecordedProducer {
   client::Topic topic_;
 };
 
-// Reads along in a thread of its own.
+// Reads along in a thread of its own. A disk that cannot be read while its power goes does not end
+// it.
 class RecordedReader {
  public:
   RecordedReader(const client::Client& client, History& history, Place place,
@@ -119,10 +120,13 @@ class RecordedReader {
 
  private:
   void run();
+  // Asks again for what could not be read: an error ends the reading of its partition.
+  void read_on();
 
   History& history_;
   const Place place_;
   const BrokerClock& clock_;
+  std::map<uint32_t, uint64_t> next_;  // offsets to be read, by partition
   client::Consumer consumer_;
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
@@ -148,11 +152,14 @@ class RecordedMember {
 
  private:
   void run();
+  // As that of the reader.
+  void read_on();
   void commit(uint32_t partition, uint64_t offset);
 
   History& history_;
   const Place place_;
   const std::string group_;
+  std::map<uint32_t, uint64_t> next_;  // offsets to be read, of assigned partitions
   std::unique_ptr<client::GroupConsumer> consumer_;
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;

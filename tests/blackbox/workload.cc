@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 #include <utility>
 
 #include "log/base/clock.h"
@@ -16,6 +17,8 @@ namespace {
 
 constexpr int64_t kDeadlineMs = 120'000;
 constexpr int64_t kImpatientMs = 100;
+constexpr int64_t kCheckBacksMs = 3'000;  // for what was left open
+constexpr size_t kQueueConsumers = 2;
 constexpr int64_t kTickMs = 10;         // the load is sent in portions
 constexpr int64_t kChangesEveryMs = 200;
 constexpr int64_t kSoonMs = 2'000;      // what is due within it is waited for, other is cancelled
@@ -54,16 +57,31 @@ Workload::Workload(client::Client client, History& history, const BrokerClock& c
       clock_(clock),
       options_(std::move(options)),
       place_{"t" + options_.name, kPartitions},
+      queue_place_{"q" + options_.name, kQueuePartitions},
+      dead_topic_("dead" + options_.name),
       group_("g" + options_.name),
       next_uid_(options_.first_uid) {}
 
 Workload::~Workload() { stop_load(); }
 
-std::string Workload::start() {
+std::string Workload::create_topics() {
   client::Admin admin(client_);
-  const auto created = admin.create_topic(place_.topic, kPartitions, {}, kDeadlineMs);
-  if (!created.ok()) {
-    return failed("creating " + place_.topic, created.status());
+  for (const auto& [topic, partitions, config] :
+       {std::tuple(place_.topic, kPartitions, client::TopicConfig()),
+        std::tuple(dead_topic_, uint32_t{1}, client::TopicConfig()),
+        std::tuple(queue_place_.topic, kQueuePartitions,
+                   RecordedQueue::topic_config(dead_topic_))}) {
+    const auto created = admin.create_topic(topic, partitions, config, kDeadlineMs);
+    if (!created.ok()) {
+      return failed("creating " + topic, created.status());
+    }
+  }
+  return "";
+}
+
+std::string Workload::start() {
+  if (std::string wrong = create_topics(); !wrong.empty()) {
+    return wrong;
   }
   // Of the log time the broker may be ahead by 5 ms after a restart.
   history_.observe("test", "config",
@@ -72,29 +90,53 @@ std::string Workload::start() {
                     {"recovery_ms", options_.recovery_ms},
                     {"progress_ms", options_.progress_ms}});
   history_.observe("test", "topic", {{"topic", place_.topic}});
-  patient_ = std::make_unique<RecordedProducer>(client_, history_, place_, 1,
-                                                patience(5 * kDeadlineMs));
-  delaying_ = std::make_unique<RecordedProducer>(client_, history_, place_, 2,
-                                                 patience(5 * kDeadlineMs));
-  impatient_ =
-      std::make_unique<RecordedProducer>(client_, history_, place_, 3, patience(kImpatientMs));
+  history_.observe(
+      "test", "topic",
+      {{"topic", queue_place_.topic}, {"max_deliveries", RecordedQueue::kDeliveriesMax}});
+  const auto producer = [this](const Place& place, int number, int64_t patience_ms) {
+    return std::make_unique<RecordedProducer>(client_, history_, place, number,
+                                              patience(patience_ms));
+  };
+  patient_ = producer(place_, 1, 5 * kDeadlineMs);
+  delaying_ = producer(place_, 2, 5 * kDeadlineMs);
+  impatient_ = producer(place_, 3, kImpatientMs);
+  queueing_ = producer(queue_place_, 5, 5 * kDeadlineMs);
   reader_ = std::make_unique<RecordedReader>(client_, history_, place_, clock_);
   member_ = std::make_unique<RecordedMember>(client_, history_, place_, group_);
+  queue_ = std::make_unique<RecordedQueue>(client_, history_, queue_place_, dead_topic_,
+                                           "w" + options_.name, kQueueConsumers, options_.seed);
+  transactions_ = std::make_unique<RecordedTransactions>(
+      client_, history_, place_, "x" + options_.name, next_uid_, options_.seed);
+  if (!transactions_->error().empty()) {
+    return "a producer of transactions: " + transactions_->error();
+  }
   load_ = std::thread([this] { load(); });
   changes_ = std::thread([this] { change(); });
   return "";
 }
 
 uint64_t Workload::acknowledged() const {
-  return patient_->acknowledged() + delaying_->acknowledged() + impatient_->acknowledged();
+  uint64_t sum = 0;
+  for (const RecordedProducer* producer : producers()) {
+    sum += producer->acknowledged();
+  }
+  return sum;
 }
 
 uint64_t Workload::unknown() const {
-  return patient_->unknown() + delaying_->unknown() + impatient_->unknown();
+  uint64_t sum = 0;
+  for (const RecordedProducer* producer : producers()) {
+    sum += producer->unknown();
+  }
+  return sum;
 }
 
 uint64_t Workload::in_flight() const {
-  return patient_->open() + delaying_->open() + impatient_->open();
+  uint64_t sum = 0;
+  for (const RecordedProducer* producer : producers()) {
+    sum += producer->open();
+  }
+  return sum;
 }
 
 bool Workload::wait_for_acknowledged(uint64_t count, int64_t ms_max) const {
@@ -127,6 +169,8 @@ void Workload::send_one(Random& random, uint64_t i) {
   const uint64_t uid = next_uid_++;
   if (i % 4 == 3) {
     impatient_->send(uid);
+  } else if (i % 16 == 5) {
+    queueing_->send(uid);
   } else if (i % 8 != 0) {
     patient_->send(uid);
   } else if (random.chance(3, 4)) {
@@ -206,12 +250,19 @@ void Workload::stop_load() {
 std::string Workload::finish() {
   stop_load();
   history_.observe("test", "heal", {});
-  for (RecordedProducer* producer : {patient_.get(), delaying_.get(), impatient_.get()}) {
+  for (RecordedProducer* producer :
+       {patient_.get(), delaying_.get(), impatient_.get(), queueing_.get()}) {
     if (!producer->close(kDeadlineMs)) {
       return "a producer was not told about all of its messages";
     }
   }
   if (std::string wrong = end_pending(); !wrong.empty()) {
+    return wrong;
+  }
+  if (std::string wrong = transactions_->finish(kCheckBacksMs); !wrong.empty()) {
+    return wrong;
+  }
+  if (std::string wrong = queue_->finish(options_.progress_ms); !wrong.empty()) {
     return wrong;
   }
   if (std::string wrong = send_last(); !wrong.empty()) {
@@ -221,7 +272,10 @@ std::string Workload::finish() {
     return "the reader ended: " + ended;
   }
   std::map<uint32_t, uint64_t> ends;
-  if (std::string wrong = drain(ends); !wrong.empty()) {
+  std::map<uint32_t, uint64_t> queue_ends;
+  std::string wrong = drain(place_, ends);
+  wrong = wrong.empty() ? drain(queue_place_, queue_ends) : wrong;
+  if (!wrong.empty()) {
     return wrong;
   }
   if (!member_->wait_for(ends, options_.progress_ms)) {
@@ -282,13 +336,13 @@ std::string Workload::send_last() {
              : "the last messages did not come: " + reader_->stop();
 }
 
-std::string Workload::drain(std::map<uint32_t, uint64_t>& ends) {
+std::string Workload::drain(const Place& place, std::map<uint32_t, uint64_t>& ends) {
   auto consumer = client::Consumer::create(client_, {});
-  if (const client::Status assigned = consumer->assign(all_partitions(place_)); !assigned.ok()) {
+  if (const client::Status assigned = consumer->assign(all_partitions(place)); !assigned.ok()) {
     return failed("draining", assigned);
   }
   client::Admin admin(client_);
-  const auto partitions = admin.describe_partitions(place_.topic, kDeadlineMs);
+  const auto partitions = admin.describe_partitions(place.topic, kDeadlineMs);
   if (!partitions.ok()) {
     return failed("describing partitions", partitions.status());
   }
@@ -298,9 +352,9 @@ std::string Workload::drain(std::map<uint32_t, uint64_t>& ends) {
     next[one.partition] = one.start_offset;
     history_.observe(
         "drain", "drain_start",
-        {{"topic", place_.topic}, {"part", one.partition}, {"off", one.start_offset}});
+        {{"topic", place.topic}, {"part", one.partition}, {"off", one.start_offset}});
     history_.observe("drain", "drain_end",
-                     {{"topic", place_.topic}, {"part", one.partition}, {"end", one.end_offset}});
+                     {{"topic", place.topic}, {"part", one.partition}, {"end", one.end_offset}});
   }
   while (next != ends) {
     const auto batch = consumer->poll(kDeadlineMs);
@@ -310,22 +364,29 @@ std::string Workload::drain(std::map<uint32_t, uint64_t>& ends) {
     }
     next[batch->partition] = batch->next_offset;
     for (const client::ReceivedMessage& message : batch->messages) {
-      record(history_, "drain", "drain", place_.topic, batch->partition, message, {});
+      record(history_, "drain", "drain", place.topic, batch->partition, message, {});
     }
   }
   return "";
 }
 
 std::string Workload::remove() {
-  client::Admin admin(client_);
+  transactions_.reset();
+  queue_.reset();
   reader_.reset();
   member_.reset();
-  const auto deleted = admin.delete_topic(place_.topic, kDeadlineMs);
-  return deleted.ok() ? "" : failed("deleting " + place_.topic, deleted.status());
+  client::Admin admin(client_);
+  for (const std::string& topic : {place_.topic, queue_place_.topic, dead_topic_}) {
+    const auto deleted = admin.delete_topic(topic, kDeadlineMs);
+    if (!deleted.ok()) {
+      return failed("deleting " + topic, deleted.status());
+    }
+  }
+  return "";
 }
 
 std::string Workload::invariants() {
-  return "I1,I2,I3,I4,I5,I6,I7,I8,I9,I10,I11,I12,I13,I14,I15";
+  return "I1,I2,I3,I4,I5,I6,I7,I8,I9,I10,I11,I12,I13,I14,I15,I16,I17,I18,I20";
 }
 
 Verdict judge_history(const std::string& path, const std::string& invariants) {

@@ -1,10 +1,12 @@
 // The recorded load on a real broker, from fresh topics to the checker's verdict: producers that
-// try for ever and that give up soon, delayed messages and cancels, a reader and a group.
+// try for ever and that give up soon, delayed messages and cancels, transactions, a reader, a group,
+// and a queue with dead letters.
 //
 // What goes wrong with the broker itself (kills, cuts, pauses) is the owner's to do, and to write
 // into the history as `fault`. Thread: of the owner; the load has threads of its own.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -17,6 +19,8 @@
 
 #include "log/base/random.h"
 #include "tests/blackbox/recorded_clients.h"
+#include "tests/blackbox/recorded_queue.h"
+#include "tests/blackbox/recorded_transactions.h"
 
 namespace tidemark::testing {
 
@@ -33,6 +37,7 @@ struct WorkloadOptions {
 class Workload {
  public:
   static constexpr uint32_t kPartitions = 3;
+  static constexpr uint32_t kQueuePartitions = 2;
   static constexpr uint64_t kDelayMsMax = 900;
 
   // `history` and `clock` outlive it.
@@ -67,6 +72,10 @@ class Workload {
   static std::string invariants();
 
  private:
+  [[nodiscard]] std::array<const RecordedProducer*, 4> producers() const {
+    return {patient_.get(), delaying_.get(), impatient_.get(), queueing_.get()};
+  }
+
   void load();
   void send_one(Random& random, uint64_t i);
   void change();
@@ -76,7 +85,8 @@ class Workload {
   void stop_load();
   std::string send_last();
   std::string end_pending();
-  std::string drain(std::map<uint32_t, uint64_t>& ends);
+  std::string create_topics();
+  std::string drain(const Place& place, std::map<uint32_t, uint64_t>& ends);
   // Waits; false when the load is to end.
   bool pause(int64_t ms);
 
@@ -85,13 +95,18 @@ class Workload {
   const BrokerClock& clock_;
   const WorkloadOptions options_;
   const Place place_;
+  const Place queue_place_;
+  const std::string dead_topic_;
   const std::string group_;
   std::unique_ptr<RecordedProducer> patient_;
   std::unique_ptr<RecordedProducer> delaying_;
   std::unique_ptr<RecordedProducer> impatient_;
+  std::unique_ptr<RecordedProducer> queueing_;
   std::unique_ptr<RecordedReader> reader_;
   std::unique_ptr<RecordedMember> member_;
   std::atomic<uint64_t> next_uid_;
+  std::unique_ptr<RecordedTransactions> transactions_;
+  std::unique_ptr<RecordedQueue> queue_;
   std::mutex mutex_;
   std::condition_variable ending_;
   bool stopping_ = false;
