@@ -106,8 +106,9 @@ std::string Nemesis::counts() const {
 }
 
 std::string Nemesis::remarks() const {
-  return fmt::format("slow disk: {}{}", slow_disk_.method(),
-                     clock_steps() ? "" : "; no clock steps without libfaketime, or with a sanitizer");
+  return fmt::format(
+      "slow disk: {}{}", slow_disk_.method(),
+      clock_steps() ? "" : "; no clock steps without libfaketime, or with a sanitizer");
 }
 
 void Nemesis::kill() {
@@ -133,7 +134,7 @@ void Nemesis::kill_and_start(History& history) {
   const Fault fault(history, "kill");
   kill();
   if (random_.chance(1, 3)) {  // else at once
-    (void)wait_ms(static_cast<int64_t>(random_.below(300)));
+    wait_ms(static_cast<int64_t>(random_.below(300)));
   }
   start_again(history);
 }
@@ -144,7 +145,10 @@ void Nemesis::crash_loop(History& history) {
   tell_clock(history);
   for (uint64_t left = random_.between(1, 4); left > 0; --left) {
     daemon_.launch();
-    (void)daemon_.wait_exit(static_cast<int>(random_.below(60)));
+    if (daemon_.wait_exit(static_cast<int>(random_.below(60))).has_value()) {
+      trouble_.check("the broker does not start: " + daemon_.errors());
+      return;
+    }
     kill();
   }
   start_again(history);
@@ -164,8 +168,8 @@ void Nemesis::pause(History& history) {
     ms /= 2;
   }
   daemon_.send_signal(SIGSTOP);
-  (void)wait_ms(static_cast<int64_t>(random_.between(static_cast<uint64_t>(ms) / 2,
-                                                     static_cast<uint64_t>(ms))));
+  wait_ms(static_cast<int64_t>(
+      random_.between(static_cast<uint64_t>(ms) / 2, static_cast<uint64_t>(ms))));
   if (random_.chance(1, 5)) {
     kill();
     start_again(history);
@@ -177,7 +181,7 @@ void Nemesis::pause(History& history) {
 void Nemesis::fill_disk(History& history) {
   const Fault fault(history, "full disk");
   disk_.fill();
-  (void)wait_ms(static_cast<int64_t>(random_.between(100, 2'000)));
+  wait_ms(static_cast<int64_t>(random_.between(100, 2'000)));
   const bool die_full = random_.chance(1, 2);
   if (die_full) {
     kill();
@@ -185,7 +189,7 @@ void Nemesis::fill_disk(History& history) {
   if (die_full && random_.chance(1, 2)) {  // it starts on the full disk
     ++counts_["start on a full disk"];
     start_again(history);
-    (void)wait_ms(static_cast<int64_t>(random_.below(500)));
+    wait_ms(static_cast<int64_t>(random_.below(500)));
   }
   disk_.free();
   if (!daemon_.running()) {
@@ -196,7 +200,7 @@ void Nemesis::fill_disk(History& history) {
 void Nemesis::slow_down(History& history) {
   const Fault fault(history, "slow disk");
   slow_disk_.begin(daemon_.pid(), random_.between(5, 100));
-  (void)wait_ms(static_cast<int64_t>(random_.between(200, 2'000)));
+  wait_ms(static_cast<int64_t>(random_.between(200, 2'000)));
   const bool die_slow = random_.chance(1, 4);
   slow_disk_.end();
   if (die_slow) {
@@ -225,7 +229,7 @@ void Nemesis::step_clock(History& history) {
   const int strobes = random_.chance(1, 4) ? kStrobes : 0;
   set_clock(after);
   for (int i = 0; i < strobes; ++i) {
-    (void)wait_ms(kStrobeMs);
+    wait_ms(kStrobeMs);
     set_clock(i % 2 == 0 ? before : after);
   }
 }

@@ -37,6 +37,9 @@ class Nemesis {
 
   [[nodiscard]] DaemonProcess& daemon() { return daemon_; }
 
+  // The daemon's control group, "": none.
+  [[nodiscard]] const std::string& group() const { return slow_disk_.group(); }
+
   [[nodiscard]] uint64_t kills() const { return kills_; }
 
   // How often what was done, in words.

@@ -4,9 +4,10 @@
 //   powercut --rounds 3 --fsync-never 1     the broker syncs nothing: this has to be refused
 //
 // A round: some load, the cut of a loop-mounted ext4 at a random moment (the shutdown ioctl: what
-// was not synced is gone), kill -9, a mount that recovers the journal, a start, and the same clients
-// go on. After each epoch of rounds the checker judges all that they were told. Exit code 0: it
-// accepted everything, or this cannot be done here ("[skipped]"); 1: it did not; 2: wrong call.
+// was not synced is gone), kill -9, a mount that recovers the journal, a start, and the same
+// clients go on. After each epoch of rounds the checker judges all that they were told. Exit code
+// 0: it accepted everything, or this cannot be done here ("[skipped]"); 1: it did not; 2: wrong
+// call; 130: interrupted.
 #include <signal.h>
 
 #include <algorithm>
@@ -84,15 +85,14 @@ void PowerCuts::cut(uint64_t& how) {
   if (random_.chance(1, 3)) {
     disk_->write_back_some(daemon_.data_dir(), random_);
   }
-  // Either nobody runs any more when the disk is gone, as without power; or the broker sees its disk
-  // fail and may say nothing wrong.
-  if (random_.chance(1, 2)) {
+  // Either nobody runs any more when the disk is gone, as without power; or the broker sees its
+  // disk fail and may say nothing wrong.
+  if (daemon_.running() && random_.chance(1, 2)) {
     daemon_.send_signal(SIGSTOP);
   }
   const bool flushed = random_.chance(1, 4);
-  trouble_.check(
-      disk_->cut_power(flushed ? LoopDisk::Cut::kLogFlushed : LoopDisk::Cut::kLogLost),
-      "the file system cannot be shut down");
+  trouble_.check(disk_->cut_power(flushed ? LoopDisk::Cut::kLogFlushed : LoopDisk::Cut::kLogLost),
+                 "the file system cannot be shut down");
   daemon_.kill();
   trouble_.check(disk_->remount(), "the disk cannot be mounted again");
   ++counts_.cuts;
@@ -101,14 +101,12 @@ void PowerCuts::cut(uint64_t& how) {
 
 void PowerCuts::round() {
   const uint64_t acknowledged = epoch_->workload().acknowledged();
-  if (!trouble_.check(
-          epoch_->workload().wait_for_acknowledged(acknowledged + random_.between(1, 600),
-                                                 kProgressMs) ||
-              interrupted(),
-          "nothing was acknowledged for a minute") ||
-      !wait_ms(static_cast<int64_t>(random_.below(30)))) {
+  if (!trouble_.check(epoch_->workload().wait_for_acknowledged(
+                          acknowledged + random_.between(1, 600), kProgressMs),
+                      "nothing was acknowledged for a minute")) {
     return;
   }
+  wait_ms(static_cast<int64_t>(random_.below(30)));
   const uint64_t id = epoch_->history().next_id();
   epoch_->history().invoke("nemesis", "fault", id, {{"kind", "powercut"}});
   uint64_t while_serving = 0;
@@ -122,7 +120,9 @@ void PowerCuts::round() {
   }
   while (trouble_.text().empty() && random_.chance(1, 6)) {  // in the middle of the recovery
     daemon_.launch();
-    (void)daemon_.wait_exit(static_cast<int>(random_.below(60)));
+    if (daemon_.wait_exit(static_cast<int>(random_.below(60))).has_value()) {
+      trouble_.check("the broker does not start: " + daemon_.errors());
+    }
     cut(counts_.in_start);
   }
   if (trouble_.text().empty()) {
@@ -138,19 +138,15 @@ std::string PowerCuts::run(uint64_t rounds) {
   const client::Client client = eager_client(daemon_.address());
   const int64_t begun_ns = system_clock().monotonic().ns;
   uint64_t next_uid = 1;
-  for (uint64_t done = 0; done < rounds && !interrupted();) {
+  for (uint64_t done = 0; done < rounds;) {
     WorkloadOptions options;
     options.seed = random_.next();
     options.first_uid = next_uid;
-    epoch_ = std::make_unique<Epoch>(client, clock_, folder_, done / kRoundsPerEpoch + 1,
-                                     options);
+    epoch_ = std::make_unique<Epoch>(client, clock_, folder_, done / kRoundsPerEpoch + 1, options);
     trouble_.check(epoch_->workload().start());
     const uint64_t until = std::min(rounds, done + kRoundsPerEpoch);
-    for (; done < until && trouble_.text().empty() && !interrupted(); ++done) {
+    for (; done < until && trouble_.text().empty(); ++done) {
       round();
-    }
-    if (interrupted()) {
-      return "";
     }
     trouble_.check(trouble_.text().empty() ? epoch_->judge() : "");
     counts_.acknowledged += epoch_->workload().acknowledged();
@@ -188,7 +184,8 @@ int run(uint64_t rounds, uint64_t seed, bool fsync_never) {
     skip_test("power cuts: " + why);
     return 0;
   }
-  const std::string mounted = disk->path();
+  const Leavings leavings = {disk->path(), folder.path(), ""};
+  give_up_when_interrupted(leavings);
   auto cuts = std::make_unique<PowerCuts>(std::move(disk), folder.path(), seed, fsync_never);
   const std::string wrong = cuts->run(rounds);
   const Counts& counts = cuts->counts();
@@ -197,11 +194,10 @@ int run(uint64_t rounds, uint64_t seed, bool fsync_never) {
       "acknowledged, {} in flight when the power went, {} unknown outcomes\n",
       seed, counts.cuts, counts.in_start, counts.in_stop, counts.acknowledged, counts.in_flight,
       counts.unknown);
-  if (!wrong.empty() || interrupted()) {
-    fmt::print("powercut: {}\n", wrong.empty() ? "interrupted, the last epoch is not judged"
-                                               : "FAILED: " + wrong);
+  if (!wrong.empty()) {
+    fmt::print("powercut: FAILED: {}\n", wrong);
     (void)cuts.release();
-    give_up(wrong.empty() ? 130 : 1, mounted, folder.path());
+    give_up(1, leavings);
   }
   fmt::print("powercut: accepted, nothing that was acknowledged is missing\n");
   return 0;
@@ -212,11 +208,9 @@ int run(uint64_t rounds, uint64_t seed, bool fsync_never) {
 }  // namespace tidemark::testing
 
 int main(int argc, char** argv) {
-  std::map<std::string_view, uint64_t> numbers = {
-      {"rounds", 300}, {"seed", 1}, {"fsync-never", 0}};
+  std::map<std::string_view, uint64_t> numbers = {{"rounds", 300}, {"seed", 1}, {"fsync-never", 0}};
   if (!tidemark::testing::parse_numbers(argc, argv, numbers)) {
     return 2;
   }
-  tidemark::testing::catch_interrupts();
   return tidemark::testing::run(numbers["rounds"], numbers["seed"], numbers["fsync-never"] != 0);
 }

@@ -2,16 +2,17 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -23,9 +24,24 @@ namespace tidemark::testing {
 
 namespace {
 
-std::atomic<bool> g_interrupted{false};
+// Written by the handler, read by the thread that gives up.
+int g_interrupted = -1;
 
-void on_signal(int /*signal*/) { g_interrupted.store(true); }
+void on_signal(int /*signal*/) {
+  const uint64_t one = 1;
+  (void)!::write(g_interrupted, &one, sizeof one);
+}
+
+// Its processes are ours: the daemon. A group with somebody in it cannot be removed.
+void remove_group(const std::string& group) {
+  for (int attempt = 0; attempt < 100 && ::rmdir(group.c_str()) != 0; ++attempt) {
+    std::ifstream members(group + "/cgroup.procs");
+    for (pid_t member = 0; members >> member;) {
+      ::kill(member, SIGKILL);
+    }
+    wait_ms(10);
+  }
+}
 
 std::string kept_folder(std::string_view program, uint64_t number) {
   const char* build = std::getenv("BUILD");  // NOLINT(concurrency-mt-unsafe): nobody sets it
@@ -55,37 +71,42 @@ bool parse_numbers(int argc, char** argv, std::map<std::string_view, uint64_t>& 
   return true;
 }
 
-void catch_interrupts() {
+void give_up(int exit_code, const Leavings& leavings) {
+  ::umount2(leavings.mounted.c_str(), MNT_DETACH);
+  std::error_code error;
+  std::filesystem::remove_all(leavings.folder, error);
+  if (!leavings.group.empty()) {
+    remove_group(leavings.group);
+  }
+  (void)std::fflush(nullptr);
+  std::_Exit(exit_code);
+}
+
+void give_up_when_interrupted(const Leavings& leavings) {
+  g_interrupted = ::eventfd(0, EFD_CLOEXEC);
+  TIDEMARK_CHECK(g_interrupted >= 0);
+  std::thread([leavings] {
+    uint64_t count = 0;
+    if (::read(g_interrupted, &count, sizeof count) == sizeof count) {
+      fmt::print("interrupted: what was not judged is not\n");
+      give_up(130, leavings);
+    }
+  }).detach();
+
   struct sigaction action {};
+
   action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   for (const int signal : {SIGINT, SIGTERM}) {
     TIDEMARK_CHECK(::sigaction(signal, &action, nullptr) == 0);
   }
 }
 
-bool interrupted() { return g_interrupted.load(); }
-
-bool wait_ms(int64_t ms) {
+void wait_ms(int64_t ms) {
   const int64_t until_ns = system_clock().monotonic().ns + ms * 1'000'000;
-  while (!interrupted()) {
-    const int64_t left_ms = (until_ns - system_clock().monotonic().ns + 999'999) / 1'000'000;
-    if (left_ms <= 0) {
-      return true;
-    }
-    (void)::poll(nullptr, 0, static_cast<int>(std::min<int64_t>(left_ms, 100)));
+  for (int64_t left_ms = ms; left_ms > 0;) {
+    (void)::poll(nullptr, 0, static_cast<int>(left_ms));
+    left_ms = (until_ns - system_clock().monotonic().ns + 999'999) / 1'000'000;
   }
-  return false;
-}
-
-void give_up(int exit_code, const std::string& mounted, const std::string& folder) {
-  if (!mounted.empty()) {
-    ::umount2(mounted.c_str(), MNT_DETACH);
-  }
-  std::error_code error;
-  std::filesystem::remove_all(folder, error);
-  (void)std::fflush(nullptr);
-  std::_Exit(exit_code);
 }
 
 Epoch::Epoch(const client::Client& client, const BrokerClock& clock, const std::string& folder,
@@ -112,8 +133,7 @@ std::string Epoch::judge() {
   return workload_->remove();
 }
 
-std::string Epoch::keep(std::string_view program, const std::string& data,
-                        const std::string& why) {
+std::string Epoch::keep(std::string_view program, const std::string& data, const std::string& why) {
   const std::string folder = kept_folder(program, number_);
   history_->flush();
   std::error_code error;

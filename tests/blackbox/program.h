@@ -1,5 +1,5 @@
-// What the black-box programs have in common: their command line, Ctrl-C, and one epoch: a history
-// of its own, fresh topics, one verdict.
+// What the black-box programs have in common: their command line, their end, and one epoch: a
+// history of its own, fresh topics, one verdict.
 //
 // Thread: of main(), where nothing else is said.
 #pragma once
@@ -20,13 +20,22 @@ namespace tidemark::testing {
 // False: something else was written; says so.
 bool parse_numbers(int argc, char** argv, std::map<std::string_view, uint64_t>& numbers);
 
-// From now on Ctrl-C and SIGTERM only set a flag, the second one ends the process.
-void catch_interrupts();
-bool interrupted();
+// What a program would leave behind if it ended now; the disk itself and the daemon go with it.
+struct Leavings {
+  std::string mounted;  // on a folder below `folder`
+  std::string folder;
+  std::string group;  // of the daemon: a folder of control groups; "": none
+};
 
-// Waits so long; false if it was interrupted. Programs that torture a broker have nothing else to
-// wait for than time.
-bool wait_ms(int64_t ms);
+// Removes them and ends the process at once, for a run that is given up: its load may wait for a
+// broker that is gone and would be waited for. Thread: any.
+[[noreturn]] void give_up(int exit_code, const Leavings& leavings);
+
+// From now on Ctrl-C and SIGTERM are give_up(130). Call it once.
+void give_up_when_interrupted(const Leavings& leavings);
+
+// Programs that torture a broker have nothing else to wait for than time.
+void wait_ms(int64_t ms);
 
 // "", or the first of a program's troubles; later ones are not looked at.
 class Trouble {
@@ -46,11 +55,6 @@ class Trouble {
  private:
   std::string text_;
 };
-
-// Ends the process at once, for a run that is given up: its load may wait for a broker that is gone
-// and would be waited for. Unmounts `mounted` ("": nothing) and removes `folder`; the daemon and the
-// disk go with the process.
-[[noreturn]] void give_up(int exit_code, const std::string& mounted, const std::string& folder);
 
 class Epoch {
  public:

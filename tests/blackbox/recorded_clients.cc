@@ -292,8 +292,7 @@ void RecordedMember::run() {
 
 void RecordedMember::read_on() {
   for (const client::TopicPartition& one : consumer_->assignment()) {
-    (void)consumer_->seek(one.topic, one.partition,
-                          client::Position::offset(next_[one.partition]));
+    (void)consumer_->seek(one.topic, one.partition, client::Position::offset(next_[one.partition]));
   }
 }
 

@@ -108,6 +108,7 @@ class RecordedReader {
  public:
   RecordedReader(const client::Client& client, History& history, Place place,
                  const BrokerClock& clock);
+
   ~RecordedReader() { stop(); }
 
   RecordedReader(const RecordedReader&) = delete;
@@ -140,6 +141,7 @@ class RecordedReader {
 class RecordedMember {
  public:
   RecordedMember(const client::Client& client, History& history, Place place, std::string group);
+
   ~RecordedMember() { stop(); }
 
   RecordedMember(const RecordedMember&) = delete;

@@ -95,12 +95,9 @@ void RecordedQueue::settle(const std::string& member, client::QueueMessage messa
   if (message.lease_left_ms() <= 0) {
     return;
   }
-  const History::Fields place = {{"group", group_},
-                                 {"topic", place_.topic},
-                                 {"part", message.partition()},
-                                 {"off", message.offset()},
-                                 {"uid", number_of(value)},
-                                 {"member", member}};
+  const History::Fields place = {
+      {"group", group_},         {"topic", place_.topic},   {"part", message.partition()},
+      {"off", message.offset()}, {"uid", number_of(value)}, {"member", member}};
   History::Fields leased = place;
   leased.emplace_back("deliveries", message.deliveries());
   leased.emplace_back("crc", crc_of(value));

@@ -25,8 +25,9 @@ class RecordedQueue {
   // How a topic with dead letters in `dead_topic` is to be made.
   static client::TopicConfig topic_config(const std::string& dead_topic);
 
-  RecordedQueue(const client::Client& client, History& history, Place place,
-                std::string dead_topic, std::string group, size_t consumers, uint64_t seed);
+  RecordedQueue(const client::Client& client, History& history, Place place, std::string dead_topic,
+                std::string group, size_t consumers, uint64_t seed);
+
   ~RecordedQueue() { stop(); }
 
   RecordedQueue(const RecordedQueue&) = delete;

@@ -146,11 +146,10 @@ client::CheckAnswer RecordedTransactions::check(const client::CheckRequest& requ
   }
   ++asked_;
   const bool commits = local.fate == Fate::kCommit;
-  history_.observe(
-      kProcess, "txn_check",
-      {{"txn", request.reference},
-       {"group", group_},
-       {"how", !local.settled ? "unknown" : (commits ? "commit" : "rollback")}});
+  history_.observe(kProcess, "txn_check",
+                   {{"txn", request.reference},
+                    {"group", group_},
+                    {"how", !local.settled ? "unknown" : (commits ? "commit" : "rollback")}});
   if (!local.settled) {
     return client::CheckAnswer::kUnknown;
   }

@@ -28,6 +28,7 @@ class RecordedTransactions {
   // answers in time, else error() says why.
   RecordedTransactions(const client::Client& client, History& history, Place place,
                        std::string group, std::atomic<uint64_t>& next_uid, uint64_t seed);
+
   ~RecordedTransactions() { stop(); }
 
   RecordedTransactions(const RecordedTransactions&) = delete;

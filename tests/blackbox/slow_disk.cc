@@ -84,9 +84,12 @@ void SlowDisk::end() {
 
 std::string SlowDisk::method() const {
   switch (method_) {
-    case Method::kGroup2: return "io.max of its control group";
-    case Method::kGroup1: return "blkio.throttle of its control group";
-    case Method::kWriters: return "others that write and sync beside it";
+    case Method::kGroup2:
+      return "io.max of its control group";
+    case Method::kGroup1:
+      return "blkio.throttle of its control group";
+    case Method::kWriters:
+      return "others that write and sync beside it";
   }
   return "";
 }

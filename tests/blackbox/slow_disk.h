@@ -28,6 +28,9 @@ class SlowDisk {
   void begin(pid_t process, uint64_t writes_per_s);
   void end();
 
+  // The folder of the control group, "": none.
+  [[nodiscard]] const std::string& group() const { return group_; }
+
   // What it does, in words.
   [[nodiscard]] std::string method() const;
 

@@ -52,6 +52,8 @@ class Torture {
   // "", or what went wrong.
   std::string run();
 
+  [[nodiscard]] const std::string& group() const { return nemesis_.group(); }
+
   [[nodiscard]] std::string report() const {
     return fmt::format(
         "torture: seed {}: {} kills ({}), {} messages acknowledged, {} unknown outcomes; {}", seed_,
@@ -67,8 +69,7 @@ class Torture {
   }
 
   [[nodiscard]] bool over() const {
-    return interrupted() || !trouble_.text().empty() ||
-           (limits_.ms > 0 && gone_ms() >= limits_.ms) ||
+    return !trouble_.text().empty() || (limits_.ms > 0 && gone_ms() >= limits_.ms) ||
            (limits_.kills > 0 && nemesis_.kills() >= limits_.kills);
   }
 
@@ -91,12 +92,11 @@ void Torture::strike_for_an_epoch() {
   while (!over() && gone_ms() < until_ms) {
     const uint64_t acknowledged = epoch_->workload().acknowledged();
     if (!trouble_.check(epoch_->workload().wait_for_acknowledged(
-                            acknowledged + random_.between(1, 600), kProgressMs) ||
-                            interrupted(),
-                        "nothing was acknowledged for a minute") ||
-        !wait_ms(static_cast<int64_t>(random_.below(30)))) {
+                            acknowledged + random_.between(1, 600), kProgressMs),
+                        "nothing was acknowledged for a minute")) {
       return;
     }
+    wait_ms(static_cast<int64_t>(random_.below(30)));
     trouble_.check(nemesis_.strike(epoch_->history()));
   }
 }
@@ -114,9 +114,6 @@ std::string Torture::run() {
     epoch_ = std::make_unique<Epoch>(client, clock_, folder_, number, options);
     trouble_.check(epoch_->workload().start());
     strike_for_an_epoch();
-    if (interrupted()) {
-      return "";
-    }
     trouble_.check(trouble_.text().empty() ? epoch_->judge() : "");
     acknowledged_ += epoch_->workload().acknowledged();
     unknown_ += epoch_->workload().unknown();
@@ -152,15 +149,16 @@ int run(const Limits& limits, uint64_t seed) {
     skip_test("torture: " + why);
     return 0;
   }
-  const std::string mounted = disk->path();
+  Leavings leavings = {disk->path(), folder.path(), ""};
   auto torture = std::make_unique<Torture>(std::move(disk), folder.path(), limits, seed);
+  leavings.group = torture->group();
+  give_up_when_interrupted(leavings);
   const std::string wrong = torture->run();
   fmt::print("{}\n", torture->report());
-  if (!wrong.empty() || interrupted()) {
-    fmt::print("torture: {}\n", wrong.empty() ? "interrupted, the last epoch is not judged"
-                                              : "FAILED: " + wrong);
+  if (!wrong.empty()) {
+    fmt::print("torture: FAILED: {}\n", wrong);
     (void)torture.release();
-    give_up(wrong.empty() ? 130 : 1, mounted, folder.path());
+    give_up(1, leavings);
   }
   fmt::print("torture: accepted\n");
   return 0;
@@ -176,7 +174,6 @@ int main(int argc, char** argv) {
   if (!tidemark::testing::parse_numbers(argc, argv, numbers)) {
     return 2;
   }
-  tidemark::testing::catch_interrupts();
   tidemark::testing::Limits limits;
   limits.ms = static_cast<int64_t>(numbers["minutes"]) * tidemark::testing::kMsPerMinute;
   limits.kills = numbers["kills"];

@@ -19,9 +19,9 @@ constexpr int64_t kDeadlineMs = 120'000;
 constexpr int64_t kImpatientMs = 100;
 constexpr int64_t kCheckBacksMs = 3'000;  // for what was left open
 constexpr size_t kQueueConsumers = 2;
-constexpr int64_t kTickMs = 10;         // the load is sent in portions
+constexpr int64_t kTickMs = 10;  // the load is sent in portions
 constexpr int64_t kChangesEveryMs = 200;
-constexpr int64_t kSoonMs = 2'000;      // what is due within it is waited for, other is cancelled
+constexpr int64_t kSoonMs = 2'000;  // what is due within it is waited for, other is cancelled
 
 client::ProducerOptions patience(int64_t delivery_timeout_ms) {
   client::ProducerOptions options;
@@ -201,8 +201,7 @@ void Workload::cancel(uint64_t uid, const client::DelayHandle& handle) {
   auto delays = client::Delays::create(client_);
   const uint64_t id = history_.next_id();
   history_.invoke("canceller", "cancel", id, {{"topic", place_.topic}, {"uid", uid}});
-  const auto answer =
-      delays->cancel(place_.topic, {client::DelayTarget::of(handle)}, kDeadlineMs);
+  const auto answer = delays->cancel(place_.topic, {client::DelayTarget::of(handle)}, kDeadlineMs);
   const client::Status status = answer.ok() ? answer->front().status : answer.status();
   if (status.ok()) {
     const bool done = answer->front().outcome == client::DelayOutcome::kCancelled;
@@ -350,9 +349,8 @@ std::string Workload::drain(const Place& place, std::map<uint32_t, uint64_t>& en
   for (const client::PartitionDescription& one : *partitions) {
     ends[one.partition] = one.end_offset;
     next[one.partition] = one.start_offset;
-    history_.observe(
-        "drain", "drain_start",
-        {{"topic", place.topic}, {"part", one.partition}, {"off", one.start_offset}});
+    history_.observe("drain", "drain_start",
+                     {{"topic", place.topic}, {"part", one.partition}, {"off", one.start_offset}});
     history_.observe("drain", "drain_end",
                      {{"topic", place.topic}, {"part", one.partition}, {"end", one.end_offset}});
   }

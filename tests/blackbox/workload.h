@@ -1,6 +1,6 @@
 // The recorded load on a real broker, from fresh topics to the checker's verdict: producers that
-// try for ever and that give up soon, delayed messages and cancels, transactions, a reader, a group,
-// and a queue with dead letters.
+// try for ever and that give up soon, delayed messages and cancels, transactions, a reader, a
+// group, and a queue with dead letters.
 //
 // What goes wrong with the broker itself (kills, cuts, pauses) is the owner's to do, and to write
 // into the history as `fault`. Thread: of the owner; the load has threads of its own.
@@ -25,13 +25,13 @@
 namespace tidemark::testing {
 
 struct WorkloadOptions {
-  std::string name = {};             // its topics and groups end in it
-  uint64_t seed = 1;                 // of the mixture
-  uint64_t first_uid = 1;            // uids of a run are used once
-  uint32_t messages_per_s = 1'500;   // as far as the broker takes them
-  int64_t max_late_ms = 5'000;       // for a machine that has other work
-  int64_t recovery_ms = 10'000;      // after each fault
-  int64_t progress_ms = 60'000;      // for a group to come to the end
+  std::string name = {};            // its topics and groups end in it
+  uint64_t seed = 1;                // of the mixture
+  uint64_t first_uid = 1;           // uids of a run are used once
+  uint32_t messages_per_s = 1'500;  // as far as the broker takes them
+  int64_t max_late_ms = 5'000;      // for a machine that has other work
+  int64_t recovery_ms = 10'000;     // after each fault
+  int64_t progress_ms = 60'000;     // for a group to come to the end
 };
 
 class Workload {

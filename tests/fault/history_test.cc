@@ -74,8 +74,8 @@ TEST_CASE("the history of a run with kill -9 is accepted by the checker") {
     history.end("nemesis", "fault", id, "ok");
   }
   REQUIRE(load.finish() == "");
-  MESSAGE("rounds " << rounds << ", acknowledged " << load.acknowledged()
-                    << ", unknown outcomes " << load.unknown());
+  MESSAGE("rounds " << rounds << ", acknowledged " << load.acknowledged() << ", unknown outcomes "
+                    << load.unknown());
   history.close();
   const Verdict verdict = judge_history(path, Workload::invariants());
   CHECK_MESSAGE(verdict.accepted, verdict.text);

@@ -109,7 +109,9 @@ void LoopDisk::write_back_some(const std::string& folder, Random& random) const 
   }
   for (const std::string& file : files) {
     const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+
     struct stat is {};
+
     if (fd >= 0 && ::fstat(fd, &is) == 0 && S_ISREG(is.st_mode)) {
       const uint64_t pages = static_cast<uint64_t>(is.st_size) / kPageBytes + 1;
       for (int i = 0; i < 8; ++i) {
@@ -138,6 +140,7 @@ bool LoopDisk::cut_power(Cut cut) const {
 
 std::string LoopDisk::device_number() const {
   struct stat is {};
+
   (void)::fstat(device_fd_, &is);
   return std::to_string(major(is.st_rdev)) + ":" + std::to_string(minor(is.st_rdev));
 }
