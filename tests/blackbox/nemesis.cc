@@ -112,7 +112,9 @@ std::string Nemesis::remarks() const {
 }
 
 void Nemesis::kill() {
+  const pid_t killed = daemon_.pid();
   daemon_.kill();
+  FakeWallClock::forget(killed);
   ++kills_;
 }
 

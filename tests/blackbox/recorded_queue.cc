@@ -172,17 +172,21 @@ std::string RecordedQueue::write_dead(int64_t ms_max) {
   client::Admin admin(client_);
   const auto partitions = admin.describe_partitions(dead_topic_, ms_max);
   auto consumer = client::Consumer::create(client_, {});
-  const client::Status assigned = consumer->assign(all_partitions({dead_topic_, 1}));
+  const client::Status assigned = consumer->assign(all_partitions({dead_topic_, kDeadPartitions}));
   if (!partitions.ok() || !assigned.ok()) {
     return "the dead letters cannot be read: " +
            (partitions.ok() ? assigned : partitions.status()).to_string();
   }
-  for (uint64_t next = 0; next < partitions->front().end_offset;) {
+  uint64_t left = 0;
+  for (const client::PartitionDescription& one : *partitions) {
+    left += one.end_offset;
+  }
+  while (left > 0) {
     const auto batch = consumer->poll(ms_max);
     if (!batch.ok() || batch->messages.empty()) {
       return "dead letters are missing";
     }
-    next = batch->next_offset;
+    left -= batch->messages.size();
     for (const client::ReceivedMessage& message : batch->messages) {
       history_.observe("test", "dead",
                        {{"group", header(message, "tm-dead-group")},

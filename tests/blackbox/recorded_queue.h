@@ -22,6 +22,9 @@ class RecordedQueue {
  public:
   static constexpr uint32_t kDeliveriesMax = 4;
 
+  // Each shard needs one for the dead letters of its partitions.
+  static constexpr uint32_t kDeadPartitions = 2;
+
   // How a topic with dead letters in `dead_topic` is to be made.
   static client::TopicConfig topic_config(const std::string& dead_topic);
 

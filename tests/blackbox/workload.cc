@@ -68,7 +68,7 @@ std::string Workload::create_topics() {
   client::Admin admin(client_);
   for (const auto& [topic, partitions, config] :
        {std::tuple(place_.topic, kPartitions, client::TopicConfig()),
-        std::tuple(dead_topic_, uint32_t{1}, client::TopicConfig()),
+        std::tuple(dead_topic_, RecordedQueue::kDeadPartitions, client::TopicConfig()),
         std::tuple(queue_place_.topic, kQueuePartitions,
                    RecordedQueue::topic_config(dead_topic_))}) {
     const auto created = admin.create_topic(topic, partitions, config, kDeadlineMs);
@@ -118,7 +118,7 @@ std::string Workload::start() {
 uint64_t Workload::acknowledged() const {
   uint64_t sum = 0;
   for (const RecordedProducer* producer : producers()) {
-    sum += producer->acknowledged();
+    sum += producer == nullptr ? 0 : producer->acknowledged();  // before start()
   }
   return sum;
 }
@@ -126,7 +126,7 @@ uint64_t Workload::acknowledged() const {
 uint64_t Workload::unknown() const {
   uint64_t sum = 0;
   for (const RecordedProducer* producer : producers()) {
-    sum += producer->unknown();
+    sum += producer == nullptr ? 0 : producer->unknown();  // before start()
   }
   return sum;
 }
@@ -134,7 +134,7 @@ uint64_t Workload::unknown() const {
 uint64_t Workload::in_flight() const {
   uint64_t sum = 0;
   for (const RecordedProducer* producer : producers()) {
-    sum += producer->open();
+    sum += producer == nullptr ? 0 : producer->open();  // before start()
   }
   return sum;
 }

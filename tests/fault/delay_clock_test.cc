@@ -139,7 +139,9 @@ TEST_CASE("a wall clock that was set back while the broker was down loses nothin
     schedules.send(number, Delay::after(1'500));
   }
   schedules.flush();
+  const pid_t killed = daemon.pid();
   daemon.kill();
+  FakeWallClock::forget(killed);
   // The time of the log does not go back with it: a delay is not prolonged by half a minute.
   clock.set(-30);
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());

@@ -1,5 +1,8 @@
 #include "tests/support/fake_wall_clock.h"
 
+#include <semaphore.h>
+#include <sys/mman.h>
+
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -16,6 +19,12 @@ std::string FakeWallClock::library() {
     }
   }
   return "";
+}
+
+void FakeWallClock::forget(pid_t program) {
+  const std::string number = std::to_string(program);
+  (void)::shm_unlink(("/faketime_shm_" + number).c_str());
+  (void)::sem_unlink(("/faketime_sem_" + number).c_str());
 }
 
 void FakeWallClock::set(int64_t seconds) {

@@ -4,6 +4,8 @@
 // Thread: one.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,6 +16,9 @@ class FakeWallClock {
  public:
   // The library; "" if it is not installed.
   static std::string library();
+
+  // Removes what the library keeps in shared memory for a program that was killed.
+  static void forget(pid_t program);
 
   // `file` holds the difference to the real clock; the program reads it at every look at the clock.
   explicit FakeWallClock(std::string file) : file_(std::move(file)) { set(0); }
