@@ -13,6 +13,7 @@ namespace tidemark::testing {
 namespace {
 
 constexpr const char* kProcess = "x";
+constexpr const char* kDecider = "decider";  // its ids are not uids
 constexpr int64_t kTimeoutMs = 500;  // then somebody is asked
 constexpr int64_t kEveryMs = 20;
 constexpr int64_t kCreateDeadlineMs = 30'000;
@@ -115,19 +116,19 @@ bool RecordedTransactions::send_halves(client::Transaction& txn, const std::stri
 void RecordedTransactions::end(client::Transaction& txn, const std::string& name, Fate fate) {
   const char* const op = fate == Fate::kCommit ? "txn_commit" : "txn_rollback";
   const uint64_t id = history_.next_id();
-  history_.invoke(kProcess, op, id, {{"txn", name}, {"how", "producer"}});
+  history_.invoke(kDecider, op, id, {{"txn", name}, {"how", "producer"}});
   write_end(op, id, (fate == Fate::kCommit ? txn.commit() : txn.rollback()).status);
 }
 
 void RecordedTransactions::write_end(const char* op, uint64_t id, const client::Status& status) {
   if (status.ok()) {
-    history_.end(kProcess, op, id, "ok");
+    history_.end(kDecider, op, id, "ok");
     return;
   }
   const bool refused = status.code() == client::ErrorCode::kConflict ||
                        status.code() == client::ErrorCode::kNotFound ||
                        status.code() == client::ErrorCode::kFenced;
-  history_.end(kProcess, op, id, refused ? "fail" : "info", {{"err", status.to_string()}});
+  history_.end(kDecider, op, id, refused ? "fail" : "info", {{"err", status.to_string()}});
 }
 
 void RecordedTransactions::settle(const std::string& name, Fate fate,
@@ -189,7 +190,7 @@ void RecordedTransactions::end_as_operator(const client::TransactionInfo& open,
   }
   const char* const op = fate == Fate::kCommit ? "txn_commit" : "txn_rollback";
   const uint64_t id = history_.next_id();
-  history_.invoke(kProcess, op, id, {{"txn", open.reference}, {"how", "operator"}});
+  history_.invoke(kDecider, op, id, {{"txn", open.reference}, {"how", "operator"}});
   const auto changed = fate == Fate::kCommit ? transactions.commit({open.id}, kAdminDeadlineMs)
                                              : transactions.rollback({open.id}, kAdminDeadlineMs);
   write_end(op, id, changed.ok() ? changed->front().status : changed.status());
