@@ -36,7 +36,9 @@ class LoopDisk {
   // The kernel begins to write some pages of the files below `folder`, drawn by `random`, as it may
   // at any time: what was written later may be on disk before what was written earlier.
   void write_back_some(const std::string& folder, Random& random) const;
-  // Nothing reaches the device any more and every sync fails. False if the kernel cannot do that.
+  // Nothing reaches the device any more and every later sync fails. One that is under way may tell
+  // success and lose what it wrote (ext4 leaves blocks that were allocated ahead unwritten then):
+  // whoever believes it has to be stopped first. False if the kernel cannot do that.
   [[nodiscard]] bool cut_power(Cut cut) const;
   // Requires: no process uses it. False: it cannot be mounted or unmounted.
   bool remount();
