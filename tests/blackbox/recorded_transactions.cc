@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kProcess = "x";
 constexpr const char* kDecider = "decider";  // its ids are not uids
-constexpr int64_t kTimeoutMs = 500;  // then somebody is asked
+constexpr int64_t kTimeoutMs = 500;          // then somebody is asked
 constexpr int64_t kEveryMs = 20;
 constexpr int64_t kCreateDeadlineMs = 30'000;
 constexpr int64_t kAdminDeadlineMs = 60'000;

@@ -17,11 +17,14 @@ namespace {
 
 constexpr int64_t kDeadlineMs = 120'000;
 constexpr int64_t kImpatientMs = 100;
-constexpr int64_t kCheckBacksMs = 3'000;  // for what was left open
+constexpr int64_t kCheckBacksMs = 1'500;  // for what was left open
 constexpr size_t kQueueConsumers = 2;
 constexpr int64_t kTickMs = 10;  // the load is sent in portions
-constexpr int64_t kChangesEveryMs = 200;
-constexpr int64_t kSoonMs = 2'000;  // what is due within it is waited for, other is cancelled
+constexpr int64_t kCancelEveryMs = 100;
+constexpr uint64_t kCancelsAtOnce = 2;
+constexpr int64_t kLookEveryMs = 200;
+constexpr int64_t kShortMs = 1'000;  // for cancels and looks: more than that is not known
+constexpr int64_t kSoonMs = 2'000;   // what is due within it is waited for, other is cancelled
 
 client::ProducerOptions patience(int64_t delivery_timeout_ms) {
   client::ProducerOptions options;
@@ -111,7 +114,16 @@ std::string Workload::start() {
     return "a producer of transactions: " + transactions_->error();
   }
   load_ = std::thread([this] { load(); });
-  changes_ = std::thread([this] { change(); });
+  canceller_ = std::thread([this] {
+    while (pause(kCancelEveryMs)) {
+      cancel_some();
+    }
+  });
+  looker_ = std::thread([this] {
+    while (pause(kLookEveryMs)) {
+      look_at_positions();
+    }
+  });
   return "";
 }
 
@@ -181,19 +193,12 @@ void Workload::send_one(Random& random, uint64_t i) {
   }
 }
 
-void Workload::change() {
-  while (pause(kChangesEveryMs)) {
-    cancel_some();
-    look_at_positions();
-  }
-}
-
+// The newest ones: what is older has come.
 void Workload::cancel_some() {
-  uint64_t count = 0;
-  for (const auto& [uid, handle] : delaying_->take_handles()) {
-    if (++count % 10 == 0) {
-      cancel(uid, handle);
-    }
+  const std::map<uint64_t, client::DelayHandle> handles = delaying_->take_handles();
+  uint64_t left = kCancelsAtOnce;
+  for (auto at = handles.rbegin(); at != handles.rend() && left > 0; ++at, --left) {
+    cancel(at->first, at->second);
   }
 }
 
@@ -201,7 +206,7 @@ void Workload::cancel(uint64_t uid, const client::DelayHandle& handle) {
   auto delays = client::Delays::create(client_);
   const uint64_t id = history_.next_id();
   history_.invoke("canceller", "cancel", id, {{"topic", place_.topic}, {"uid", uid}});
-  const auto answer = delays->cancel(place_.topic, {client::DelayTarget::of(handle)}, kDeadlineMs);
+  const auto answer = delays->cancel(place_.topic, {client::DelayTarget::of(handle)}, kShortMs);
   const client::Status status = answer.ok() ? answer->front().status : answer.status();
   if (status.ok()) {
     const bool done = answer->front().outcome == client::DelayOutcome::kCancelled;
@@ -219,7 +224,7 @@ void Workload::look_at_positions() {
     history_.invoke("looker", "offset_fetch", ids[partition],
                     {{"group", group_}, {"topic", place_.topic}, {"part", partition}});
   }
-  const auto answer = groups->describe(group_, kDeadlineMs);
+  const auto answer = groups->describe(group_, kShortMs);
   if (!answer.ok()) {
     return;  // nobody knows; before the first commit there may be no group
   }
@@ -237,7 +242,7 @@ void Workload::stop_load() {
     stopping_ = true;
   }
   ending_.notify_all();
-  for (std::thread* thread : {&load_, &changes_}) {
+  for (std::thread* thread : {&load_, &canceller_, &looker_}) {
     if (thread->joinable()) {
       thread->join();
     }

@@ -78,7 +78,6 @@ class Workload {
 
   void load();
   void send_one(Random& random, uint64_t i);
-  void change();
   void cancel_some();
   void cancel(uint64_t uid, const client::DelayHandle& handle);
   void look_at_positions();
@@ -111,7 +110,8 @@ class Workload {
   std::condition_variable ending_;
   bool stopping_ = false;
   std::thread load_;
-  std::thread changes_;
+  std::thread canceller_;
+  std::thread looker_;
 };
 
 // What check_history said of a file.
