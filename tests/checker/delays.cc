@@ -35,8 +35,7 @@ class Delayed {
         pending_[history_.unsigned_of(event, kUid)] = event;
       } else if (history_.at(event).op == Op::kClock) {
         const int64_t before_ms = jumps_.empty() ? 0 : jumps_.back().second;
-        jumps_.emplace_back(history_.at(event).t_ns,
-                            before_ms + history_.number(event, kSkewMs));
+        jumps_.emplace_back(history_.at(event).t_ns, before_ms + history_.number(event, kSkewMs));
       }
     }
   }
@@ -157,9 +156,9 @@ void Delayed::check_not_early(const Message& message, const std::optional<Due>& 
     const bool by_clock = relative && came_ns < asked_ns - jump_ns;
     report_.expect(!by_wall && !by_clock, Invariant::kNeverEarly,
                    [&] {
-                     const int64_t early_ms =
-                         by_wall ? due->low - *wall_ms
-                                 : (asked_ns - jump_ns - came_ns) / kNsInMs + 1;
+                     const int64_t early_ms = by_wall
+                                                  ? due->low - *wall_ms
+                                                  : (asked_ns - jump_ns - came_ns) / kNsInMs + 1;
                      return text_of(message) + " came " + std::to_string(early_ms) + " ms early";
                    },
                    {message.first, message.ack, one.event});

@@ -93,8 +93,7 @@ class WatchedFileSystem final : public FileSystem {
     if (!opened.ok()) {
       return opened.status();
     }
-    return std::unique_ptr<File>(
-        new WatchedFile(std::move(*opened), name_of(path), calls));
+    return std::unique_ptr<File>(new WatchedFile(std::move(*opened), name_of(path), calls));
   }
 
   Result<std::vector<std::string>> list(const std::string& directory) override {
@@ -169,9 +168,9 @@ TEST_CASE("a new store has its name only when it is on disk: a loss of power lea
   WatchedFileSystem file_system;
   const LmdbOptions options = {.directory = directory.path() + "/views", .map_bytes = 64 << 20};
   auto store = LmdbStore::open(file_system, options).value();
-  CHECK(file_system.calls ==
-        std::vector<std::string>{"sync data.mdb.new", "rename data.mdb.new data.mdb",
-                                 "sync directory"});
+  CHECK(file_system.calls == std::vector<std::string>{"sync data.mdb.new",
+                                                      "rename data.mdb.new data.mdb",
+                                                      "sync directory"});
   CHECK(store->commit(put("k")).ok());
   store.reset();
   // One that is there stays, as it is.
@@ -187,9 +186,9 @@ TEST_CASE("what a loss of power left of an attempt to make a store is thrown awa
   WatchedFileSystem file_system;
   auto store =
       LmdbStore::open(file_system, {.directory = directory.path(), .map_bytes = 64 << 20}).value();
-  CHECK(file_system.calls ==
-        std::vector<std::string>{"remove data.mdb.new", "sync data.mdb.new",
-                                 "rename data.mdb.new data.mdb", "sync directory"});
+  CHECK(file_system.calls == std::vector<std::string>{"remove data.mdb.new", "sync data.mdb.new",
+                                                      "rename data.mdb.new data.mdb",
+                                                      "sync directory"});
   CHECK(store->commit(put("k")).ok());
 }
 
