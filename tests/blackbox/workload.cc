@@ -143,6 +143,14 @@ uint64_t Workload::unknown() const {
   return sum;
 }
 
+uint64_t Workload::given_up() const {
+  uint64_t sum = unknown();
+  for (const RecordedProducer* producer : producers()) {
+    sum += producer == nullptr ? 0 : producer->refused();
+  }
+  return sum;
+}
+
 uint64_t Workload::in_flight() const {
   uint64_t sum = 0;
   for (const RecordedProducer* producer : producers()) {
@@ -155,8 +163,8 @@ bool Workload::wait_for_acknowledged(uint64_t count, int64_t ms_max) const {
   return wait_until([&] { return acknowledged() >= count; }, ms_max);
 }
 
-bool Workload::wait_for_unknown(uint64_t count, int64_t ms_max) const {
-  return wait_until([&] { return unknown() >= count; }, ms_max);
+bool Workload::wait_for_given_up(uint64_t count, int64_t ms_max) const {
+  return wait_until([&] { return given_up() >= count; }, ms_max);
 }
 
 bool Workload::pause(int64_t ms) {

@@ -54,11 +54,13 @@ class Workload {
   // So far, over all producers. Thread: any.
   [[nodiscard]] uint64_t acknowledged() const;
   [[nodiscard]] uint64_t unknown() const;
+  // Unknown, or not sent in time.
+  [[nodiscard]] uint64_t given_up() const;
   [[nodiscard]] uint64_t in_flight() const;
 
   // False: it does not come to so many in time.
   bool wait_for_acknowledged(uint64_t count, int64_t ms_max) const;
-  bool wait_for_unknown(uint64_t count, int64_t ms_max) const;
+  bool wait_for_given_up(uint64_t count, int64_t ms_max) const;
 
   // Ends the load, waits until all is quiet, and reads what is there: the end of the history.
   // Requires: the broker is well. "", or what did not come to its end.

@@ -64,12 +64,12 @@ TEST_CASE("the history of a run with kill -9 is accepted by the checker") {
     CAPTURE(round);
     REQUIRE(load.wait_for_acknowledged(
         load.acknowledged() + random.between(kPerRound / 4, kPerRound - 1), kTrafficDeadlineMs));
-    const uint64_t unknown = load.unknown();
+    const uint64_t given_up = load.given_up();
     const uint64_t id = history.next_id();
     history.invoke("nemesis", "fault", id, {{"kind", "kill"}});
     daemon.kill();
     // The broker stays away until somebody has given up.
-    CHECK(load.wait_for_unknown(unknown + 1, kTrafficDeadlineMs));
+    CHECK(load.wait_for_given_up(given_up + 1, kTrafficDeadlineMs));
     REQUIRE_MESSAGE(daemon.start(), daemon.errors());
     history.end("nemesis", "fault", id, "ok");
   }
