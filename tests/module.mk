@@ -46,6 +46,16 @@ $(CHECK_HISTORY): $(OBJ)/tests/checker/main.o $(CHECKER)
 	$(call link)
 $(call unit-binary,checker): $(CHECKER)
 
+# --- The black-box programs: a real broker under load, a nemesis, and the checker's verdict ---
+
+BLACKBOX_LIBRARY := $(BUILD)/lib/libtests_blackbox.a
+BLACKBOX         := $(patsubst tests/blackbox/%_main.cc,$(BUILD)/tests/%,$(wildcard tests/blackbox/*_main.cc))
+$(BLACKBOX_LIBRARY): $(call objects,$(filter-out %_main.cc,$(wildcard tests/blackbox/*.cc))) $(BUILD)/sources
+	$(make-archive)
+$(BLACKBOX): $(BUILD)/tests/%: $(OBJ)/tests/blackbox/%_main.o $(BLACKBOX_LIBRARY) $(TEST_SUPPORT) \
+    $(call archives,$(LIBRARIES)) $(BUILD)/sources
+	$(call link,$(ALL_LIBS))
+
 # --- Tests of the whole: each suite is one binary that may use any module ---
 
 INTEGRATION_TESTS := $(if $(wildcard tests/integration/*.cc),$(BUILD)/tests/integration)
@@ -59,6 +69,7 @@ $(BUILD)/tests/fault: $(call objects,$(wildcard tests/fault/*.cc))
 $(BUILD)/tests/simulation: $(call objects,$(wildcard tests/simulation/*.cc))
 # The database of the order service.
 $(BUILD)/tests/fault: private SUITE_LIBS := -lsqlite3
+$(BUILD)/tests/fault: $(BLACKBOX_LIBRARY)
 $(BUILD)/tests/integration $(BUILD)/tests/fault $(BUILD)/tests/simulation: \
     $(TEST_SUPPORT) $(call archives,$(LIBRARIES)) $(BUILD)/sources
 	$(call link,$(ALL_LIBS) $(SUITE_LIBS))
@@ -97,7 +108,7 @@ TESTS     := $(addprefix unit:,$(call suite,unit,$(UNIT_TESTS))) $(addprefix rep
              $(addprefix fault:,$(call suite,fault,$(FAULT_TESTS)))
 # Only these talk to a real daemon.
 NEED_BINARIES := $(if $(filter integration:% fault:%,$(TESTS)),$(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(EXAMPLES)) \
-                 $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY))
+                 $(if $(filter fault:%,$(TESTS)),$(CHECK_HISTORY) $(BLACKBOX))
 RUN_TESTS     := $(RUN_ENV) $(PYTHON) tools/dev/run_tests.py $(if $(findstring thread,$(SANITIZE)),--no-aslr)
 
 .PHONY: test test-built asan tsan sim sims marks mutants
@@ -134,3 +145,10 @@ marks: ## Like sims, of 200 seeds if no N is given, and fails for a coverage mar
 
 mutants: $(SIMULATION_TESTS) ## Break the product on purpose; the simulation has to notice. MUTANT=name: one of tests/mutants/
 	@$(PYTHON) tools/dev/run_mutants.py --build $(BUILD) --make-argument CXX='$(CXX)' --make-argument CURDIR='$(CURDIR)' $(MUTANT)
+
+# One line for each epoch, the verdict at the end. A run that is refused leaves its history in $(BUILD)/failed/.
+.PHONY: powercut torture
+powercut: $(BLACKBOX) $(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(CHECK_HISTORY) ## Cut the power of a real broker N times: N=300 SEED=1 (root)
+	@$(RUN_ENV) $(BUILD)/tests/powercut --rounds $(N) --seed $(SEED)
+torture: $(BLACKBOX) $(BUILD)/bin/tidemarkd $(BUILD)/bin/tidemark $(CHECK_HISTORY) ## Torture a real broker MINUTES long, or until KILLS=300 kills: SEED=1
+	@$(RUN_ENV) $(BUILD)/tests/torture $(if $(KILLS),--minutes 0 --kills $(KILLS),--minutes $(MINUTES)) --seed $(SEED)

@@ -10,6 +10,8 @@ namespace tidemark::kv {
 namespace {
 
 constexpr mdb_mode_t kFileMode = 0600;
+constexpr std::string_view kDataFile = "/data.mdb";
+constexpr std::string_view kNewDataFile = "/data.mdb.new";
 // An EIO with less space left than this is a short write for lack of space (see commit_error).
 constexpr uint64_t kLowSpaceBytes = 16 * 1024 * 1024;
 
@@ -104,6 +106,37 @@ int execute(MDB_txn* txn, MDB_dbi dbi, const WriteBatch::Operation& operation) {
       return remove_range(txn, dbi, operation.key, operation.value);
   }
   return EINVAL;
+}
+
+// An empty environment at `path`, a file. It is in the page cache, no more.
+Status write_empty(const std::string& path) {
+  MDB_env* env = nullptr;
+  int code = mdb_env_create(&env);
+  if (code == 0) {
+    code = mdb_env_open(env, path.c_str(), MDB_NOSUBDIR | MDB_NOLOCK, kFileMode);
+    mdb_env_close(env);
+  }
+  return code == 0 ? Status() : lmdb_error(code, "checkpoint " + path + ": create");
+}
+
+// LMDB does not sync what it creates before the first commit that changes something. A loss of
+// power until then may leave a file with a size and without content, which LMDB takes for broken:
+// so it gets its name when it is on disk.
+Status create_if_absent(FileSystem& file_system, const std::string& directory) {
+  const std::string data = directory + std::string(kDataFile);
+  const std::string fresh = directory + std::string(kNewDataFile);
+  ASSIGN_OR_RETURN(const bool there, file_system.exists(data));
+  if (there) {
+    return {};
+  }
+  ASSIGN_OR_RETURN(const bool left_behind, file_system.exists(fresh));
+  if (left_behind) {
+    RETURN_IF_ERROR(file_system.remove(fresh));
+  }
+  RETURN_IF_ERROR(write_empty(fresh));
+  ASSIGN_OR_RETURN(const auto file, file_system.open(fresh, OpenMode::kReadWrite));
+  RETURN_IF_ERROR(file->sync());
+  return file_system.rename(fresh, data);
 }
 
 }  // namespace
@@ -243,6 +276,7 @@ class LmdbStore::View final : public ReadView {
 Result<std::unique_ptr<LmdbStore>> LmdbStore::open(FileSystem& file_system, LmdbOptions options) {
   RETURN_IF_ERROR(file_system.create_directories(options.directory));
   const std::string directory = options.directory;
+  RETURN_IF_ERROR(create_if_absent(file_system, directory));
   ASSIGN_OR_RETURN(auto environment, Environment::open(std::move(options)));
   // LMDB syncs the file but not its name; the log is dropped on the word of this store.
   RETURN_IF_ERROR(file_system.sync_directory(directory));

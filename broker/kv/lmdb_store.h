@@ -1,6 +1,7 @@
 // The checkpoint of one shard in an LMDB environment of its own.
 //
-// Files:   `directory`/data.mdb and lock.mdb; created if absent. One process at a time (the data
+// Files:   `directory`/data.mdb and lock.mdb; created if absent, the first one under its name when
+//          it is on disk (data.mdb.new before that). One process at a time (the data
 //          directory's lock sees to that) and once per process: LMDB does not bear the same
 //          environment opened twice.
 //

@@ -1,7 +1,9 @@
 // I12 to I15: delayed messages.
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/checker/rules.h"
@@ -31,6 +33,9 @@ class Delayed {
     for (EventIndex event = 0; event < history_.size(); ++event) {
       if (history_.at(event).op == Op::kPending) {
         pending_[history_.unsigned_of(event, kUid)] = event;
+      } else if (history_.at(event).op == Op::kClock) {
+        const int64_t before_ms = jumps_.empty() ? 0 : jumps_.back().second;
+        jumps_.emplace_back(history_.at(event).t_ns, before_ms + history_.number(event, kSkewMs));
       }
     }
   }
@@ -65,6 +70,14 @@ class Delayed {
                        [&](EventIndex move) { return history_.outcome(move) != Phase::kFail; });
   }
 
+  // How far the broker's clock had jumped ahead by then, over all its starts.
+  [[nodiscard]] int64_t jumped_ms(int64_t t_ns) const {
+    const auto later = std::upper_bound(
+        jumps_.begin(), jumps_.end(), t_ns,
+        [](int64_t at_ns, const std::pair<int64_t, int64_t>& jump) { return at_ns < jump.first; });
+    return later == jumps_.begin() ? 0 : std::prev(later)->second;
+  }
+
   [[nodiscard]] EventIndex pending(const Message& message) const {
     const auto found = pending_.find(message.uid);
     return found == pending_.end() ? kNoEvent : found->second;
@@ -77,6 +90,7 @@ class Delayed {
   const int64_t max_late_ms_;
   std::unordered_map<uint64_t, EventIndex> pending_;
   std::vector<std::pair<int64_t, EventIndex>> lateness_ms_;  // without faults
+  std::vector<std::pair<int64_t, int64_t>> jumps_;           // since when, and by how much in all
 };
 
 std::string text_of(const Message& message) { return "uid " + std::to_string(message.uid); }
@@ -135,12 +149,16 @@ void Delayed::check_not_early(const Message& message, const std::optional<Due>& 
     const std::optional<int64_t> wall_ms =
         drained ? history_.find(one.event, kLogMs) : history_.find(one.event, kWallMs);
     const bool by_wall = due.has_value() && wall_ms.has_value() && *wall_ms < due->low - skew_ms_;
-    const bool by_clock = history_.at(one.event).t_ns < asked_ns;
+    const int64_t came_ns = history_.at(one.event).t_ns;
+    const int64_t jump_ns =
+        (jumped_ms(came_ns) - jumped_ms(history_.at(message.first).t_ns)) * kNsInMs;
+    // Not by subtracting from what is not asked: that would be below all numbers.
+    const bool by_clock = relative && came_ns < asked_ns - jump_ns;
     report_.expect(!by_wall && !by_clock, Invariant::kNeverEarly,
                    [&] {
-                     const int64_t early_ms =
-                         by_wall ? due->low - *wall_ms
-                                 : (asked_ns - history_.at(one.event).t_ns) / kNsInMs + 1;
+                     const int64_t early_ms = by_wall
+                                                  ? due->low - *wall_ms
+                                                  : (asked_ns - jump_ns - came_ns) / kNsInMs + 1;
                      return text_of(message) + " came " + std::to_string(early_ms) + " ms early";
                    },
                    {message.first, message.ack, one.event});

@@ -67,6 +67,7 @@ constexpr std::array<OpRule, kOpCount> kRules = {{
      set_of({kRetentionMs, kRetentionBytes, kMaxDeliveries, kText})},
     {"fault", true, set_of(kKind), set_of(kText)},
     {"heal", false, 0, set_of(kText)},
+    {"clock", false, set_of(kSkewMs), set_of(kText)},
     {"register", true, set_of({kProducer, kEpoch}), set_of(kHandle)},
     {"send", true, set_of({kTopicName, kUid}),
      set_of({kPartition, kOffset, kProducer, kEpoch, kSequence, kKey, kCrc, kBytes, kDelayMs,

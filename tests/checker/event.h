@@ -17,6 +17,7 @@ enum class Op : uint8_t {
   kTopic,
   kFault,
   kHeal,
+  kClock,
   // of producers
   kRegister,
   kSend,

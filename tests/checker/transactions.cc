@@ -259,8 +259,14 @@ void Transactions::check_asked(TextId name, const Txn& txn) {
   int64_t until_ns =
       born_ns +
       (history_.number(txn.begin, kTimeoutMs) + facts_.config(kRecoveryMs, 1'000)) * 1'000'000;
-  const int64_t trouble_ns = facts_.trouble_until_ns(born_ns, until_ns);
-  until_ns = std::max(until_ns, trouble_ns);
+  // While one fault follows the other before the time to recover is over, nobody need be asked.
+  for (int64_t trouble_ns = until_ns; trouble_ns != INT64_MAX;) {
+    trouble_ns = facts_.trouble_until_ns(born_ns, until_ns);
+    if (trouble_ns <= until_ns) {
+      break;
+    }
+    until_ns = trouble_ns;
+  }
   const int64_t last_ns = history_.at(static_cast<EventIndex>(history_.size() - 1)).t_ns;
   if (last_ns <= until_ns || end_asked_ns(txn) <= until_ns) {
     return;

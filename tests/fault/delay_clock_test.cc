@@ -1,8 +1,6 @@
 // Steps of the wall clock under the real daemon, by libfaketime: relative delays go by the
 // monotonic clock, absolute ones by the new wall clock. The clocks of this process are not touched.
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -11,6 +9,7 @@
 #include "tests/support/connect.h"
 #include "tests/support/daemon_process.h"
 #include "tests/support/delay_traffic.h"
+#include "tests/support/fake_wall_clock.h"
 #include "tests/support/skip.h"
 #include "tests/support/temp_directory.h"
 #include "tidemark/tidemark.h"
@@ -31,45 +30,6 @@ constexpr bool kSanitized = true;
 #else
 constexpr bool kSanitized = false;
 #endif
-
-// "" if it is not installed.
-std::string faketime_library() {
-  for (const char* const folder : {"x86_64-linux-gnu", "aarch64-linux-gnu"}) {
-    const std::string path = std::string("/usr/lib/") + folder + "/faketime/libfaketimeMT.so.1";
-    if (std::filesystem::exists(path)) {
-      return path;
-    }
-  }
-  return "";
-}
-
-// The difference of a daemon's wall clock to the real one, in a file that it reads at every look at
-// the clock.
-class WallClock {
- public:
-  explicit WallClock(std::string file) : file_(std::move(file)) { set(0); }
-
-  // Replaced in one step, so that nobody reads half of it.
-  void set(int64_t seconds) {
-    {
-      std::ofstream out(file_ + ".new");
-      out << (seconds < 0 ? "" : "+") << seconds << "\n";
-    }
-    std::filesystem::rename(file_ + ".new", file_);
-    seconds_ = seconds;
-  }
-
-  [[nodiscard]] int64_t now_ms() const { return wall_now_ms() + seconds_ * 1'000; }
-
-  [[nodiscard]] std::vector<std::string> environment(const std::string& library) const {
-    return {"LD_PRELOAD=" + library, "FAKETIME_TIMESTAMP_FILE=" + file_, "FAKETIME_NO_CACHE=1",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"};
-  }
-
- private:
-  const std::string file_;
-  int64_t seconds_ = 0;
-};
 
 // Relative delays of 0 to 3 s, in thirds that begin at multiples of kMessages / 3.
 void send_third(Schedules& schedules, uint64_t third, std::vector<int64_t>& delays_ms) {
@@ -104,7 +64,7 @@ Times check_times(const Schedules& schedules, const std::vector<Arrival>& arriva
 // A message for a time of the daemon's wall clock comes after as much time as is left until then:
 // neither at once nor in a day. So the daemon has seen the step.
 void check_absolute(Schedules& absolute, Arrivals& arrivals, uint64_t number,
-                    const WallClock& clock) {
+                    const FakeWallClock& clock) {
   constexpr int64_t kAheadMs = 700;
   absolute.send(number, Delay::at(clock.now_ms() + kAheadMs));
   absolute.flush();
@@ -117,15 +77,15 @@ void check_absolute(Schedules& absolute, Arrivals& arrivals, uint64_t number,
 }  // namespace
 
 TEST_CASE("steps of the wall clock make no relative delay early, late or lost") {
-  const std::string library = faketime_library();
+  const std::string library = FakeWallClock::library();
   if (library.empty() || kSanitized) {
     skip_test(kSanitized ? "clock steps: libfaketime and a sanitizer do not go together"
                          : "clock steps: libfaketime is not installed");
     return;
   }
   const TempDirectory directory;
-  WallClock clock(directory / "faketime");
-  DaemonProcess daemon(directory / "data", {"--shards", "1"}, clock.environment(library));
+  FakeWallClock clock(directory / "faketime");
+  DaemonProcess daemon(directory / "data", {"--shards", "1"}, clock.environment());
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());
   const client::Client client = connect(daemon.address());
   client::Admin admin(client);
@@ -160,15 +120,15 @@ TEST_CASE("steps of the wall clock make no relative delay early, late or lost") 
 }
 
 TEST_CASE("a wall clock that was set back while the broker was down loses nothing") {
-  const std::string library = faketime_library();
+  const std::string library = FakeWallClock::library();
   if (library.empty() || kSanitized) {
     skip_test(kSanitized ? "clock steps: libfaketime and a sanitizer do not go together"
                          : "clock steps: libfaketime is not installed");
     return;
   }
   const TempDirectory directory;
-  WallClock clock(directory / "faketime");
-  DaemonProcess daemon(directory / "data", {"--shards", "1"}, clock.environment(library));
+  FakeWallClock clock(directory / "faketime");
+  DaemonProcess daemon(directory / "data", {"--shards", "1"}, clock.environment());
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());
   const client::Client client = connect(daemon.address());
   client::Admin admin(client);
@@ -179,7 +139,9 @@ TEST_CASE("a wall clock that was set back while the broker was down loses nothin
     schedules.send(number, Delay::after(1'500));
   }
   schedules.flush();
+  const pid_t killed = daemon.pid();
   daemon.kill();
+  FakeWallClock::forget(killed);
   // The time of the log does not go back with it: a delay is not prolonged by half a minute.
   clock.set(-30);
   REQUIRE_MESSAGE(daemon.start(), daemon.errors());

@@ -2,10 +2,6 @@
 // ended, and producing works again when there is space, without a restart.
 //
 // On a 64 MiB ext4 in a loop device, which needs root; skipped where that cannot be had.
-#include <sys/mount.h>
-#include <unistd.h>
-
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -16,6 +12,7 @@
 
 #include "tests/support/connect.h"
 #include "tests/support/daemon_process.h"
+#include "tests/support/loop_disk.h"
 #include "tests/support/run_command.h"
 #include "tests/support/skip.h"
 #include "tests/support/temp_directory.h"
@@ -27,48 +24,14 @@ namespace {
 
 constexpr int64_t kDeadlineMs = 60'000;
 
-// A small file system of its own, gone at the end.
-class LoopFileSystem {
- public:
-  LoopFileSystem(const TempDirectory& directory, uint64_t bytes)
-      : image_(directory / "disk.img"), path_(directory / "disk") {
-    std::filesystem::create_directory(path_);
-    std::ofstream(image_).close();
-    std::filesystem::resize_file(image_, bytes);
-    mounted_ = run_command({"/sbin/mkfs.ext4", "-q", "-F", "-m", "0", image_}).exit_code == 0 &&
-               run_command({"/bin/mount", "-o", "loop", image_, path_}).exit_code == 0;
-  }
-
-  ~LoopFileSystem() {
-    if (mounted_) {
-      ::umount2(path_.c_str(), MNT_DETACH);
-    }
-  }
-
-  LoopFileSystem(const LoopFileSystem&) = delete;
-  LoopFileSystem& operator=(const LoopFileSystem&) = delete;
-
-  [[nodiscard]] bool mounted() const { return mounted_; }
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string image_;
-  std::string path_;
-  bool mounted_ = false;
-};
-
-std::string ballast_of(const LoopFileSystem& disk) { return disk.path() + "/ballast"; }
+std::string ballast_of(const LoopDisk& disk) { return disk.path() + "/ballast"; }
 
 // 64 MiB, of which removing the ballast gives back 24. Null, and the test is skipped: not here.
-std::unique_ptr<LoopFileSystem> small_disk(const TempDirectory& directory) {
-  if (::geteuid() != 0) {
-    skip_test("full disk: mounting a loop file system needs root");
-    return nullptr;
-  }
-  auto disk = std::make_unique<LoopFileSystem>(directory, uint64_t{64} << 20);
-  if (!disk->mounted()) {
-    skip_test("full disk: no loop file system can be mounted here");
+std::unique_ptr<LoopDisk> small_disk(const TempDirectory& directory) {
+  std::string why;
+  auto disk = LoopDisk::create(directory / "disk", uint64_t{64} << 20, why);
+  if (disk == nullptr) {
+    skip_test("full disk: " + why);
     return nullptr;
   }
   std::ofstream out(ballast_of(*disk), std::ios::binary);

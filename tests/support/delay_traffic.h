@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tests/support/numbered_value.h"
 #include "tidemark/tidemark.h"
 
 namespace tidemark::testing {
@@ -35,11 +36,6 @@ uint64_t process_memory(int pid, std::string_view field);
 bool reset_peak_memory(int pid);
 // The sum over all shards of a metric; REQUIREs that the broker has it.
 double metric_sum(uint16_t http_port, std::string_view name);
-
-// The number and then, up to `bytes`, letters that follow from it.
-std::string numbered_value(uint64_t number, size_t bytes);
-// The number in a value; UINT64_MAX if it is not what numbered_value() gave.
-uint64_t number_of(std::string_view value);
 
 // What the broker said of one message.
 struct Scheduled {

@@ -60,6 +60,13 @@ void History::write(std::string_view process, std::string_view op, std::string_v
   TIDEMARK_CHECK(std::fwrite(line.data(), 1, line.size(), file_) == line.size());
 }
 
+void History::flush() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (file_ != nullptr) {
+    TIDEMARK_CHECK(std::fflush(file_) == 0);
+  }
+}
+
 void History::close() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (file_ != nullptr) {

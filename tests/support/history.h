@@ -60,6 +60,8 @@ class History {
            const Fields& fields = {});
   void observe(std::string_view process, std::string_view op, const Fields& fields);
 
+  // What was written so far is in the file.
+  void flush();
   // Everything is in the file when it returns; CHECKs that it could be written. Idempotent.
   void close();
 

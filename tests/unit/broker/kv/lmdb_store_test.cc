@@ -85,6 +85,113 @@ class FileSizeLimit {
   void (*old_handler_)(int) = SIG_DFL;
 };
 
+// The real one, which writes down what is done to files.
+class WatchedFileSystem final : public FileSystem {
+ public:
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
+    auto opened = real_.open(path, mode);
+    if (!opened.ok()) {
+      return opened.status();
+    }
+    return std::unique_ptr<File>(new WatchedFile(std::move(*opened), name_of(path), calls));
+  }
+
+  Result<std::vector<std::string>> list(const std::string& directory) override {
+    return real_.list(directory);
+  }
+
+  Result<bool> exists(const std::string& path) override { return real_.exists(path); }
+
+  Status create_directories(const std::string& path) override {
+    return real_.create_directories(path);
+  }
+
+  Status rename(const std::string& from, const std::string& to) override {
+    calls.push_back("rename " + name_of(from) + " " + name_of(to));
+    return real_.rename(from, to);
+  }
+
+  Status remove(const std::string& path) override {
+    calls.push_back("remove " + name_of(path));
+    return real_.remove(path);
+  }
+
+  Status sync_directory(const std::string& path) override {
+    calls.emplace_back("sync directory");
+    return real_.sync_directory(path);
+  }
+
+  Result<std::unique_ptr<DirectoryLock>> lock_directory(const std::string& path) override {
+    return real_.lock_directory(path);
+  }
+
+  Result<uint64_t> free_bytes(const std::string& path) override { return real_.free_bytes(path); }
+
+  std::vector<std::string> calls;
+
+ private:
+  class WatchedFile final : public File {
+   public:
+    WatchedFile(std::unique_ptr<File> real, std::string name, std::vector<std::string>& calls)
+        : real_(std::move(real)), name_(std::move(name)), calls_(calls) {}
+
+    Status read(uint64_t offset, MutableByteView out) override { return real_->read(offset, out); }
+
+    Status write(uint64_t offset, std::span<const ByteView> parts) override {
+      return real_->write(offset, parts);
+    }
+
+    Status sync() override {
+      calls_.push_back("sync " + name_);
+      return real_->sync();
+    }
+
+    Status allocate(uint64_t size) override { return real_->allocate(size); }
+
+    Status truncate(uint64_t size) override { return real_->truncate(size); }
+
+    Result<uint64_t> size() override { return real_->size(); }
+
+   private:
+    std::unique_ptr<File> real_;
+    std::string name_;
+    std::vector<std::string>& calls_;
+  };
+
+  static std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+  PosixFileSystem real_;
+};
+
+TEST_CASE("a new store has its name only when it is on disk: a loss of power leaves none or all") {
+  TemporaryDirectory directory;
+  WatchedFileSystem file_system;
+  const LmdbOptions options = {.directory = directory.path() + "/views", .map_bytes = 64 << 20};
+  auto store = LmdbStore::open(file_system, options).value();
+  CHECK(file_system.calls == std::vector<std::string>{"sync data.mdb.new",
+                                                      "rename data.mdb.new data.mdb",
+                                                      "sync directory"});
+  CHECK(store->commit(put("k")).ok());
+  store.reset();
+  // One that is there stays, as it is.
+  file_system.calls.clear();
+  store = LmdbStore::open(file_system, options).value();
+  CHECK(file_system.calls == std::vector<std::string>{"sync directory"});
+  CHECK(has(*store, "k"));
+}
+
+TEST_CASE("what a loss of power left of an attempt to make a store is thrown away") {
+  TemporaryDirectory directory;
+  std::ofstream(directory.path() + "/data.mdb.new") << std::string(8192, '\0');
+  WatchedFileSystem file_system;
+  auto store =
+      LmdbStore::open(file_system, {.directory = directory.path(), .map_bytes = 64 << 20}).value();
+  CHECK(file_system.calls == std::vector<std::string>{"remove data.mdb.new", "sync data.mdb.new",
+                                                      "rename data.mdb.new data.mdb",
+                                                      "sync directory"});
+  CHECK(store->commit(put("k")).ok());
+}
+
 TEST_CASE("lack of space leaves the store as it was, and it works again when there is space") {
   TemporaryDirectory directory;
   FreeSpaceFileSystem file_system;
