@@ -59,6 +59,7 @@ struct Batch {
   SharedBytes encoded;
   PartitionId target;  // where it was sent; a schedule set carries it
   int32_t base_sequence = -1;
+  uint64_t number = 0;  // of the batches under its identity
   uint64_t serial = 0;  // names the batch in requests under way
   bool in_flight = false;
   bool maybe_applied = false;  // an attempt ended without a known outcome

@@ -31,7 +31,8 @@ SendWindow::SendWindow(const WindowOptions& options)
       needs_identity_(options.idempotent) {}
 
 bool SendWindow::has_room() const {
-  if (needs_identity_ || batches_.size() >= options_.batches_max) {
+  if (needs_identity_ ||
+      (!batches_.empty() && next_number_ - batches_.front()->number >= options_.batches_max)) {
     return false;
   }
   return std::all_of(batches_.begin(), batches_.end(),
@@ -51,6 +52,7 @@ Status SendWindow::take(std::unique_ptr<Batch>& batch, uint64_t serial) {
     RETURN_IF_ERROR(encode_batch(*batch, options_.codec, options_.zstd_level, producer));
   }
   batch->serial = serial;
+  batch->number = next_number_++;
   if (options_.idempotent) {
     batch->base_sequence = next_sequence_;
     next_sequence_ = sequence_after(next_sequence_, batch->records);
@@ -70,7 +72,9 @@ void SendWindow::set_identity(Identity identity) {
   identity_ = identity;
   needs_identity_ = false;
   next_sequence_ = 0;
+  next_number_ = 0;
   for (auto& batch : batches_) {
+    batch->number = next_number_++;
     renumber_batch(*batch, wire_producer(identity_, next_sequence_));
     batch->base_sequence = next_sequence_;
     next_sequence_ = sequence_after(next_sequence_, batch->records);

@@ -9,7 +9,9 @@
 //   (2) a batch that was refused for its sequence was not applied; it is sent again after the one
 //   before it; (3) a batch whose request broke off is `maybe_applied`: it keeps identity and
 //   sequence until an answer settles it; (4) if a batch before it is known as not applied, a batch
-//   was not applied either.
+//   was not applied either; (5) what is new goes at most `batches_max` batches beyond the oldest
+//   one without an outcome, settled ones counted: the broker knows so many as duplicates, and one
+//   that it no longer knows would be refused for its sequence although it is stored.
 // A hole (a batch given up, or a broker that forgot the producer) makes the numbers useless:
 // needs_identity(). Then nothing new is taken; what is maybe_applied is settled under the old
 // identity; what is known as not applied is numbered anew under the next one.
@@ -106,6 +108,7 @@ class SendWindow {
   Identity identity_;
   bool needs_identity_;
   int32_t next_sequence_ = 0;
+  uint64_t next_number_ = 0;
   MonotonicTime retry_at_{std::numeric_limits<int64_t>::min()};
 };
 
