@@ -295,6 +295,14 @@ std::vector<BadHistory> refusals() {
          h.lease(1, 1, 10);
          h.settle(Action::kAck, 1, 500, Answer::kFenced);
        }},
+      {"a late ack is ok, retention took the message", "",
+       [](QueueHistory& h) {
+         h.retention = true;
+         h.lease(1, 1, 10);
+         h.lease(2, 2, 1'500);
+         h.settle(Action::kAck, 1, 1'600);
+         h.model.check();
+       }},
       {"the holder's nack finds nothing, retention took the message", "",
        [](QueueHistory& h) {
          h.retention = true;

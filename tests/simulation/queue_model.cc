@@ -321,8 +321,9 @@ void QueueModel::check_settling_of(const Given& lease, const History& history) c
       require(!refused || settling.arrived_ns >= held_until_ns(lease, history, i),
               [&] { return "I20: the holder was refused" + when(); });
     } else if (settling.settle.action != Action::kRelease || settling.arrived_ns > lease.left_ns) {
-      require(settling.answer != Answer::kOk || settling.left_ns >= end_ns,
-              [&] { return "I20: settled by one who does not hold it" + when(); });
+      require(
+          settling.answer != Answer::kOk || settling.left_ns >= end_ns || settling.settle.trimmed,
+          [&] { return "I20: settled by one who does not hold it" + when(); });
     }
   }
 }

@@ -63,7 +63,7 @@ class QueueModel {
     uint64_t count = 1;  // with token 0
     Action action = Action::kAck;
     int64_t delay_ms = 0;  // -1: the topic's
-    bool trimmed = false;  // retention may have taken the message
+    bool trimmed = false;  // retention may have taken the message: an ack of it is ok
   };
 
   uint64_t settle_sent(const Settle& settle);
