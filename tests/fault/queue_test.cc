@@ -390,7 +390,9 @@ TEST_CASE("kill -9 of the broker and of a consumer of a queue: no message lost, 
   CHECK(both == 0);
   CHECK(wrong == 0);
   CHECK(ledger.came_after_ack == 0);
-  CHECK(ledger.early == 0);
+  // A process takes the wall clock at its start in whole milliseconds, so the next one may be ahead
+  // of it by less than one.
+  CHECK(quantile(ledger.late_us, 0) > -1'000);
   CHECK(ledger.strange == 0);
   CHECK(ledger.forgotten == 0);
   CHECK(sums.acked + sums.dead_lettered == count);
