@@ -212,6 +212,7 @@ lint: ## What the compiler does not see: banned calls, file size, white space
 	@$(PYTHON) tools/dev/run_tests.py --self-test
 	@$(PYTHON) -B tools/dev/coverage.py --self-test
 	@$(PYTHON) tools/dev/run_mutants.py --self-test
+	@$(PYTHON) tools/dev/run_mutants.py --check
 	@$(PYTHON) tools/dev/tidy.py --self-test
 	@$(PYTHON) tools/dev/tidy.py
 

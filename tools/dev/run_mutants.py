@@ -2,6 +2,7 @@
 """Break the product on purpose, once for each patch in tests/mutants/, and see that the simulation notices.
 
 usage: run_mutants.py [--build DIR] [--make-argument NAME=VALUE]... [--seeds N] [NAME...]
+       run_mutants.py --check       # only see that all patches apply
        run_mutants.py --self-test
 
 A mutant is tests/mutants/<name>.patch: a head, then a patch of the product.
@@ -138,6 +139,18 @@ def run_mutant(name, build, make_arguments, seeds):
     return f"seed {seed:3} {time.monotonic() - begin:6.1f} s  {invariant:4} {verdict[:120]}"
 
 
+def check_patches():
+    """The patches that no longer apply to this tree; nothing is changed."""
+    bad = 0
+    for name in sorted(f for f in os.listdir(MUTANTS) if f.endswith(".patch")):
+        done = subprocess.run(["git", "apply", "--check", os.path.join(MUTANTS, name)], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            bad += 1
+            print(f"{MUTANTS}/{name}: does not apply any more: {done.stdout.strip()}")
+    return bad
+
+
 def self_test():
     bad = []
     good = "breaks: a promise\nnamed by: I1 I7\n\n--- a/x\n+++ b/x\n"
@@ -190,6 +203,7 @@ def self_test():
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--check", action="store_true", help="only see that all patches apply")
     parser.add_argument("--build", default="build")
     parser.add_argument("--make-argument", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=200)
@@ -197,6 +211,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.self_test:
         return self_test()
+    if arguments.check:
+        return 1 if check_patches() else 0
     names = arguments.names or sorted(f[:-6] for f in os.listdir(MUTANTS) if f.endswith(".patch"))
     missed = 0
     for name in names:
