@@ -32,11 +32,7 @@ struct History {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(History&)> play;
-};
+using BadHistory = JudgedHistory<History>;
 
 // What is lost, or was never there.
 std::vector<BadHistory> losses() {
@@ -120,23 +116,9 @@ std::vector<BadHistory> confusions() {
 }  // namespace
 
 std::string find_blind_checker() {
-  std::vector<BadHistory> all = losses();
-  for (BadHistory& more : confusions()) {
-    all.push_back(std::move(more));
-  }
-  for (const BadHistory& bad : all) {
-    std::string verdict;
-    try {
-      History history;
-      bad.play(history);
-    } catch (const WrongResult& wrong) {
-      verdict = wrong.what();
-    }
-    const bool right = bad.invariant[0] == '\0' ? verdict.empty()
-                                                : verdict.find(bad.invariant) != std::string::npos;
-    if (!right) {
-      return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-    }
+  if (std::string misjudged = find_misjudged<History>({losses(), confusions()});
+      !misjudged.empty()) {
+    return misjudged;
   }
   for (const std::string& blind :
        {find_blind_keyed_checker(), find_blind_unique_checker(), find_blind_label_checker()}) {

@@ -86,11 +86,7 @@ struct DelayHistory {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(DelayHistory&)> play;
-};
+using BadHistory = JudgedHistory<DelayHistory>;
 
 std::vector<BadHistory> times() {
   return {
@@ -310,22 +306,9 @@ std::string wrong_count(DelayHistory& history) {
 }  // namespace
 
 std::string find_blind_delay_checker() {
-  for (const auto& histories : {times(), losses(), changes(), keys()}) {
-    for (const BadHistory& bad : histories) {
-      std::string verdict;
-      try {
-        DelayHistory history;
-        bad.play(history);
-      } catch (const WrongResult& wrong) {
-        verdict = wrong.what();
-      }
-      const bool right = bad.invariant[0] == '\0'
-                             ? verdict.empty()
-                             : verdict.find(bad.invariant) != std::string::npos;
-      if (!right) {
-        return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-      }
-    }
+  if (std::string misjudged = find_misjudged<DelayHistory>({times(), losses(), changes(), keys()});
+      !misjudged.empty()) {
+    return misjudged;
   }
   DelayHistory history;
   return wrong_count(history);

@@ -77,11 +77,7 @@ struct GroupHistory {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(GroupHistory&)> play;
-};
+using BadHistory = JudgedHistory<GroupHistory>;
 
 std::vector<BadHistory> positions() {
   return {
@@ -291,25 +287,8 @@ std::vector<BadHistory> moves() {
 }  // namespace
 
 std::string find_blind_group_checker() {
-  for (const auto& histories : {positions(), restarts(), epochs(), moves()}) {
-    for (const BadHistory& bad : histories) {
-      std::string verdict;
-      try {
-        GroupHistory history;
-        bad.play(history);
-        history.model.check();
-      } catch (const WrongResult& wrong) {
-        verdict = wrong.what();
-      }
-      const bool right = bad.invariant[0] == '\0'
-                             ? verdict.empty()
-                             : verdict.find(bad.invariant) != std::string::npos;
-      if (!right) {
-        return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-      }
-    }
-  }
-  return {};
+  return find_misjudged<GroupHistory>({positions(), restarts(), epochs(), moves()},
+                                      [](GroupHistory& history) { history.model.check(); });
 }
 
 }  // namespace tidemark::sim

@@ -60,91 +60,87 @@ struct History {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  bool wrong;
-  std::function<void(History&)> play;
-};
+using BadHistory = JudgedHistory<History>;
 
 std::vector<BadHistory> histories() {
   return {
-      {"everything is there", false,
+      {"everything is there", "",
        [](History& h) {
          h.store(5);
          h.read({0, 1, 2, 3, 4}, 5, 0);
        }},
-      {"the newest is there", false,
+      {"the newest is there", "",
        [](History& h) {
          h.store(5);
          h.read({3, 4}, 5, kLateMs);
        }},
-      {"a later one than the newest known", false,
+      {"a later one than the newest known", "",
        [](History& h) {
          h.store(3);
          KeyedModel::Pass pass = h.model.begin_pass(kPartition);
          h.store(5);
          h.read(pass, {3, 4}, 5, kLateMs);
        }},
-      {"a tombstone took the key", false,
+      {"a tombstone took the key", "",
        [](History& h) {
          h.store(6);
          h.read({4}, 6, kLateMs);
        }},
-      {"a tombstone that nobody acknowledged took the key", false,
+      {"a tombstone that nobody acknowledged took the key", "",
        [](History& h) {
          h.store(5);
          h.model.sent(kPartition, h.uids[5]);
          h.read({4}, 6, kLateMs);
        }},
-      {"the newest is gone", true,
+      {"the newest is gone", "I25",
        [](History& h) {
          h.store(5);
          h.read({2, 4}, 5, kLateMs);
        }},
-      {"the key is gone", true,
+      {"the key is gone", "I25",
        [](History& h) {
          h.store(5);
          h.read({4}, 5, kLateMs);
        }},
-      {"the message without a key is gone", true,
+      {"the message without a key is gone", "I25",
        [](History& h) {
          h.store(5);
          h.read({3}, 5, kLateMs);
        }},
-      {"the message without a key is gone, its offset was not reached", true,
+      {"the message without a key is gone, its offset was not reached", "I25",
        [](History& h) {
          h.store(5);
          h.read({0, 1, 2, 3}, 4, 0);
        }},
-      {"gone before its time", true,
+      {"gone before its time", "I25",
        [](History& h) {
          h.store(5);
          h.read({1, 2, 3, 4}, 5, kAfterMs - 10);
        }},
-      {"a tombstone gone before its time", true,
+      {"a tombstone gone before its time", "I25",
        [](History& h) {
          h.store(6);
          h.read({4}, 6, kTombstoneMs - 100);
        }},
-      {"came back", true,
+      {"came back", "I25",
        [](History& h) {
          h.store(5);
          h.read({1, 3, 4}, 5, kLateMs);
          h.read({0, 1, 3, 4}, 5, kLateMs + 1);
        }},
-      {"an older one outlives its tombstone", true,
+      {"an older one outlives its tombstone", "I25",
        [](History& h) {
          h.store(6);
          h.read({3, 4}, 6, kLateMs);
          h.read({3, 4}, 6, kLateMs + 1);
        }},
-      {"an older one outlives a newer one", true,
+      {"an older one outlives a newer one", "I25",
        [](History& h) {
          h.store(5);
          h.read({0, 2, 3, 4}, 5, kLateMs);
          h.read({0, 3, 4}, 5, kLateMs + 1);
        }},
-      {"twice in a pass", true,
+      {"twice in a pass", "I25",
        [](History& h) {
          h.store(5);
          h.read({0, 0, 1, 2, 3, 4}, 5, 0);
@@ -154,20 +150,6 @@ std::vector<BadHistory> histories() {
 
 }  // namespace
 
-std::string find_blind_keyed_checker() {
-  for (const BadHistory& bad : histories()) {
-    std::string verdict;
-    try {
-      History history;
-      bad.play(history);
-    } catch (const WrongResult& wrong) {
-      verdict = wrong.what();
-    }
-    if (bad.wrong ? verdict.find("I25") == std::string::npos : !verdict.empty()) {
-      return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-    }
-  }
-  return {};
-}
+std::string find_blind_keyed_checker() { return find_misjudged<History>({histories()}); }
 
 }  // namespace tidemark::sim

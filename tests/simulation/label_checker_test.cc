@@ -65,11 +65,7 @@ bool is_keyed(const Labels& labels) {
   return labels.ttl_ms < 0 && labels.priority == 0 && labels.key == "key-1";
 }
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(History&)> play;
-};
+using BadHistory = JudgedHistory<History>;
 
 std::vector<BadHistory> of_readers() {
   return {
@@ -194,25 +190,7 @@ std::vector<BadHistory> of_queues() {
 }  // namespace
 
 std::string find_blind_label_checker() {
-  std::vector<BadHistory> all = of_readers();
-  for (BadHistory& more : of_queues()) {
-    all.push_back(std::move(more));
-  }
-  for (const BadHistory& bad : all) {
-    std::string verdict;
-    try {
-      History history;
-      bad.play(history);
-    } catch (const WrongResult& wrong) {
-      verdict = wrong.what();
-    }
-    const bool right = bad.invariant[0] == '\0' ? verdict.empty()
-                                                : verdict.find(bad.invariant) != std::string::npos;
-    if (!right) {
-      return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-    }
-  }
-  return {};
+  return find_misjudged<History>({of_readers(), of_queues()});
 }
 
 }  // namespace tidemark::sim

@@ -63,11 +63,7 @@ struct QueueHistory {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* verdict;  // "": nothing is wrong with it
-  std::function<void(QueueHistory&)> play;
-};
+using BadHistory = JudgedHistory<QueueHistory>;
 
 std::vector<BadHistory> settled() {
   return {
@@ -438,25 +434,9 @@ std::vector<BadHistory> deaths() {
 }  // namespace
 
 std::string find_blind_queue_checker() {
-  for (const auto& histories :
-       {settled(), endings(), deliveries(), holders(), refusals(), delays(), deaths()}) {
-    for (const BadHistory& bad : histories) {
-      std::string verdict;
-      try {
-        QueueHistory history;
-        bad.play(history);
-        history.model.check();
-      } catch (const WrongResult& wrong) {
-        verdict = wrong.what();
-      }
-      const bool right =
-          bad.verdict[0] == '\0' ? verdict.empty() : verdict.find(bad.verdict) != std::string::npos;
-      if (!right) {
-        return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-      }
-    }
-  }
-  return {};
+  return find_misjudged<QueueHistory>(
+      {settled(), endings(), deliveries(), holders(), refusals(), delays(), deaths()},
+      [](QueueHistory& history) { history.model.check(); });
 }
 
 }  // namespace tidemark::sim

@@ -101,11 +101,7 @@ struct TxnHistory {
   }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(TxnHistory&)> play;
-};
+using BadHistory = JudgedHistory<TxnHistory>;
 
 std::vector<BadHistory> visibility() {
   return {
@@ -434,22 +430,10 @@ std::string wrong_count(TxnHistory& history) {
 }  // namespace
 
 std::string find_blind_txn_checker() {
-  for (const auto& histories : {visibility(), ends(), checks(), fences(), sights()}) {
-    for (const BadHistory& bad : histories) {
-      std::string verdict;
-      try {
-        TxnHistory history;
-        bad.play(history);
-      } catch (const WrongResult& wrong) {
-        verdict = wrong.what();
-      }
-      const bool right = bad.invariant[0] == '\0'
-                             ? verdict.empty()
-                             : verdict.find(bad.invariant) != std::string::npos;
-      if (!right) {
-        return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-      }
-    }
+  if (std::string misjudged =
+          find_misjudged<TxnHistory>({visibility(), ends(), checks(), fences(), sights()});
+      !misjudged.empty()) {
+    return misjudged;
   }
   TxnHistory history;
   return wrong_count(history);

@@ -27,11 +27,7 @@ struct History {
   void drain() { model.check_drained(kPartition, stored); }
 };
 
-struct BadHistory {
-  const char* name;
-  const char* invariant;  // "": nothing is wrong with it
-  std::function<void(History&)> play;
-};
+using BadHistory = JudgedHistory<History>;
 
 std::vector<BadHistory> good_histories() {
   return {
@@ -150,25 +146,7 @@ std::vector<BadHistory> bad_histories() {
 }  // namespace
 
 std::string find_blind_unique_checker() {
-  std::vector<BadHistory> all = good_histories();
-  for (BadHistory& more : bad_histories()) {
-    all.push_back(std::move(more));
-  }
-  for (const BadHistory& bad : all) {
-    std::string verdict;
-    try {
-      History history;
-      bad.play(history);
-    } catch (const WrongResult& wrong) {
-      verdict = wrong.what();
-    }
-    const bool right = bad.invariant[0] == '\0' ? verdict.empty()
-                                                : verdict.find(bad.invariant) != std::string::npos;
-    if (!right) {
-      return std::string(bad.name) + (verdict.empty() ? "" : " (" + verdict + ")");
-    }
-  }
-  return {};
+  return find_misjudged<History>({good_histories(), bad_histories()});
 }
 
 }  // namespace tidemark::sim
