@@ -7,6 +7,7 @@ namespace {
 // Where a message without a value has what tells it from others.
 constexpr std::string_view kIdentityHeader = "identity";
 constexpr uint64_t kCompressedOf = 4;
+constexpr int64_t kRestNs = 100'000'000;  // after a pass, for each thousand offsets
 
 std::string identity_of(const testing::Message& message) {
   for (const auto& [name, value] : message.headers) {
@@ -72,7 +73,8 @@ std::string KeyedReader::describe() const {
 
 void KeyedReader::schedule() {
   scheduler_.after_us(static_cast<int64_t>(random_.between(1'000, 50'000)), [this] {
-    const bool wanted = reading_all_ ? left_ > 0 : !finishing_;
+    const bool rests = !passing_ && scheduler_.now_ns() < rests_until_ns_;
+    const bool wanted = reading_all_ ? left_ > 0 : !finishing_ && !rests;
     if (connection_ == 0 && wanted && !directory_.topics.empty()) {
       begin();
       ask();
@@ -148,6 +150,9 @@ void KeyedReader::take(const testing::FetchPartResult& result) {
     keyed_.end_pass(pass_, log_ms);
     passing_ = false;
     left_ -= reading_all_ ? 1 : 0;
+    // Reads a long log less often, or the work grows with the square of what is produced.
+    rests_until_ns_ =
+        scheduler_.now_ns() + static_cast<int64_t>(result.next.value() / 1'000) * kRestNs;
   }
 }
 

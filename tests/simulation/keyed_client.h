@@ -51,6 +51,7 @@ class KeyedReader final : public Client {
   KeyedModel& keyed_;
   KeyedModel::Pass pass_;
   bool passing_ = false;
+  int64_t rests_until_ns_ = 0;  // between two passes
   bool reading_all_ = false;
   size_t left_ = 0;          // partitions, of read_all()
   uint64_t connection_ = 0;  // of the fetch under way; 0: none

@@ -20,6 +20,9 @@ int64_t fault(Random& random, int64_t mean_ms) {
   return random.chance(1, 2) ? 0 : static_cast<int64_t>(random.between(1, 4)) * mean_ms / 2;
 }
 
+// Of all producers of a run.
+constexpr int64_t kMessagesMax = 150'000;
+
 }  // namespace
 
 Options Options::from_seed(uint64_t seed) {
@@ -89,7 +92,16 @@ Options Options::from_seed(uint64_t seed) {
   o.wheel_split_entries = random.chance(1, 4) ? 40 : o.wheel_split_entries;
   o.draw_compaction(random);
   o.draw_message_features(random);
+  o.bound_load();
   return o;
+}
+
+// The same again shows nothing new: a few seeds would take as long as all others.
+void Options::bound_load() {
+  const int64_t batches =
+      (producers + keyed_producers) * chaos_ms * 2'000 / produce_interval_us_max;
+  const int64_t messages = batches * (batch_messages_max + 1) / 2;
+  produce_interval_us_max *= (messages + kMessagesMax - 1) / kMessagesMax;
 }
 
 // New draws come behind all others: what an old seed had stays as it was.

@@ -134,6 +134,7 @@ struct Options {
  private:
   void draw_compaction(Random& random);
   void draw_message_features(Random& random);
+  void bound_load();
   [[nodiscard]] std::string features_to_string() const;
 };
 

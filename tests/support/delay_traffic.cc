@@ -151,8 +151,9 @@ void Schedules::flush() {
   const client::FlushResult rest = producer_->flush(kTrafficDeadlineMs);
   REQUIRE_MESSAGE(rest.status.ok(), rest.status.to_string());
   REQUIRE(wait_for_acks(all_.size()));
-  for (const auto& [number, one] : all_) {
-    REQUIRE_MESSAGE(one.status.ok(), one.status.to_string());
+  for (const auto& numbered : all_) {
+    const client::Status& status = numbered.second.status;
+    REQUIRE_MESSAGE(status.ok(), status.to_string());
   }
 }
 
