@@ -1,6 +1,7 @@
 #include "broker/meta/topic_catalog.h"
 
 #include <algorithm>
+#include <compare>
 
 #include "broker/partition/store_keys.h"
 #include "log/base/checksum.h"
@@ -118,24 +119,39 @@ size_t TopicCatalog::partition_count() const {
   return count;
 }
 
-std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count) const {
-  std::vector<std::pair<uint64_t, uint16_t>> load(shard_count);
+std::vector<ShardId> TopicCatalog::place(uint32_t count, uint16_t shard_count,
+                                         const std::vector<ShardId>& present) const {
+  struct Load {
+    uint32_t of_topic = 0;
+    uint64_t of_all = 0;
+    uint16_t shard = 0;
+
+    auto operator<=>(const Load&) const = default;
+  };
+
+  std::vector<Load> loads(shard_count);
   for (uint16_t i = 0; i < shard_count; ++i) {
-    load[i] = {0, i};
+    loads[i].shard = i;
   }
   for (const auto& [id, topic] : topics_) {
     for (const ShardId shard : topic.shards) {
       if (shard.value() < shard_count) {
-        ++load[shard.value()].first;
+        ++loads[shard.value()].of_all;
       }
+    }
+  }
+  for (const ShardId shard : present) {
+    if (shard.value() < shard_count) {
+      ++loads[shard.value()].of_topic;
     }
   }
   std::vector<ShardId> placed;
   placed.reserve(count);
   for (uint32_t i = 0; i < count; ++i) {
-    auto& least = *std::min_element(load.begin(), load.end());
-    ++least.first;
-    placed.emplace_back(least.second);
+    Load& least = *std::min_element(loads.begin(), loads.end());
+    ++least.of_topic;
+    ++least.of_all;
+    placed.emplace_back(least.shard);
   }
   return placed;
 }

@@ -83,9 +83,12 @@ class TopicCatalog {
   // Topics that can be found by name.
   [[nodiscard]] size_t size() const { return by_name_.size(); }
 
-  // Shards for `count` new partitions, the least loaded first (a proposal of the leader, not part
-  // of the state).
-  [[nodiscard]] std::vector<ShardId> place(uint32_t count, uint16_t shard_count) const;
+  // Shards for `count` new partitions of a topic that has partitions on `present`: each goes where
+  // the topic has the fewest, of those where all topics together have the fewest. So a topic with
+  // as many partitions as there are shards is on every one of them. (A proposal of the leader, not
+  // part of the state.)
+  [[nodiscard]] std::vector<ShardId> place(uint32_t count, uint16_t shard_count,
+                                           const std::vector<ShardId>& present) const;
 
   [[nodiscard]] uint64_t hash() const;
 

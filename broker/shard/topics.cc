@@ -333,7 +333,7 @@ void Shard::on_topic_create(const ReplyTo& from, const protocol::Frame& frame, c
     return refuse(from, status);
   }
   std::vector<uint16_t> shards;
-  for (const ShardId shard : views_.catalog().place(partitions, options_.shard_count)) {
+  for (const ShardId shard : views_.catalog().place(partitions, options_.shard_count, {})) {
     shards.push_back(shard.value());
   }
   if (status = check_takers(settings, shards); !status.ok()) {
@@ -426,7 +426,7 @@ void Shard::on_topic_alter(const ReplyTo& from, const protocol::Frame& frame, co
     shards.push_back(shard.value());
   }
   const auto more = views_.catalog().place(partitions - static_cast<uint32_t>(shards.size()),
-                                           options_.shard_count);
+                                           options_.shard_count, topic->shards);
   for (const ShardId shard : more) {
     shards.push_back(shard.value());
   }

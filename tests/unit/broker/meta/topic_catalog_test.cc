@@ -95,7 +95,14 @@ TEST_CASE("alter may add partitions and nothing else to the placement") {
 TEST_CASE("new partitions go to the shards that have the fewest") {
   TopicCatalog catalog;
   (void)catalog.create("t", {}, shards({0, 0, 1}), 5);
-  CHECK(catalog.place(4, 3) == shards({2, 1, 2, 0}));
+  CHECK(catalog.place(4, 3, {}) == shards({2, 1, 0, 2}));
+}
+
+TEST_CASE("a topic with as many partitions as shards is on every shard, whatever the others are on") {
+  TopicCatalog catalog;
+  (void)catalog.create("t", {}, shards({0, 0, 0, 0, 0, 1, 1}), 5);
+  CHECK(catalog.place(3, 3, {}) == shards({2, 1, 0}));
+  CHECK(catalog.place(2, 3, shards({2})) == shards({1, 0}));
 }
 
 TEST_CASE("a reloaded catalog equals the one that was never stored, at any point") {
