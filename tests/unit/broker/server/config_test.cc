@@ -102,6 +102,7 @@ TEST_CASE("errors name file, line, key, value and what is allowed") {
       {"data-dir = \"\"", {"data-dir"}},
       {"listen = ", {"test.toml:1"}},
       {"[::1]:9470", {"test.toml", "no TOML document"}},
+      {"data-dir = 0\xD0\xA3", {"test.toml:1"}},
       {"listen = \"a:1\"\nlisten = \"b:1\"", {"test.toml:2"}},
       {"write-buffer-bytes = 99999999999999999999", {"test.toml:1"}},
       {"tail-cache-bytes = \"99999999999GiB\"", {"tail-cache-bytes"}},
