@@ -255,6 +255,7 @@ Status SimBroker::open_all() {
 }
 
 void SimBroker::die(Death how) {
+  disk_.flip_reads(0);
   if (state_ != State::kDown) {
     count_process();
     end_process();

@@ -97,6 +97,12 @@ class Client : public Peer {
   }
 
  protected:
+  // Where reads flip bits, what looks damaged now may not be the next time.
+  [[nodiscard]] bool is_transient(ErrorCode code) const {
+    return sim::is_transient(code) ||
+           (options_.read_flip_ms != 0 && code == ErrorCode::kCorrupted);
+  }
+
   // Requests of this connection that are not answered never will be.
   virtual void on_lost(uint64_t connection) = 0;
 

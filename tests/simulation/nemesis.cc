@@ -38,6 +38,8 @@ void Nemesis::start() {
   });
   every(options_.clock_jump_ms, [this] { jump_clock(); });
   every(options_.slow_disk_ms, [this] { slow_disk(); });
+  every(options_.read_error_ms, [this] { fail(SimCall::kRead); });
+  every(options_.read_flip_ms, [this] { flip_reads(); });
   every(options_.connection_reset_ms, [this] { network_.break_one(); });
 }
 
@@ -159,6 +161,17 @@ void Nemesis::slow_disk() {
   broker_.set_disk_slowness(kSlowness);
   scheduler_.after_us(static_cast<int64_t>(random_.below(2'000)) * kMs,
                       [this] { broker_.set_disk_slowness(1); });
+}
+
+// What a broker that starts reads is spared: alone with its log it cannot tell a bit that a cable
+// flipped at the tail from a write that the power cut tore.
+void Nemesis::flip_reads() {
+  if (broker_.state() != SimBroker::State::kRunning) {
+    return;
+  }
+  broker_.disk().flip_reads(random_.between(1, 20));
+  scheduler_.after_us(static_cast<int64_t>(random_.below(2'000)) * kMs,
+                      [this] { broker_.disk().flip_reads(0); });
 }
 
 void Nemesis::heal() {

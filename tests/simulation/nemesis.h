@@ -25,6 +25,7 @@ class Nemesis {
   void fail(SimCall call);
   void jump_clock();
   void slow_disk();
+  void flip_reads();
 
   Scheduler& scheduler_;
   SimNetwork& network_;

@@ -127,6 +127,8 @@ void Options::draw_message_features(Random& random) {
   label_groups = pick<uint32_t>(random, {0, 1, 2});
   label_workers = static_cast<uint32_t>(random.between(1, 3));
   slow_disk_ms = fault(random, 10'000);
+  read_error_ms = fault(random, 8'000);
+  read_flip_ms = fault(random, 4'000);
 }
 
 std::string Options::to_string() const {
@@ -183,7 +185,8 @@ std::string Options::features_to_string() const {
       << " dedupe_window_ms=" << dedupe_window_ms << " label_producers=" << label_producers
       << " label_readers=" << label_readers << " label_ttl_ms=" << label_ttl_ms
       << " label_groups=" << label_groups << " label_workers=" << label_workers
-      << " slow_disk_ms=" << slow_disk_ms;
+      << " slow_disk_ms=" << slow_disk_ms
+      << " read_error_ms=" << read_error_ms << " read_flip_ms=" << read_flip_ms;
   return out.str();
 }
 

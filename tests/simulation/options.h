@@ -123,6 +123,8 @@ struct Options {
   // A stretch of time in which each job of a disk takes a hundred times as long; mean time between
   // two, 0: never.
   int64_t slow_disk_ms = 0;
+  int64_t read_error_ms = 0;
+  int64_t read_flip_ms = 0;
 
   // Producers of ordinary topics, delayed messages and transactions work.
   [[nodiscard]] bool has_others() const { return keyed_producers == 0 || !compaction_alone; }

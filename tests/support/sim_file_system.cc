@@ -139,6 +139,9 @@ Status SimFileSystem::SimFile::read(uint64_t offset, MutableByteView out) {
   }
   if (!out.empty()) {
     std::memcpy(out.data(), image.data() + offset, out.size());
+    if (fs_.flip_one_in_ != 0 && fs_.random_.chance(1, fs_.flip_one_in_)) {
+      out[fs_.random_.below(out.size())] ^= static_cast<uint8_t>(1U << fs_.random_.below(8));
+    }
   }
   return {};
 }
@@ -452,10 +455,16 @@ void SimFileSystem::fail_at(SimCall call, uint64_t nth, bool sticky) {
   failures_[call] = {calls_[call] + nth, sticky};
 }
 
+void SimFileSystem::flip_reads(uint64_t one_in) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  flip_one_in_ = one_in;
+}
+
 void SimFileSystem::heal() {
   const std::lock_guard<std::mutex> lock(mutex_);
   failures_.clear();
   any_failure_ = {};
+  flip_one_in_ = 0;
   failed_ = 0;
   syncs_repeated_ = 0;
   unsynced_directories_.clear();

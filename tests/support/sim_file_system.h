@@ -72,7 +72,9 @@ class SimFileSystem final : public FileSystem {
   // The same over calls of several kinds together, with the error that the operating system gives:
   // EIO, ENOSPC.
   void fail_any_at(std::set<SimCall> kinds, uint64_t nth, int error, bool sticky);
-  // Ends failures and forgets those that were.
+  // From now on one of `one_in` reads brings one bit that is not what the file holds; 0: none does.
+  void flip_reads(uint64_t one_in);
+  // Ends failures and flips, and forgets those that were.
   void heal();
   // Calls that failed by fail_any_at() since then.
   [[nodiscard]] uint64_t failures() const;
@@ -122,6 +124,7 @@ class SimFileSystem final : public FileSystem {
   std::map<SimCall, uint64_t> calls_;
   std::map<SimCall, Failure> failures_;
   AnyFailure any_failure_;
+  uint64_t flip_one_in_ = 0;
   uint64_t failed_ = 0;
   uint64_t syncs_repeated_ = 0;
   std::set<std::string> unsynced_directories_;  // whose sync failed
