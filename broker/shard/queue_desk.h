@@ -167,10 +167,12 @@ class QueueDesk {
     std::map<Offset, int64_t> expires;  // of loaded messages that do
     std::set<uint64_t> waiting;         // receivers, the one that waits longest first
     bool loading = false;
-    bool beginning = false;          // the record that says where the group begins is under way
-    Status begin_failure;            // it failed; the next turn tells the receivers
-    Status damage;                   // for the next receiver
-    int64_t load_from_ms = 0;        // not before: the last look-up failed
+    bool beginning = false;    // the record that says where the group begins is under way
+    Status begin_failure;      // it failed; the next turn tells the receivers
+    Status damage;             // for the next receiver
+    int64_t load_from_ms = 0;  // not before: the last look-up or read failed
+    std::optional<int64_t>
+        unreadable_since_ms;         // each load since then met a batch that is not read
     std::optional<int64_t> wake_ms;  // as in wakes_
     size_t under_way = 0;            // records and letters
     // Of records that failed: to be written with the next one.
@@ -261,6 +263,7 @@ class QueueDesk {
   bool read(Queue& queue, Offset from, std::vector<partition::BatchRef> refs);
   void take_read(uint64_t serial, const std::shared_ptr<Load>& load);
   void finish_load(uint64_t serial, Load& load);
+  void judge_damage(Queue& queue, Load& load);
   void take_messages(Queue& queue, const Load& load);
   void load_failed(Queue& queue, const Status& status);
   void load_ended();

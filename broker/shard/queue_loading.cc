@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "broker/shard/queue_desk.h"
+#include "log/base/coverage_mark.h"
+#include "log/base/logging.h"
 
 namespace tidemark::shard {
 
@@ -14,6 +16,8 @@ constexpr size_t kLoadBytes = 1 * limits::kMiB;
 // Loading goes on until so many are ready: priority holds within them.
 constexpr size_t kReadyAhead = 16'384;
 constexpr int64_t kLoadRetryMs = 100;
+// What cannot be read for so long is damaged for good: the messages behind it wait no longer.
+constexpr int64_t kUnreadableMs = 10'000;
 
 }  // namespace
 
@@ -164,15 +168,42 @@ void QueueDesk::finish_load(uint64_t serial, Load& load) {
   if (unloaded_acks_.contains({queue->group.name, queue->partition})) {
     return;  // some of these are being acked: loaded again afterwards
   }
-  for (const QueueDamage& damage : load.parsed.damaged) {
-    queue->damage = Status(damage.status.code(),
-                           "offsets " + std::to_string(damage.ref.base.value()) + " to " +
-                               std::to_string(damage.ref.end().value() - 1) + " of topic id " +
-                               std::to_string(queue->partition.topic.value()) + " partition " +
-                               std::to_string(queue->partition.index.value()) + ": " +
-                               damage.status.to_string());
-  }
+  judge_damage(*queue, load);
   take_messages(*queue, load);
+}
+
+// What cannot be read may be readable the next time, a flipped bit of a cable and a disk that is
+// back: until then nothing behind it is given, for it may be older and of the same key.
+void QueueDesk::judge_damage(Queue& queue, Load& load) {
+  if (load.parsed.damaged.empty()) {
+    queue.unreadable_since_ms.reset();
+    return;
+  }
+  const QueueDamage& first = load.parsed.damaged.front();
+  const bool known = queue.unreadable_since_ms.has_value();
+  const int64_t since_ms = queue.unreadable_since_ms.value_or(now_ms_);
+  queue.unreadable_since_ms = since_ms;
+  const bool passed_over = now_ms_ - since_ms >= kUnreadableMs;
+  if (!known || passed_over) {
+    queue.damage =
+        Status(first.status.code(),
+               "offsets " + std::to_string(first.ref.base.value()) + " to " +
+                   std::to_string(first.ref.end().value() - 1) + " of topic id " +
+                   std::to_string(queue.partition.topic.value()) + " partition " +
+                   std::to_string(queue.partition.index.value()) + ": " + first.status.to_string());
+    log_line(LogLevel::kError,
+             std::string(passed_over ? "queue_batch_passed_over" : "queue_batch_unreadable") +
+                 " shard=" + std::to_string(options_.shard.value()) + " group=\"" +
+                 queue.group.name + "\" error=\"" + queue.damage.to_string() + "\"");
+  }
+  if (!passed_over) {
+    TIDEMARK_COVERAGE_MARK(queue_load_read_again);
+    load.next = first.ref.base;
+    std::erase_if(load.parsed.messages,
+                  [&](const QueueMessage& one) { return one.message.offset >= load.next; });
+    queue.load_from_ms = now_ms_ + kLoadRetryMs;
+    note_wake(queue);
+  }
 }
 
 void QueueDesk::take_messages(Queue& queue, const Load& load) {

@@ -99,8 +99,7 @@ class Client : public Peer {
  protected:
   // Where reads flip bits, what looks damaged now may not be the next time.
   [[nodiscard]] bool is_transient(ErrorCode code) const {
-    return sim::is_transient(code) ||
-           (options_.read_flip_ms != 0 && code == ErrorCode::kCorrupted);
+    return sim::is_transient(code) || (options_.read_flip_ms != 0 && code == ErrorCode::kCorrupted);
   }
 
   // Requests of this connection that are not answered never will be.

@@ -185,8 +185,8 @@ std::string Options::features_to_string() const {
       << " dedupe_window_ms=" << dedupe_window_ms << " label_producers=" << label_producers
       << " label_readers=" << label_readers << " label_ttl_ms=" << label_ttl_ms
       << " label_groups=" << label_groups << " label_workers=" << label_workers
-      << " slow_disk_ms=" << slow_disk_ms
-      << " read_error_ms=" << read_error_ms << " read_flip_ms=" << read_flip_ms;
+      << " slow_disk_ms=" << slow_disk_ms << " read_error_ms=" << read_error_ms
+      << " read_flip_ms=" << read_flip_ms;
   return out.str();
 }
 

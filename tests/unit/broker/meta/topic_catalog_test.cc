@@ -98,7 +98,8 @@ TEST_CASE("new partitions go to the shards that have the fewest") {
   CHECK(catalog.place(4, 3, {}) == shards({2, 1, 0, 2}));
 }
 
-TEST_CASE("a topic with as many partitions as shards is on every shard, whatever the others are on") {
+TEST_CASE(
+    "a topic with as many partitions as shards is on every shard, whatever the others are on") {
   TopicCatalog catalog;
   (void)catalog.create("t", {}, shards({0, 0, 0, 0, 0, 1, 1}), 5);
   CHECK(catalog.place(3, 3, {}) == shards({2, 1, 0}));

@@ -397,7 +397,37 @@ TEST_CASE("queue: messages that are not in memory, index and batches") {
   CHECK(values_of(shard.lease()) == Values{"a", "b"});
 }
 
-TEST_CASE("queue: a damaged batch is told once, and what is behind it is given") {
+TEST_CASE("queue: what cannot be read just now is read again, and nothing overtakes it") {
+  QueueHarness shard;
+  shard.put({"a"});
+  shard.put({"b", "c"});
+  const LogPosition bad = shard.core->views().find(kPartition)->index().refs().back().position;
+  shard.put({"d"});
+  shard.source.cached_from = LogPosition{1'000'000};
+  shard.source.damaged = {bad};
+  CHECK(shard.receive_parts({}).at(0).status.code() == ErrorCode::kCorrupted);
+  CHECK(values_of(shard.lease()) == Values{"a"});
+  CHECK(shard.lease().empty());  // told once
+  shard.source.damaged.clear();
+  shard.run_ms(100);
+  CHECK(values_of(shard.lease()) == Values{"b", "c", "d"});
+}
+
+TEST_CASE("queue: damage that follows what was passed over is passed over as well") {
+  QueueHarness shard;
+  shard.put({"a"});
+  shard.put({"b"});
+  shard.put({"c"});
+  shard.source.cached_from = LogPosition{1'000'000};
+  const auto& refs = shard.core->views().find(kPartition)->index().refs();
+  shard.source.damaged = {refs[0].position, refs[1].position};
+  CHECK(!shard.receive_parts({}).at(0).status.ok());
+  shard.run_ms(10'000);
+  CHECK(!shard.receive_parts({}).at(0).status.ok());
+  CHECK(values_of(shard.lease()) == Values{"c"});
+}
+
+TEST_CASE("queue: a damaged batch is told, and in the end what is behind it is given") {
   QueueHarness shard;
   shard.put({"a", "b"});
   const LogPosition bad = shard.core->views().find(kPartition)->index().refs().front().position;
@@ -408,6 +438,10 @@ TEST_CASE("queue: a damaged batch is told once, and what is behind it is given")
   CHECK(told.status.code() == ErrorCode::kCorrupted);
   CHECK(told.status.context().find("offsets 0 to 1 of topic id 1 partition 0: ") == 0);
   CHECK(told.messages.empty());
+  shard.run_ms(9'900);
+  CHECK(shard.lease().empty());
+  shard.run_ms(100);
+  CHECK(shard.receive_parts({}).at(0).status.code() == ErrorCode::kCorrupted);
   CHECK(values_of(shard.lease()) == Values{"c"});
   CHECK(shard.describe().unsettled == 3);  // nothing of it is settled
   // It is read again when the queue is loaded again.
