@@ -61,6 +61,7 @@ delay::Recurrence recurrence_of(const format::ScheduleItem& item) {
 // The receipts of a set as it lies in the log at `position`, as they were when it was applied.
 Status read_receipts(ByteView set, LogPosition position, const delay::PendingDelays& delays,
                      std::vector<DelayReceipt>& out) {
+  RETURN_IF_ERROR(format::verify_schedule_check(set));
   ASSIGN_OR_RETURN(format::ScheduleReader reader, format::ScheduleReader::open(set));
   format::ScheduleItem item;
   DelayReceipt receipt;
@@ -211,6 +212,7 @@ void Shard::write_schedule(ByteView set, uint32_t items, const Now& now) {
     }
     format::stamp_schedule_item(stored, item, std::max(due, earliest), next);
   }
+  format::seal_schedule(stored);
 }
 
 bool Shard::is_repeated_set(PartitionId id, ByteView set, ProduceOp::Part& part) const {
@@ -233,7 +235,12 @@ void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
   const LogPosition at{op->parts[part].base.value()};
   const LogPosition record{at.value() - format::kRecordHeaderBytes};
   const auto finish = [this, op, part](const Status& status) {
-    op->parts[part].status = status;
+    if (!status.ok()) {
+      op->parts[part].status =
+          Status(ErrorCode::kOutcomeUnknown,
+                 "the set is stored, its receipts cannot be read: " + status.to_string());
+      op->parts[part].receipts.clear();
+    }
     if (--op->unanswered == 0) {
       finish_produce(*op);
     }
@@ -241,19 +248,14 @@ void Shard::resolve_repeated_set(std::shared_ptr<ProduceOp> op, size_t part) {
   source_->read_log(
       record, format::kRecordHeaderBytes, [this, op, part, at, finish](Result<SharedBytes> head) {
         if (!head.ok()) {
-          return finish(Status(ErrorCode::kOutcomeUnknown,
-                               "the set is stored, its receipts cannot be "
-                               "read: " +
-                                   head.error().to_string()));
+          return finish(head.error());
         }
         const size_t bytes = load_le<uint32_t>(head->data());
         source_->read_log(at, std::min(bytes, limits::kBatchBytesMax),
                           [this, op, part, at, finish](Result<SharedBytes> set) {
-                            if (set.ok()) {
-                              return finish(read_receipts(set->view(), at, views_.delays(),
-                                                          op->parts[part].receipts));
-                            }
-                            finish(Status(ErrorCode::kOutcomeUnknown, set.error().to_string()));
+                            finish(set.ok() ? read_receipts(set->view(), at, views_.delays(),
+                                                            op->parts[part].receipts)
+                                            : set.error());
                           });
       });
 }

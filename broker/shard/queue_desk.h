@@ -171,10 +171,9 @@ class QueueDesk {
     Status begin_failure;      // it failed; the next turn tells the receivers
     Status damage;             // for the next receiver
     int64_t load_from_ms = 0;  // not before: the last look-up or read failed
-    std::optional<int64_t>
-        unreadable_since_ms;         // each load since then met a batch that is not read
-    std::optional<int64_t> wake_ms;  // as in wakes_
-    size_t under_way = 0;            // records and letters
+    std::optional<int64_t> unread_since_ms;  // each load since met a batch that is not read
+    std::optional<int64_t> wake_ms;          // as in wakes_
+    size_t under_way = 0;                    // records and letters
     // Of records that failed: to be written with the next one.
     std::vector<queue::AckRange> unseen;
     uint32_t unseen_expired = 0;
@@ -313,7 +312,7 @@ class QueueDesk {
   // queue_letters.cc
   struct LetterJob;
   struct RedriveOp;
-  void begin_letter(Queue& queue, Offset offset, std::string_view reason,
+  void begin_letter(Queue& queue, Offset offset, int64_t delay_ms, std::string_view reason,
                     QueuePending::Waiter waiter);
   void build_letter(const std::shared_ptr<LetterJob>& job, const Result<SharedBytes>& batch);
   void finish_letter(LetterJob& job);

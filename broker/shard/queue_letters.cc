@@ -22,6 +22,7 @@ constexpr size_t kLetterBytes = 128;  // of the record, beside the batch
 struct QueueDesk::LetterJob {
   uint64_t queue = 0;
   QueuePending::Waiter waiter;
+  int64_t delay_ms = -1;
   PartitionId to;
   partition::BatchRef ref;
   QueueDeath death;
@@ -30,11 +31,13 @@ struct QueueDesk::LetterJob {
 };
 
 // Requires: the message is being settled, and the partition has one for dead letters.
-void QueueDesk::begin_letter(Queue& queue, Offset offset, std::string_view reason,
+// If the letter cannot be made it waits as after any failure, `delay_ms` (-1: the topic's).
+void QueueDesk::begin_letter(Queue& queue, Offset offset, int64_t delay_ms, std::string_view reason,
                              QueuePending::Waiter waiter) {
   auto job = std::make_shared<LetterJob>();
   job->queue = queue.serial;
   job->waiter = std::move(waiter);
+  job->delay_ms = delay_ms;
   const partition::PartitionConfig& config = views_.find(queue.partition)->config();
   job->to = config.dead_letter_partition;
   job->ref = std::prev(queue.batches.upper_bound(offset))->second.ref;
@@ -98,7 +101,7 @@ void QueueDesk::finish_letter(LetterJob& job) {
       job.waiter.letter.reset();
       job.waiter.result = job.letter->error().code();
     }
-    return add_failure(*queue, offset, -1, std::move(job.waiter));
+    return add_failure(*queue, offset, job.delay_ms, std::move(job.waiter));
   }
   QueueLetter letter = std::move(*job.letter).value();
   letter.to = job.to;

@@ -176,13 +176,13 @@ void QueueDesk::finish_load(uint64_t serial, Load& load) {
 // back: until then nothing behind it is given, for it may be older and of the same key.
 void QueueDesk::judge_damage(Queue& queue, Load& load) {
   if (load.parsed.damaged.empty()) {
-    queue.unreadable_since_ms.reset();
+    queue.unread_since_ms.reset();
     return;
   }
   const QueueDamage& first = load.parsed.damaged.front();
-  const bool known = queue.unreadable_since_ms.has_value();
-  const int64_t since_ms = queue.unreadable_since_ms.value_or(now_ms_);
-  queue.unreadable_since_ms = since_ms;
+  const bool known = queue.unread_since_ms.has_value();
+  const int64_t since_ms = queue.unread_since_ms.value_or(now_ms_);
+  queue.unread_since_ms = since_ms;
   const bool passed_over = now_ms_ - since_ms >= kUnreadableMs;
   if (!known || passed_over) {
     queue.damage =

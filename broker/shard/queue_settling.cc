@@ -238,7 +238,7 @@ ErrorCode QueueDesk::settle_item(const std::shared_ptr<QueueSettleOp>& op, size_
     mark(*queue);
     answered(*op, 1);
   } else if (wanted.action() == fbs::QueueAction::kDeadLetter) {
-    begin_letter(*queue, offset, reason, {op, item, offset});
+    begin_letter(*queue, offset, -1, reason, {op, item, offset});
   } else {
     fail_delivery(*queue, offset, wanted.delay_ms(), reason, {op, item, std::nullopt});
   }
@@ -352,7 +352,7 @@ void QueueDesk::fail_delivery(Queue& queue, Offset offset, int64_t delay_ms,
   if (config.queue.max_deliveries > 0 && failures >= config.queue.max_deliveries &&
       has_dead_letters(config)) {
     TIDEMARK_COVERAGE_MARK(queue_deliveries_used_up);
-    return begin_letter(queue, offset, reason, std::move(waiter));
+    return begin_letter(queue, offset, delay_ms, reason, std::move(waiter));
   }
   add_failure(queue, offset, delay_ms, std::move(waiter));
 }

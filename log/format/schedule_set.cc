@@ -231,7 +231,11 @@ void stamp_schedule(MutableByteView set, int64_t received_ms, uint64_t first_id)
   TIDEMARK_CHECK(set.size() >= kScheduleHeaderBytes);
   store_le(set.data() + kReceivedAt, received_ms);
   store_le(set.data() + kFirstIdAt, first_id);
-  store_le(set.data() + kCheckAt, uint32_t{0});
+}
+
+void seal_schedule(MutableByteView set) {
+  TIDEMARK_CHECK(set.size() >= kScheduleHeaderBytes);
+  store_le(set.data() + kCheckAt, check_of(set));
 }
 
 void stamp_schedule_item(MutableByteView set, const ScheduleItem& item, int64_t due_ms,

@@ -105,14 +105,17 @@ class ScheduleReader {
   Status status_;
 };
 
-// kCorrupted if the check word of a set from the wire is wrong.
+// kCorrupted if the check word of a set from the wire, or of a sealed one, is wrong.
 Status verify_schedule_check(ByteView set);
 
 // What the broker decides about a set, written into its copy in the log. `due_offset` and
-// `next_due_offset` are those of the item.
+// `next_due_offset` are those of the item. The check word is wrong from here to seal_schedule().
 void stamp_schedule(MutableByteView set, int64_t received_ms, uint64_t first_id);
 void stamp_schedule_item(MutableByteView set, const ScheduleItem& item, int64_t due_ms,
                          int64_t next_due_ms);
+// Behind all stamps: a set can be read from the log without the rest of its entry, which has a hash
+// only as a whole.
+void seal_schedule(MutableByteView set);
 
 // The header's producer fields in the form in which producer tables judge batches.
 BatchHeader sequence_header(const ScheduleHeader& header, size_t set_bytes);

@@ -26,8 +26,9 @@ namespace tidemark::sim {
 
 class Model {
  public:
-  explicit Model(uint64_t seed, TxnModel::Ages ages = {}, uint32_t max_deliveries = 0)
-      : seed_(seed), txns_(delays_, ages), queues_(max_deliveries) {}
+  explicit Model(uint64_t seed, TxnModel::Ages ages = {}, uint32_t max_deliveries = 0,
+                 bool letters_fail = false)
+      : seed_(seed), txns_(delays_, ages), queues_(max_deliveries, letters_fail) {}
 
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

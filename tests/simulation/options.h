@@ -129,6 +129,8 @@ struct Options {
   // Producers of ordinary topics, delayed messages and transactions work.
   [[nodiscard]] bool has_others() const { return keyed_producers == 0 || !compaction_alone; }
 
+  [[nodiscard]] bool reads_fail() const { return read_error_ms != 0 || read_flip_ms != 0; }
+
   static Options from_seed(uint64_t seed);
   // One `name=value` per word.
   [[nodiscard]] std::string to_string() const;

@@ -37,7 +37,10 @@ class QueueModel {
   enum class Answer : uint8_t { kOk, kFenced, kNotFound, kUnsure };
 
   // Deliveries after which a message becomes a dead letter; 0: never.
-  explicit QueueModel(uint32_t max_deliveries = 0) : max_deliveries_(max_deliveries) {}
+  // `letters_fail`: a message may be unreadable when it has to become a dead letter; then it is
+  // delivered once more.
+  explicit QueueModel(uint32_t max_deliveries = 0, bool letters_fail = false)
+      : max_deliveries_(max_deliveries), letters_fail_(letters_fail) {}
 
   // --- requests; each call gives a number for the next ones
   uint64_t receive_sent(const std::string& group, const std::vector<PartitionId>& partitions,
@@ -171,6 +174,7 @@ class QueueModel {
   void check_deaths(const History& history) const;
 
   const uint32_t max_deliveries_;
+  const bool letters_fail_;
   std::map<Name, Queue> queues_;
   std::map<uint64_t, Receive> receives_;
   std::map<uint64_t, Settling> settlings_;

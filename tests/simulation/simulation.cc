@@ -21,7 +21,7 @@ constexpr int64_t kLeapMs = int64_t{100} * 86'400'000;
 Simulation::Simulation(const Options& options)
     : options_(options),
       model_(options.seed, {options.txn_pending_age_ms, options.txn_outcome_age_ms},
-             options.queue_max_deliveries),
+             options.queue_max_deliveries, options.reads_fail()),
       network_(scheduler_, options.seed + 1, options.network_delay_us_max),
       broker_(scheduler_, network_, model_, options_),
       nemesis_(scheduler_, network_, broker_, options_),

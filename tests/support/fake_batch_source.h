@@ -25,6 +25,8 @@ class FakeBatchSource final : public shard::BatchSource {
   LogPosition cached_from;
   // Batches whose bytes on disk are bad.
   std::set<LogPosition> damaged;
+  // Of a read of the log of more bytes than this, one bit in the middle is wrong.
+  size_t flip_logs_above = SIZE_MAX;
   // The next look-up in the index fails with this.
   Status find_failure;
   size_t finds = 0;
@@ -52,7 +54,13 @@ class FakeBatchSource final : public shard::BatchSource {
 
   void read_log(LogPosition position, size_t size, LogRead done) override {
     jobs_.push_back([this, position, size, done = std::move(done)]() mutable {
-      done(log_.bytes_at(position, size));
+      Result<SharedBytes> bytes = log_.bytes_at(position, size);
+      if (bytes.ok() && size > flip_logs_above) {
+        Buffer flipped = Buffer::copy_of(bytes->view());
+        flipped.mutable_view()[size / 2] ^= 1;
+        bytes = SharedBytes(std::move(flipped));
+      }
+      done(std::move(bytes));
     });
   }
 

@@ -114,6 +114,22 @@ TEST_CASE("shard: a repeated schedule set is answered with the receipts it had")
   }
 }
 
+TEST_CASE("shard: receipts that were read wrong are not given") {
+  ShardHarness harness;
+  harness.open_partitions(1);
+  const protocol::Frame set = schedule({after(60'000)}, 0);
+  const auto first = receipts_of(harness.ask(set));
+  harness.source.flip_logs_above = format::kScheduleHeaderBytes;
+  harness.receive(set);
+  harness.source.run_all();
+  const auto results = testing::read_produce_reply(harness.outbox.take());
+  CHECK(results.at(0).status.code() == ErrorCode::kOutcomeUnknown);  // so it is asked again
+  harness.source.flip_logs_above = SIZE_MAX;
+  harness.receive(set);
+  harness.source.run_all();
+  CHECK(receipts_of(harness.outbox.take()).at(0).due_ms() == first.at(0).due_ms());
+}
+
 TEST_CASE("shard: what is overdue when it arrives is due at its receipt") {
   ShardHarness harness;
   harness.open_partitions(1);

@@ -68,6 +68,23 @@ TEST_CASE("dead letters: at once, and by leases that end") {
   CHECK(values_of(shard.lease()) == Values{"c"});
 }
 
+TEST_CASE(
+    "dead letters: one that cannot be read waits as long as its consumer asked, and dies then") {
+  QueueHarness shard(QueueHarness::dead_after(1));
+  shard.put({"a"});
+  const LogPosition bad = shard.core->views().find(kPartition)->index().refs().front().position;
+  const Leased first = shard.lease_one();
+  shard.source.cached_from = LogPosition{1'000'000};
+  shard.source.damaged = {bad};
+  CHECK(shard.nack(first, 7'000) == ErrorCode::kOk);
+  shard.source.damaged.clear();
+  shard.run_ms(6'999);
+  CHECK(shard.lease().empty());
+  shard.run_ms(1);
+  CHECK(shard.nack(shard.lease_one(), 0) == ErrorCode::kOk);
+  CHECK(dead_letters(shard).at(0).header("tm-dead-deliveries") == "2");
+}
+
 TEST_CASE("dead letters: without a topic for them deliveries go on, without a maximum too") {
   partition::QueueConfig unbounded = QueueHarness::dead_after(0);
   partition::QueueConfig nowhere = QueueHarness::dead_after(1);
