@@ -62,6 +62,10 @@ COMPILE = $(CCACHE) $(CXX) -std=c++20 -g1 -fno-omit-frame-pointer -pthread $(WAR
           -ffile-prefix-map=$(CURDIR)=. $(DEFINES) $(INCLUDES) $(CPPFLAGS) $(CXXFLAGS)
 LINK    = $(CXX) -pthread $(LINK_MODE) -Wl,--as-needed -Wl,-z,relro,-z,now
 
+FLATC_COMPILE = $(FLATC) --cpp --cpp-std c++17 --scoped-enums --keep-prefix --warnings-as-errors
+# With the fields of tables as a list: what others send is judged field by field (broker/protocol/alignment.h).
+FLATC_WIRE    = --cpp-static-reflection
+
 # No code of ours uses run-time type information: a class that is built with it cannot derive from one built without.
 WITH_EXCEPTIONS    := -fno-rtti
 WITHOUT_EXCEPTIONS := -fno-rtti -fno-exceptions
@@ -136,16 +140,17 @@ $(OBJ)/%.o: %.cc $(BUILD)/flags
 	$(Q)$(COMPILE) $(LANGUAGE) $(PLACEMENT) -MMD -MP -c $< -o $@
 
 # Generated headers are marked as system headers: their warnings are not ours, but objects still depend on them.
-$(GEN)/%_generated.h: %.fbs $(SCHEMAS)
+$(GEN)/%_generated.h: %.fbs $(SCHEMAS) $(BUILD)/flatc
 	$(call say,FLATC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(FLATC) --cpp --cpp-std c++17 --scoped-enums --keep-prefix --warnings-as-errors -I . -o $(@D) $<
+	$(Q)$(FLATC_COMPILE) $(if $(filter broker/protocol/%,$<),$(FLATC_WIRE)) -I . -o $(@D) $<
 	$(Q)sed -i '1i #pragma GCC system_header' $@
 
 -include $(patsubst %.o,%.d,$(call objects,$(SOURCES)))
 
-# Written only when their text changes: objects depend on the flags, archives and binaries on the list of sources and
-# on the make files, so that neither another compiler nor a removed file nor a new library leaves something stale.
+# Written only when their text changes: objects and generated headers depend on the flags, archives and binaries on the
+# list of sources and on the make files, so that neither another compiler nor a removed file nor a new library leaves
+# something stale.
 define write-if-changed
 @mkdir -p $(@D)
 @printf '%s\n' $(1) | cmp -s - $@ || printf '%s\n' $(1) > $@
@@ -153,6 +158,8 @@ endef
 
 $(BUILD)/flags: FORCE
 	$(call write-if-changed,'$(subst ','\'',$(COMPILE))')
+$(BUILD)/flatc: FORCE
+	$(call write-if-changed,'$(FLATC_COMPILE) $(FLATC_WIRE)')
 $(BUILD)/sources: FORCE
 	$(call write-if-changed,$(SOURCES) $(shell cat Makefile */module.mk | cksum))
 

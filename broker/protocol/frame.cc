@@ -19,6 +19,9 @@ constexpr size_t kStagingBytes = 64 * limits::kKiB;
 constexpr size_t kStagedFrameBytesMax = 16 * limits::kKiB;
 static_assert(kStagedFrameBytesMax < kStagingBytes, "prepare() always has room to give");
 
+// A frame is a heap block of its own, so its table begins where numbers of eight bytes may lie.
+static_assert(kFrameHeaderBytes % 8 == 0 && __STDCPP_DEFAULT_NEW_ALIGNMENT__ >= 8);
+
 constexpr size_t kCheckedHeaderBytes = 28;
 constexpr uint8_t kFlagReply = 1;
 

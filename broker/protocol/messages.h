@@ -1,11 +1,14 @@
 // Typed access to the tables of a frame: verified views of what came in, builders for what goes
 // out.
 //
-// Every table passes the FlatBuffers Verifier (depth and count bounded) before a field is read.
+// Every table passes the FlatBuffers Verifier (depth and count bounded), and its vectors are
+// aligned, before a field is read.
 #pragma once
 
+#include <string>
 #include <string_view>
 
+#include "broker/protocol/alignment.h"
 #include "broker/protocol/frame.h"
 #include "broker/protocol/schema/protocol_generated.h"
 #include "flatbuffers/flatbuffers.h"
@@ -15,7 +18,8 @@
 namespace tidemark::protocol {
 
 // The table of a frame as T, or kMalformed naming the frame type. The pointer lives as long as the
-// frame's bytes.
+// frame's bytes. `table` lies at a multiple of 8, as in every frame: the Verifier counts from
+// there.
 template <typename T>
 Result<const T*> read_table(ByteView table, std::string_view name) {
   flatbuffers::Verifier verifier(table.data(), table.size(), /*max_depth=*/16,
@@ -24,7 +28,12 @@ Result<const T*> read_table(ByteView table, std::string_view name) {
     return Status(ErrorCode::kMalformed,
                   std::string("table of ") + std::string(name) + " does not verify");
   }
-  return flatbuffers::GetRoot<T>(table.data());
+  const T* const root = flatbuffers::GetRoot<T>(table.data());
+  if (!vectors_aligned(*root)) {
+    return Status(ErrorCode::kMalformed,
+                  "table of " + std::string(name) + " has a vector that is not aligned");
+  }
+  return root;
 }
 
 inline std::string_view view(const flatbuffers::String* text) {
