@@ -116,6 +116,7 @@ TEST_CASE("a reference that cannot be read holds what it may refer to") {
   constexpr PartitionId kDead = QueueHarness::kDead;
   QueueHarness shard(QueueHarness::dead_after(1));
   shard.options.compaction_bytes_min = 1;
+  shard.restart();
   shard.open_partitions_of(kDead.topic, 1, {}, -1, -1, {}, {.after_ms = 0}, 2);
   shard.put({"a"});
   REQUIRE(shard.bury(shard.lease_one()) == ErrorCode::kOk);
@@ -139,10 +140,10 @@ TEST_CASE("a reference that cannot be read holds what it may refer to") {
 size_t warnings = 0;
 
 void count_warnings(LogLevel level, std::string_view line) {
+  const std::string wanted = " topic=1 partition=0 first_offset=1 error=\"" +
+                             Status(ErrorCode::kCorrupted, "test").to_string() + "\"";
   const bool about_damage =
-      line.find(
-          "compaction_batch_unread shard=0 topic=1 partition=0 "
-          "first_offset=1 error=\"CORRUPTED: test\"") != std::string_view::npos;
+      line.starts_with("compaction_batch_unread shard=") && line.ends_with(wanted);
   warnings += level == LogLevel::kWarning && about_damage ? 1 : 0;
 }
 
