@@ -19,32 +19,41 @@ bool is_dead(const CompactionRules& rules, const partition::BatchRef& ref,
   if (!record.has_key) {
     return false;
   }
+  const Offset offset = ref.base + record.offset_delta;
   const std::optional<Offset> newest = rules.keys->find(xxh3_128(record.key));
-  if (newest.has_value() && *newest > ref.base + record.offset_delta) {
+  if (newest.has_value() && *newest > offset) {
     return true;
   }
   // The newest of its key: either the table says so, or it lies before what was scanned and nothing
-  // behind that has the key; then the runs before have taken out what is older.
-  return !record.has_value && !rules.tombstones_stay &&
+  // behind that has the key; then the runs before have taken out what is older. Else the scan could
+  // not read its batch, and what is older stays in this run.
+  const bool covers_nothing = newest.has_value() ? *newest == offset : offset < rules.scanned_from;
+  return !record.has_value && covers_nothing && !rules.tombstones_stay &&
          ref.received_ms <= rules.tombstone_before_ms;
 }
 
 // References, and batches that cannot be read, stay as they are: nobody knows what is in them.
 void keep_unread(CompactionItem& item, CompactionRules& rules) {
   rules.tombstones_stay = true;
-  if (!item.bytes.has_value() || !format::is_reference(item.bytes->view())) {
+  if (item.bytes.has_value() && !format::is_reference(item.bytes->view())) {
     return;
   }
-  const Result<format::BatchReference> reference = format::read_reference(item.bytes->view());
-  // One that is damaged holds what it may refer to: all before it.
-  item.low = std::min(item.low, reference.ok() ? reference->position : LogPosition{0});
+  // One that is damaged, or may be one, holds what it may refer to.
+  item.low = std::min(item.low, rules.refers_from);
+  if (item.bytes.has_value()) {
+    const Result<format::BatchReference> reference = format::read_reference(item.bytes->view());
+    item.low = reference.ok() ? std::min(item.ref.position, reference->position) : item.low;
+  }
 }
 
 void select_item(CompactionItem& item, CompactionRules& rules) {
   item.low = item.ref.position;
-  const bool readable = item.bytes.has_value() && !format::is_reference(item.bytes->view()) &&
-                        format::decode_batch_header(item.bytes->view()).ok();
-  if (!readable) {
+  if (!item.bytes.has_value() || format::is_reference(item.bytes->view())) {
+    return keep_unread(item, rules);
+  }
+  const Result<format::BatchHeader> header = format::decode_batch_header(item.bytes->view());
+  if (!header.ok()) {
+    item.unread = header.error();
     return keep_unread(item, rules);
   }
   const bool moves = item.ref.position < rules.move_below;
@@ -67,6 +76,7 @@ void select_item(CompactionItem& item, CompactionRules& rules) {
   if (!selection.ok()) {
     // Of a codec that is not ours; or what is left is larger than a batch may be.
     rules.keeps_dead = rules.keeps_dead || dead > 0;
+    item.unread = dead > 0 ? Status() : selection.status();
     return keep_unread(item, rules);
   }
   if (selection->kept == 0) {
@@ -79,13 +89,14 @@ void select_item(CompactionItem& item, CompactionRules& rules) {
 }
 
 // False: there is no room for its keys.
-bool scan_item(const CompactionItem& item, NewestOffsets& keys) {
+bool scan_item(CompactionItem& item, NewestOffsets& keys) {
   if (!item.bytes.has_value() || format::is_reference(item.bytes->view())) {
     return true;
   }
   Result<format::BatchReader> reader = format::BatchReader::open(item.bytes->view());
   if (!reader.ok()) {
-    return true;  // what is in it makes nothing older
+    item.unread = reader.error();  // what is in it makes nothing older
+    return true;
   }
   if (!keys.has_room_for(reader->header().record_count)) {
     return false;
@@ -96,13 +107,14 @@ bool scan_item(const CompactionItem& item, NewestOffsets& keys) {
       keys.put(xxh3_128(record.key), item.ref.base + record.offset_delta);
     }
   }
+  item.unread = reader->status();
   return true;
 }
 
 }  // namespace
 
 void scan_keys(CompactionBatches& batches) {
-  for (const CompactionItem& item : batches.items) {
+  for (CompactionItem& item : batches.items) {
     if (item.look && !scan_item(item, *batches.rules.keys)) {
       return;
     }

@@ -13,6 +13,7 @@
 #include "log/base/bytes.h"
 #include "log/base/ids.h"
 #include "log/base/limits.h"
+#include "log/base/result.h"
 
 namespace tidemark::shard {
 
@@ -28,7 +29,8 @@ struct CompactionItem {
 
   partition::BatchRef ref;
   bool look = false;                 // `bytes` are wanted
-  std::optional<SharedBytes> bytes;  // none, though wanted: it is damaged
+  std::optional<SharedBytes> bytes;  // none, though wanted: they could not be read
+  Status unread = {};                // else why nobody knows its messages; not of references
   Fate fate = Fate::kStays;
   SharedBytes left = {};
   LogPosition low = kNoPosition;  // of the log that it needs, if it stays
@@ -38,10 +40,12 @@ struct CompactionItem {
 struct CompactionRules {
   // nullptr: nothing is taken out, batches are only moved.
   std::shared_ptr<NewestOffsets> keys = {};
-  Offset scanned_to;                        // the keys are those before; 0 while they are gathered
+  Offset scanned_from;                      // the keys are those from here on
+  Offset scanned_to;                        // and before; 0 while they are gathered
   int64_t dead_before_ms = INT64_MIN;       // received before or at it: an older message goes
   int64_t tombstone_before_ms = INT64_MIN;  // likewise, a tombstone
   LogPosition move_below;                   // what lies below it is written again in any case
+  LogPosition refers_from = kNoPosition;    // of the log, if some batch refers to another
   // An older message stays that cannot be taken out: no tombstone behind it goes.
   bool tombstones_stay = false;
   bool keeps_dead = false;  // some such message was found, which is not found another time

@@ -186,9 +186,13 @@ void Compactor::begun() {
   run.written_from = views_.applied().next_position;
   run.now_ms = host_.compaction_time();
   run.cursor = partition.start();
+  if (partition.compaction().has_references) {
+    run.rules.refers_from = partition.low_position();
+  }
   if (run.with_keys) {
     run.scanning = true;
     run.cursor = std::max(partition.start(), partition.compaction().scan_from);
+    run.rules.scanned_from = run.cursor;
     run.rules.keys = std::make_shared<NewestOffsets>(options_.compaction_keys_max);
     run.rules.dead_before_ms = run.now_ms - config.after_ms;
     run.rules.tombstone_before_ms = run.now_ms - config.tombstone_after_ms();
@@ -290,7 +294,10 @@ void Compactor::read(const Batches& batches) {
                     Result<SharedBytes>& bytes = read[places.at(item.ref.position)];
                     if (bytes.ok()) {
                       item.bytes = std::move(*bytes);
-                    } else if (bytes.error().code() != ErrorCode::kCorrupted) {
+                    } else if (bytes.error().code() == ErrorCode::kCorrupted ||
+                               bytes.error().code() == ErrorCode::kIoError) {
+                      item.unread = bytes.error();  // the next one may be readable
+                    } else {
                       return give_up(bytes.error());
                     }
                   }
@@ -309,11 +316,13 @@ void Compactor::work(const Batches& batches) {
 }
 
 void Compactor::scanned(const Batches& batches) {
-  if (batches->scanned > 0) {
-    run_->cursor = batches->items[batches->scanned - 1].ref.end();
+  for (size_t i = 0; i < batches->scanned; ++i) {
+    note_unread(batches->items[i]);
+    run_->cursor = batches->items[i].ref.end();
   }
   if (batches->scanned < batches->items.size()) {
-    run_->visible = run_->cursor;  // the table is full: the next run goes on from here
+    run_->full = true;
+    run_->visible = run_->cursor;  // the next run goes on from here
   }
   step();
 }
@@ -323,12 +332,20 @@ void Compactor::selected(const Batches& batches) {
   run_->rules.keeps_dead = batches->rules.keeps_dead;
   run_->cursor = batches->items.back().ref.end();
   for (CompactionItem& item : batches->items) {
+    note_unread(item);
     account(item);
     write(item);
   }
   write_dead();
   if (run_->unapplied == 0) {
     go_on();
+  }
+}
+
+void Compactor::note_unread(const CompactionItem& item) {
+  if (!item.unread.ok() && (!run_->unread.has_value() || item.ref.base < run_->unread->base)) {
+    run_->unread = item.ref;
+    run_->why_unread = item.unread;
   }
 }
 
@@ -386,7 +403,44 @@ void Compactor::write_dead() {
 
 void Compactor::end() {
   run_->ending = true;
+  if (run_->unread.has_value()) {
+    log_unread();
+  }
+  if (run_->with_keys) {
+    run_->next_scan = choose_next_scan();
+  }
   gather(CompactionStep::kEnd, {}, run_.get());
+}
+
+// Once a run, however many there are.
+void Compactor::log_unread() const {
+  log_line(LogLevel::kWarning,
+           "compaction_batch_unread shard=" + std::to_string(options_.shard.value()) +
+               " topic=" + std::to_string(run_->partition.topic.value()) +
+               " partition=" + std::to_string(run_->partition.index.value()) +
+               " first_offset=" + std::to_string(run_->unread->base.value()) + " error=\"" +
+               run_->why_unread.to_string() + "\"");
+}
+
+// Where the next scan begins. A batch that this run could not read may hold messages that should
+// have gone, or the one for which others should: what tells so has to be seen again when it can be
+// read. That must not keep a scan from getting on that has more keys to come than fit. If it would,
+// tombstones stay for good instead: nothing that they cover comes up, whenever it can be read.
+Offset Compactor::choose_next_scan() {
+  Run& run = *run_;
+  const Offset next = std::min(run.dirty_from.value_or(run.rules.scanned_to), run.rules.scanned_to);
+  const bool keeps_dead =
+      run.rules.keeps_dead || views_.find(run.partition)->compaction().keeps_dead;
+  if (!run.unread.has_value() || run.unread->base >= next || keeps_dead) {
+    return next;
+  }
+  const bool again =
+      run.unread->base <= run.rules.scanned_from && run.rules.scanned_from < run.unread->end();
+  if (run.full && again) {
+    run.rules.keeps_dead = true;
+    return next;
+  }
+  return run.unread->base;
 }
 
 void Compactor::gather(CompactionStep step, const std::vector<fbs::DeadBatch>& dead,
@@ -403,8 +457,7 @@ void Compactor::gather(CompactionStep step, const std::vector<fbs::DeadBatch>& d
     record.add_low_position(ended->low.value());
     record.add_keeps_dead(ended->rules.keeps_dead);
     if (ended->with_keys) {
-      const Offset scanned_to = ended->rules.scanned_to;
-      record.add_scan_from(std::min(ended->dirty_from.value_or(scanned_to), scanned_to).value());
+      record.add_scan_from(ended->next_scan.value());
       record.add_dirty_bytes(ended->dirty_bytes);
       // What is too young now is old enough when as much time has passed again.
       record.add_next_run_ms(ended->young ? 2 * ended->now_ms - ended->rules.dead_before_ms : 0);

@@ -87,6 +87,7 @@ class Compactor {
     bool paused = false;
     size_t unapplied = 0;  // records
     bool failed = false;   // one of them did nothing, or never will
+    bool full = false;     // the table was, before the scan had come to the end
     Offset cursor;
     Offset visible;  // what lies behind is not shown yet
     Offset end;
@@ -94,7 +95,10 @@ class Compactor {
     int64_t now_ms = 0;
     // What is known at the end.
     LogPosition low = kNoPosition;
+    std::optional<partition::BatchRef> unread;  // the first batch that could not be read
+    Status why_unread;
     std::optional<Offset> dirty_from;
+    Offset next_scan;  // where the next run looks for newer messages from
     uint64_t dirty_bytes = 0;
     bool young = false;  // some of it was too young
   };
@@ -125,10 +129,13 @@ class Compactor {
   void work(const Batches& batches);
   void scanned(const Batches& batches);
   void selected(const Batches& batches);
+  void note_unread(const CompactionItem& item);
   void account(const CompactionItem& item);
   void write(CompactionItem& item);
   void write_dead();
   void end();
+  void log_unread() const;
+  [[nodiscard]] Offset choose_next_scan();
   void gather(CompactionStep step, const std::vector<format::fbs::DeadBatch>& dead,
               const Run* ended);
 

@@ -39,8 +39,8 @@ constexpr auto kIsIdle = [](const auto& client) { return client->idle(); };
 
 Features::Features(Scheduler& scheduler, SimNetwork& network, Model& model, const Options& options)
     : options_(options),
-      keyed_model_(options.seed + 700,
-                   {options.keyed_keys, options.compact_after_ms, options.tombstone_ms}),
+      keyed_model_(options.seed + 700, {options.keyed_keys, options.compact_after_ms,
+                                        options.tombstone_ms, options.reads_fail()}),
       keyed_maker_(scheduler, network, model, keyed_topics_, options, options.seed + 701,
                    keyed_wish(options)),
       unique_model_(options.dedupe_window_ms),

@@ -18,10 +18,10 @@ constexpr int64_t kLateMs = 1'000'000;  // everything is old enough by then
 // Messages of one key at offsets 0 to 3, one without a key at 4, a tombstone of the key at 5; each
 // received at its offset times 10.
 struct History {
-  KeyedModel model{1, {1, kAfterMs, kTombstoneMs}};
+  KeyedModel model;
   std::vector<uint64_t> uids;
 
-  History() {
+  explicit History(bool unreadable = false) : model(1, {1, kAfterMs, kTombstoneMs, unreadable}) {
     const auto find = [&](bool keyless, bool tombstone) {
       uint64_t uid = uids.empty() ? 1 : uids.back() + 1;
       while (model.key_of(uid).empty() != keyless || model.is_tombstone(uid) != tombstone) {
@@ -60,7 +60,13 @@ struct History {
   }
 };
 
+// Batches may be unreadable for compaction.
+struct UnreadableHistory : History {
+  UnreadableHistory() : History(true) {}
+};
+
 using BadHistory = JudgedHistory<History>;
+using BadUnreadable = JudgedHistory<UnreadableHistory>;
 
 std::vector<BadHistory> histories() {
   return {
@@ -148,8 +154,50 @@ std::vector<BadHistory> histories() {
   };
 }
 
+std::vector<BadUnreadable> unreadable_histories() {
+  return {
+      {"an older one outlives a newer one", "",
+       [](UnreadableHistory& h) {
+         h.store(5);
+         h.read({0, 2, 3, 4}, 5, kLateMs);
+         h.read({0, 3, 4}, 5, kLateMs + 1);
+       }},
+      {"an older one outlives a newer one, while a tombstone comes", "",
+       [](UnreadableHistory& h) {
+         h.store(5);
+         h.read({0, 2, 3, 4}, 5, kLateMs);
+         KeyedModel::Pass pass = h.model.begin_pass(kPartition);
+         h.model.passed(pass, Offset{0}, kLateMs + 1, kLateMs + 1);
+         h.model.seen(pass, Offset{0}, h.uids[0], kLateMs + 1);
+         h.store(6);
+         h.read(pass, {4}, 6, 2 * kLateMs);
+       }},
+      {"an older one outlives its tombstone", "I25",
+       [](UnreadableHistory& h) {
+         h.store(6);
+         h.read({3, 4}, 6, kLateMs);
+         h.read({3, 4}, 6, kLateMs + 1);
+       }},
+      {"the newest is gone", "I25",
+       [](UnreadableHistory& h) {
+         h.store(5);
+         h.read({0, 2, 4}, 5, kLateMs);
+       }},
+      {"came back", "I25",
+       [](UnreadableHistory& h) {
+         h.store(5);
+         h.read({1, 3, 4}, 5, kLateMs);
+         h.read({0, 1, 3, 4}, 5, kLateMs + 1);
+       }},
+  };
+}
+
 }  // namespace
 
-std::string find_blind_keyed_checker() { return find_misjudged<History>({histories()}); }
+std::string find_blind_keyed_checker() {
+  const std::string misjudged = find_misjudged<History>({histories()});
+  return misjudged.empty() ? find_misjudged<UnreadableHistory>({unreadable_histories()})
+                           : misjudged;
+}
 
 }  // namespace tidemark::sim

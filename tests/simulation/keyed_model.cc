@@ -91,14 +91,24 @@ void KeyedModel::seen(Pass& pass, Offset offset, uint64_t uid, int64_t sent_ns) 
     return;
   }
   pass.seen[key] = offset;
-  // An older one than one that is gone.
+  check_outlived(pass, key, offset, sent_ns);
+}
+
+// An older one than one that is gone.
+void KeyedModel::check_outlived(Pass& pass, const std::string& key, Offset offset,
+                                int64_t sent_ns) const {
+  pass.outlived_ns.erase(key);
   const Partition& state = partitions_.at(pass.partition);
   const auto gone = state.gone.find(key);
-  if (gone != state.gone.end() && offset < gone->second) {
-    require(state.messages.at(gone->second).gone_ns >= sent_ns,
-            "I25: a later one of " + key + ", at offset " + std::to_string(gone->second.value()) +
-                ", is gone: " + what);
+  if (gone == state.gone.end() || offset >= gone->second ||
+      state.messages.at(gone->second).gone_ns >= sent_ns) {
+    return;
   }
+  require(rules_.unreadable, "I25: a later one of " + key + ", at offset " +
+                                 std::to_string(gone->second.value()) +
+                                 ", is gone: " + place(pass.partition, offset) +
+                                 ", read by a request of " + std::to_string(sent_ns));
+  pass.outlived_ns[key] = sent_ns;
 }
 
 void KeyedModel::check_gone(const Partition& partition, PartitionId id, Offset offset,
@@ -137,12 +147,28 @@ bool KeyedModel::may_be_gone_whole(const Partition& partition, const std::string
     return true;
   }
   const std::set<Offset>& offsets = partition.by_key.at(key);
-  const int64_t after_ms = std::max(rules_.after_ms, rules_.tombstone_ms);
   return std::any_of(offsets.lower_bound(from), offsets.end(), [&](Offset offset) {
-    const Message& message = partition.messages.at(offset);
-    return is_tombstone(message.uid) &&
-           (message.received_ms < 0 ||
-            message.received_ms + after_ms <= log_ms + DelayModel::kLeadMs);
+    return is_old_tombstone(partition.messages.at(offset), log_ms);
+  });
+}
+
+bool KeyedModel::is_old_tombstone(const Message& message, int64_t log_ms) const {
+  const int64_t after_ms = std::max(rules_.after_ms, rules_.tombstone_ms);
+  return is_tombstone(message.uid) && (message.received_ms < 0 || message.received_ms + after_ms <=
+                                                                      log_ms + DelayModel::kLeadMs);
+}
+
+bool KeyedModel::may_have_gone_since(const Pass& pass, const std::string& key, Offset from,
+                                     int64_t sent_ns, int64_t log_ms) const {
+  const Partition& partition = partitions_.at(pass.partition);
+  if (const auto unsure = partition.unsure.find(key);
+      unsure != partition.unsure.end() && !unsure->second.empty()) {
+    return true;
+  }
+  const std::set<Offset>& offsets = partition.by_key.at(key);
+  return std::any_of(offsets.upper_bound(from), offsets.lower_bound(pass.next), [&](Offset offset) {
+    return partition.messages.at(offset).gone_ns >= sent_ns &&
+           is_old_tombstone(partition.messages.at(offset), log_ms);
   });
 }
 
@@ -161,6 +187,12 @@ void KeyedModel::end_pass(const Pass& pass, int64_t log_ms) {
             "I25: the newest of " + key + " is gone: " + place(pass.partition, newest) +
                 " at log time " + std::to_string(log_ms));
     ++counters_.gone_keys;
+  }
+  for (const auto& [key, sent_ns] : pass.outlived_ns) {
+    const Offset last = pass.seen.at(key);
+    require(may_have_gone_since(pass, key, last, sent_ns, log_ms),
+            "I25: " + key +
+                " came up again, all that is newer is gone: " + place(pass.partition, last));
   }
 }
 

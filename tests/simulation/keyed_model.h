@@ -4,7 +4,9 @@
 //   I25 a reader that goes from the beginning to the end sees for each key the newest message that
 //       was known when it set out, or a later one; only a tombstone that is old enough takes its
 //       key along. A message without a key never goes. Nothing goes before its time, what is gone
-//       does not come back, and of a key the older one goes before the newer one.
+//       does not come back, and of a key the older one goes before the newer one. Where batches
+//       may be unreadable for a while, an older one may stay longer, but not as the last that a
+//       reader sees of its key: then a deleted key, or a value of old, would come up again.
 //
 // A pass is one such journey. Key, and whether a message is a tombstone, follow from its id.
 #pragma once
@@ -24,6 +26,7 @@ class KeyedModel {
     uint32_t keys = 1;
     int64_t after_ms = 0;      // compact_after_ms
     int64_t tombstone_ms = 0;  // as asked for
+    bool unreadable = false;   // batches may be, for compaction, when it goes over them
   };
 
   KeyedModel(uint64_t seed, const Rules& rules) : seed_(seed), rules_(rules) {}
@@ -42,6 +45,8 @@ class KeyedModel {
     std::map<std::string, Offset> wanted;  // newest offset known of each key at the beginning
     std::map<std::string, Offset> seen;    // newest
     std::set<Offset> keyless;              // known at the beginning
+    // Keys of which the last one seen is older than one that was gone then: when it was asked for.
+    std::map<std::string, int64_t> outlived_ns;
     Offset next;
   };
 
@@ -75,6 +80,11 @@ class KeyedModel {
     std::map<std::string, std::set<uint64_t>> unsure;  // tombstones that may be anywhere
   };
 
+  void check_outlived(Pass& pass, const std::string& key, Offset offset, int64_t sent_ns) const;
+  // A tombstone took what was newer than `from` while the pass was on its way.
+  [[nodiscard]] bool may_have_gone_since(const Pass& pass, const std::string& key, Offset from,
+                                         int64_t sent_ns, int64_t log_ms) const;
+  [[nodiscard]] bool is_old_tombstone(const Message& message, int64_t log_ms) const;
   Message& know(PartitionId partition, Offset offset, uint64_t uid);
   void check_gone(const Partition& partition, PartitionId id, Offset offset, int64_t log_ms) const;
   [[nodiscard]] bool may_be_gone_whole(const Partition& partition, const std::string& key,

@@ -23,8 +23,9 @@ class FakeBatchSource final : public shard::BatchSource {
 
   // Batches before this position are not in memory.
   LogPosition cached_from;
-  // Batches whose bytes on disk are bad.
+  // Batches whose bytes on disk are bad, and what reading them fails with.
   std::set<LogPosition> damaged;
+  ErrorCode damage = ErrorCode::kCorrupted;
   // Of a read of the log of more bytes than this, one bit in the middle is wrong.
   size_t flip_logs_above = SIZE_MAX;
   // The next look-up in the index fails with this.
@@ -43,7 +44,7 @@ class FakeBatchSource final : public shard::BatchSource {
       std::vector<Result<SharedBytes>> batches;
       for (const partition::BatchRef& ref : refs) {
         if (damaged.contains(ref.position)) {
-          batches.emplace_back(Status(ErrorCode::kCorrupted, "test"));
+          batches.emplace_back(Status(damage, "test"));
         } else {
           batches.emplace_back(log_.bytes_at(ref.position, ref.bytes));
         }
