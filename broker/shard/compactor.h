@@ -9,6 +9,9 @@
 // time. Nothing is lost by a run that ends early, by a crash or with the leadership: what it
 // changed stays, the next one begins anew.
 //
+// A batch that cannot be read stays, and the run goes on. No tombstone goes that covers a message
+// of it, and the next run scans from there, so that nothing comes up again.
+//
 // When: a run costs a read of the partition and a write of what is left of batches with dead
 // messages. It begins when what came since the last one is at least half of what was there before,
 // and 1 MiB: so a byte is read and written again a bounded number of times. And, since retention
