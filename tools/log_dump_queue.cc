@@ -77,7 +77,7 @@ void describe_letters(const fbs::QueueSettle& settle, Json& object, std::string&
 Status describe_settle(const format::LogRecord& record, Json& object, std::string& text,
                        QueueTotals& totals) {
   const auto* settle = control_table<fbs::QueueSettle>(record.body);
-  if (settle == nullptr) {
+  if (settle == nullptr || !is_aligned(settle->failures())) {
     return unreadable_record();
   }
   const std::string group = settle->group() == nullptr ? std::string() : settle->group()->str();

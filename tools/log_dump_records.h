@@ -26,6 +26,14 @@ const T* control_table(ByteView body) {
              : nullptr;
 }
 
+// Whether the elements of a vector lie where structs of their kind may be read: the Verifier does
+// not look. nullptr: there are none.
+template <typename Struct>
+bool is_aligned(const flatbuffers::Vector<const Struct*>* structs) {
+  return structs == nullptr || structs->size() == 0 ||
+         reinterpret_cast<uintptr_t>(structs->Data()) % alignof(Struct) == 0;
+}
+
 inline Status unreadable_record() {
   return Status(ErrorCode::kMalformed, "the record does not verify");
 }

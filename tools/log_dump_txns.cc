@@ -137,7 +137,7 @@ Status describe_confirm(ByteView body, Json& object, std::string& text) {
 
 Status describe_names(ByteView body, Json& object, std::string& text) {
   const auto* names = control_table<fbs::TxnNames>(body);
-  if (names == nullptr) {
+  if (names == nullptr || !is_aligned(names->names())) {
     return unreadable_record();
   }
   Json list = Json::array();

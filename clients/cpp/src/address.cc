@@ -47,6 +47,9 @@ Result<Address> parse_address(std::string_view text, uint16_t default_port) {
   if (address.host.empty() || address.host.size() > 255) {
     return bad(text, "the host is missing or too long");
   }
+  if (address.host.find_first_of("[]") != std::string::npos) {
+    return bad(text, "the host has brackets");
+  }
   if (has_port) {
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
     if (error != std::errc() || end != port.data() + port.size() || address.port == 0) {

@@ -174,7 +174,7 @@ TEST_CASE("addresses") {
   CHECK(parse_address("[::1]:5", 9)->text() == "[::1]:5");
   CHECK(parse_address("[::1]", 9)->host == "::1");
   for (const char* bad :
-       {"", ":5", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[::1]x", "a:1:2"}) {
+       {"", ":5", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[::1]x", "a:1:2", "[[]", "a]:1"}) {
     CAPTURE(bad);
     CHECK(parse_address(bad, 9).status().code() == ErrorCode::kInvalidArgument);
   }
