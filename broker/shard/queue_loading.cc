@@ -173,7 +173,7 @@ void QueueDesk::finish_load(uint64_t serial, Load& load) {
 }
 
 // What cannot be read may be readable the next time, a flipped bit of a cable and a disk that is
-// back: until then nothing behind it is given, for it may be older and of the same key.
+// back: until then nothing behind it is given, which may be of a key that is in it.
 void QueueDesk::judge_damage(Queue& queue, Load& load) {
   if (load.parsed.damaged.empty()) {
     queue.unread_since_ms.reset();
