@@ -411,6 +411,14 @@ std::vector<BadHistory> sights() {
          now.shards[0].begun = 1;
          check_conserved(sight_of(State::kParked, 0, 0), now, h.model, 3'000 * kNs);
        }},
+      {"rolled back and forgotten, then asked for by the shard of a part", "",
+       [](TxnHistory& h) {
+         h.end(false);
+         h.show(State::kParked, 30'000, false);
+         TxnSight now = sight_of(State::kParked, 0, 30'000);
+         now.shards[0].halves = 0;
+         check_conserved(sight_of(State::kParked, 0, 0), now, h.model, 30'000 * kNs);
+       }},
       {"parked, later gone", "I18",
        [](TxnHistory&) { check_left(sight_of(State::kNone, 0, 0), {kName}); }},
       {"ended, later there", "I18",

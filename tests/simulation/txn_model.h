@@ -12,8 +12,8 @@
 // the outcome is known once any answer tells it.
 //
 // The broker forgets how transactions ended once that is old enough. Whatever reaches it about one
-// of them later may find a transaction that never was: such a transaction is `forgotten`, and only
-// I16 is promised of it.
+// of them later, a request or the question of a shard with a part of it, may find a transaction
+// that never was: such a transaction is `forgotten`, and only I16 is promised of it.
 #pragma once
 
 #include <array>
@@ -262,6 +262,7 @@ class TxnModel {
   [[nodiscard]] std::string describe(const End& end) const;
   // How it ended may be forgotten by now.
   [[nodiscard]] bool is_old(const Txn& txn, int64_t ns) const;
+  // Something about it has reached the broker, or it is there again.
   void note_arrival(Txn& txn, int64_t ns);
   void note_end(Txn& txn, ShardId shard, int64_t ns);
   // Delayed messages may count from now on.

@@ -34,7 +34,8 @@ void TxnModel::shown(ShardId shard, const Shown& shown, int64_t sent_ns, int64_t
     require(log_ms - shown.born_ms >= ages_.pending_ms,
             "I18: parked too early, born at " + std::to_string(shown.born_ms) + ": " + what);
   }
-  if (txn.forgotten || is_old(txn, left_ns)) {
+  note_arrival(txn, left_ns);
+  if (txn.forgotten) {
     return;
   }
   require(shard != txn.name.shard || !txn.ended() || txn.outcome_ns > sent_ns,
@@ -181,8 +182,9 @@ std::vector<uint64_t> TxnModel::unknown(int64_t ns) const {
 TxnModel::Range TxnModel::parts_of(const std::set<TxnName>& names) const {
   Range range;
   for (const TxnName& name : names) {
-    for (const Part& part : at(find(name)).parts) {
-      range.low += part.stored() && !part.gone ? 1 : 0;
+    const Txn& txn = at(find(name));
+    for (const Part& part : txn.parts) {
+      range.low += part.stored() && !part.gone && !txn.forgotten ? 1 : 0;
       range.high += part.arrivals > 0 ? 1 : 0;
     }
   }
