@@ -81,10 +81,14 @@ bool field_aligned(const flatbuffers::Vector<flatbuffers::Offset<T>>* tables) {
 
 template <typename T>
 bool fields_aligned(const T& table) {
-  return [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
-    return (field_aligned(table.template get_field<kIndex>()) && ...);
+  if constexpr (T::Traits::fields_number == 0) {
+    return true;  // it has no get_field()
+  } else {
+    return [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
+      return (field_aligned(table.template get_field<kIndex>()) && ...);
+    }
+    (std::make_index_sequence<T::Traits::fields_number>());
   }
-  (std::make_index_sequence<T::Traits::fields_number>());
 }
 
 }  // namespace alignment
