@@ -134,6 +134,11 @@ bool BrokerMetrics::is_of(uint64_t cluster_id, uint64_t node) const {
          build_.find(fmt::format("node_id=\"{}\"", node)) != std::string::npos;
 }
 
+uint64_t to_count(double value) {
+  constexpr auto kMax = static_cast<double>(kCountMax);
+  return static_cast<uint64_t>(std::min(std::max(0.0, value), kMax));
+}
+
 MetricsPlace metrics_place(const std::string& given, const std::string& host) {
   return given.empty() ? MetricsPlace{.host = host, .port = kHttpPortDefault} : split_place(given);
 }
@@ -184,7 +189,7 @@ std::optional<LogWrites> log_writes_of(const BrokerMetrics& metrics, uint64_t cl
   }
   const double bytes = metrics.sum("tidemark_log_written_bytes_total").value_or(0);
   const double syncs = metrics.sum("tidemark_log_syncs_total").value_or(0);
-  return LogWrites{.bytes = static_cast<uint64_t>(bytes), .syncs = static_cast<uint64_t>(syncs)};
+  return LogWrites{.bytes = to_count(bytes), .syncs = to_count(syncs)};
 }
 
 }  // namespace tidemark::tools

@@ -42,6 +42,11 @@ class BrokerMetrics {
   std::string build_;  // the line that says who answers
 };
 
+// What it counts, as a whole number, rounded down: at least 0, at most kCountMax. No number of a
+// broker is beyond that, but what answers may be another program.
+inline constexpr uint64_t kCountMax = uint64_t{1} << 62;
+uint64_t to_count(double value);
+
 // Where a broker serves it.
 struct MetricsPlace {
   std::string host;

@@ -20,8 +20,7 @@ using Json = nlohmann::ordered_json;
 
 // 0.4 of a message is more than none.
 std::optional<uint64_t> whole(std::optional<double> value) {
-  return value ? std::optional(static_cast<uint64_t>(std::ceil(std::max(0.0, *value))))
-               : std::nullopt;
+  return value ? std::optional(to_count(std::ceil(*value))) : std::nullopt;
 }
 
 std::string number_text(const CheckResult& result, uint64_t number) {

@@ -1,6 +1,7 @@
 #include "tools/top_view.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,7 +15,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-uint64_t whole(double value) { return static_cast<uint64_t>(std::max(0.0, value) + 0.5); }
+uint64_t whole(double value) { return to_count(value + 0.5); }
+
+std::string span_text(double seconds) {
+  return format_span(static_cast<int64_t>(to_count(std::floor(seconds) * 1e3)));
+}
 
 std::string count_text(double value) { return format_count(whole(value)); }
 
@@ -123,8 +128,8 @@ uint64_t total_lag(const std::vector<GroupState>& groups) {
 std::string top_text(const TopView& view, size_t groups_max) {
   std::string text =
       fmt::format("broker   {}, up {}, {} connections, {} of memory\n", state_text(view),
-                  format_span(static_cast<int64_t>(view.uptime_s) * 1'000),
-                  count_text(view.connections), format_bytes(whole(view.memory_bytes)));
+                  span_text(view.uptime_s), count_text(view.connections),
+                  format_bytes(whole(view.memory_bytes)));
   text += fmt::format("in       {} messages/s, {}/s\n", count_text(view.messages_in),
                       format_megabytes(view.bytes_in));
   text += fmt::format("out      {} messages/s, {}/s\n", count_text(view.messages_out),
@@ -133,8 +138,7 @@ std::string top_text(const TopView& view, size_t groups_max) {
                       count_text(view.delays_pending), count_text(view.delays_overdue),
                       count_text(view.delays_fired));
   text += fmt::format("txns     {} open, {} parked, oldest {}\n", count_text(view.txn_open),
-                      count_text(view.txn_parked),
-                      format_span(static_cast<int64_t>(view.txn_oldest_s) * 1'000));
+                      count_text(view.txn_parked), span_text(view.txn_oldest_s));
   text += fmt::format("log      {}, {}/s written, {} syncs/s of {:.2f} ms, longest {:.2f} ms\n",
                       format_bytes(whole(view.log_bytes)), format_megabytes(view.log_written),
                       count_text(view.syncs), view.sync_ms, view.sync_ms_max);

@@ -19,6 +19,7 @@
 #include "tools/json_text.h"
 #include "tools/message_format.h"
 #include "tools/parse.h"
+#include "tools/top_view.h"
 
 namespace tidemark::tools {
 namespace {
@@ -129,6 +130,7 @@ void try_metrics(std::string_view text) {
   for (const CheckResult& result : check_metrics(CheckRules::defaults(), metrics)) {
     TIDEMARK_CHECK(result.value || !result.ok());
   }
+  TIDEMARK_CHECK(!top_text(compare(BrokerMetrics(), metrics, 1), 1).empty());
   TIDEMARK_CHECK(metrics.sum("tidemark_none") == std::nullopt ||
                  text.find("tidemark_none") != std::string_view::npos);
 }

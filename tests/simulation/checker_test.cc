@@ -1,6 +1,5 @@
 #include "tests/simulation/checker_test.h"
 
-#include <functional>
 #include <utility>
 #include <vector>
 

@@ -1,5 +1,4 @@
 // Histories of delayed messages, each with one fault.
-#include <functional>
 #include <vector>
 
 #include "tests/simulation/checker_test.h"

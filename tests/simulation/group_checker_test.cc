@@ -1,5 +1,4 @@
 // Histories of consumer groups, each with one fault.
-#include <functional>
 #include <utility>
 #include <vector>
 

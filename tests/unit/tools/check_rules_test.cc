@@ -59,6 +59,17 @@ TEST_CASE("anything that is asked for replaces the default") {
   CHECK(CheckRules::defaults().any());
 }
 
+TEST_CASE("a number that no broker can have is above any threshold") {
+  for (const char* const number : {"1e300", "1e19", "5e18"}) {
+    CAPTURE(number);
+    const auto results = check_metrics(
+        CheckRules::defaults(),
+        BrokerMetrics::parse("tidemark_delays_overdue{shard=\"0\"} " + std::string(number)));
+    CHECK(results[3].value == kCountMax);
+    CHECK_FALSE(results[3].ok());
+  }
+}
+
 TEST_CASE("what is above its threshold is critical") {
   const BrokerMetrics metrics = BrokerMetrics::parse(kMetrics);
   CheckRules rules = CheckRules::defaults();

@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include "tools/parse.h"
+
 namespace tidemark::tools {
 namespace {
 
@@ -74,6 +76,13 @@ TEST_CASE("dead letters are told by topic, those with the most first") {
   CHECK(top_json(view)["dead_letters"].dump() ==
         R"([{"topic":"a","letters":1},{"topic":"b","letters":2000},{"topic":"c","letters":3},)"
         R"({"topic":"d","letters":2}])");
+}
+
+TEST_CASE("a time that no broker can have run is shown as a long one") {
+  TopView view;
+  view.uptime_s = 1e300;
+  const std::string longest = format_span(static_cast<int64_t>(kCountMax));
+  CHECK(mentions(top_text(view, 1), "up " + longest + ","));
 }
 
 TEST_CASE("what is wrong with shards is told") {
