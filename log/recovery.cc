@@ -331,34 +331,92 @@ Result<RecoveredLog> recover_log(FileSystem& fs, const LogOptions& options, LogP
 
 namespace {
 
-// Adds the entries of one segment from `offset` on and takes back what it voids.
-Status list_segment(const Segment& segment, uint64_t offset, std::vector<EntryInfo>& entries) {
+// The entries from a position on. What a seal says of a segment was taken on trust when the log was
+// opened; here its entries have to agree.
+class EntryList {
+ public:
+  explicit EntryList(LogPosition from) : next_(from) {}
+
+  // Those of one segment from `offset` on, without those that it voids.
+  Status add(const Segment& segment, uint64_t offset);
+
+  std::vector<EntryInfo> take() { return std::move(entries_); }
+
+ private:
+  [[nodiscard]] bool follows(const EntryHeader& header) const;
+  // False: a payload that cannot be read.
+  Result<bool> apply(SegmentReader& reader, const SegmentEntry& entry);
+
+  [[nodiscard]] Status damaged(const SegmentReader& reader, uint64_t offset,
+                               const std::string& why) const {
+    return {ErrorCode::kCorrupted, place(reader, offset, next_) + ": " + why};
+  }
+
+  std::vector<EntryInfo> entries_;
+  LogPosition next_;  // of the entry that comes now
+};
+
+bool EntryList::follows(const EntryHeader& header) const {
+  if (header.position != next_) {
+    return false;
+  }
+  return !is_replicated(header.kind) || entries_.empty() ||
+         (header.index == entries_.back().index + 1 && header.term >= entries_.back().term);
+}
+
+Result<bool> EntryList::apply(SegmentReader& reader, const SegmentEntry& entry) {
+  const EntryHeader& header = entry.header();
+  if (is_replicated(header.kind)) {
+    entries_.push_back(entry.info());
+    next_ = header.position + entry_bytes(header.payload_bytes);
+    return true;
+  }
+  ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
+  if (header.kind == EntryKind::kTruncate) {
+    const std::optional<Truncation> truncation = decode_truncation(payload);
+    if (!truncation) {
+      return false;
+    }
+    while (!entries_.empty() && entries_.back().position >= truncation->position) {
+      entries_.pop_back();
+    }
+    next_ = truncation->position;
+  } else if (header.kind == EntryKind::kSnapshot) {
+    const std::optional<SnapshotManifest> manifest = decode_snapshot(payload);
+    if (!manifest) {
+      return false;
+    }
+    if (manifest->index > header.index) {
+      entries_.clear();
+      next_ = manifest->next_position;
+    }
+  }
+  return true;
+}
+
+Status EntryList::add(const Segment& segment, uint64_t offset) {
   ASSIGN_OR_RETURN(SegmentReader reader, SegmentReader::over(segment.file(), segment.name()));
   reader.seek(offset);
   while (reader.offset() < segment.map.tail()) {
+    const uint64_t at = reader.offset();
     SegmentEntry entry;
     // Nothing but the headers; local entries are verified all the same.
     ASSIGN_OR_RETURN(const SegmentReader::Step step, reader.next(entry, LogPosition{UINT64_MAX}));
     if (step != SegmentReader::Step::kEntry) {
-      return {ErrorCode::kCorrupted,
-              reader.name() + ": no entry at offset " + std::to_string(reader.offset())};
+      return damaged(reader, at, "no entry");
     }
-    const EntryKind kind = entry.header().kind;
-    if (is_replicated(kind)) {
-      entries.push_back(entry.info());
-    } else if (kind == EntryKind::kTruncate) {
-      ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
-      const std::optional<Truncation> truncation = decode_truncation(payload);
-      while (truncation && !entries.empty() && entries.back().position >= truncation->position) {
-        entries.pop_back();
-      }
-    } else if (kind == EntryKind::kSnapshot) {
-      ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
-      const std::optional<SnapshotManifest> manifest = decode_snapshot(payload);
-      if (manifest && manifest->index > entry.header().index) {
-        entries.clear();
-      }
+    if (!follows(entry.header())) {
+      return damaged(reader, at, "an entry of another place");
     }
+    ASSIGN_OR_RETURN(const bool applied, apply(reader, entry));
+    if (!applied) {
+      return damaged(reader, at, "an entry that cannot be read");
+    }
+  }
+  if (next_ != segment.map.end()) {
+    return damaged(reader, reader.offset(),
+                   "its entries end here, its seal says at log position " +
+                       std::to_string(segment.map.end().value()));
   }
   return {};
 }
@@ -366,9 +424,8 @@ Status list_segment(const Segment& segment, uint64_t offset, std::vector<EntryIn
 }  // namespace
 
 Result<std::vector<EntryInfo>> list_entries(const SegmentSet& set, LogPosition from) {
-  std::vector<EntryInfo> entries;
   if (from == set.next_position()) {
-    return entries;
+    return std::vector<EntryInfo>();
   }
   if (from < set.first_position() || from > set.next_position()) {
     return Status(ErrorCode::kNotFound, "log position " + std::to_string(from.value()) +
@@ -379,16 +436,17 @@ Result<std::vector<EntryInfo>> list_entries(const SegmentSet& set, LogPosition f
   const std::shared_ptr<Segment>& first = set.find(from);
   const std::optional<PositionMap::Place> start = first->map.find(from);
   TIDEMARK_CHECK(start.has_value(), "the set found this segment by its map");
+  EntryList entries(from);
   bool reached = false;
   for (const std::shared_ptr<Segment>& segment : set.segments()) {
     if (segment == first) {
       reached = true;
-      RETURN_IF_ERROR(list_segment(*segment, start->offset, entries));
+      RETURN_IF_ERROR(entries.add(*segment, start->offset));
     } else if (reached) {
-      RETURN_IF_ERROR(list_segment(*segment, kSegmentHeaderBytes, entries));
+      RETURN_IF_ERROR(entries.add(*segment, kSegmentHeaderBytes));
     }
   }
-  return entries;
+  return entries.take();
 }
 
 Result<SharedBytes> read_entry_payload(const SegmentSet& set, const EntryInfo& entry) {

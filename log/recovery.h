@@ -39,7 +39,7 @@ Result<RecoveredLog> recover_log(FileSystem& fs, const LogOptions& options, LogP
                                  RecoveryReport& report);
 
 // Headers of the replicated entries from `from` on that are not truncated. Requires: `from` is the
-// position of an entry or the end.
+// position of an entry or the end. kCorrupted names file, offset and position.
 Result<std::vector<EntryInfo>> list_entries(const SegmentSet& set, LogPosition from);
 
 // Payload of the entry at `entry.position`, verified. kCorrupted also if there is another entry at
