@@ -26,7 +26,7 @@ import time
 
 MUTANTS = "tests/mutants"
 SIMULATION = "tests/simulation"
-COPIED = ("obj", "gen", "lib", "flags", "sources")  # of the build folder
+COPIED = ("obj", "gen", "lib", "flags", "flatc", "sources")  # of the build folder
 EXIT_WRONG_RESULT = 129
 SEED_SECONDS_MAX = 300
 VERDICT = re.compile(r"^verdict: (.*)$", re.M)
