@@ -172,6 +172,9 @@ def self_test():
             bad.append(f"taken for caught: {code}, {output!r}, {named_by}")
         except MutantError:
             pass
+    with open("Makefile", encoding="utf-8") as file:
+        for name in set(re.findall(r"^\$\(BUILD\)/(\w+): FORCE", file.read(), re.M)) - set(COPIED):
+            bad.append(f"the trees of mutants lack <build>/{name}: all of it would be compiled again")
     with tempfile.TemporaryDirectory() as folder:
         binary = os.path.join(folder, "fake")
         with open(binary, "w", encoding="utf-8") as file:
@@ -196,7 +199,7 @@ def self_test():
         with open(os.path.join(folder, "x"), encoding="utf-8") as file:
             if file.read() != "two\n":
                 bad.append("a patch that applies changes nothing")
-    print("\n".join(bad) if bad else "run_mutants.py ok: 13 cases")
+    print("\n".join(bad) if bad else "run_mutants.py ok: 14 cases")
     return 1 if bad else 0
 
 
