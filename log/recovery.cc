@@ -335,7 +335,7 @@ namespace {
 // opened; here its entries have to agree.
 class EntryList {
  public:
-  explicit EntryList(LogPosition from) : next_(from) {}
+  explicit EntryList(LogPosition from) : end_{from, {}, {}} {}
 
   // Those of one segment from `offset` on, without those that it voids.
   Status add(const Segment& segment, uint64_t offset);
@@ -343,32 +343,36 @@ class EntryList {
   std::vector<EntryInfo> take() { return std::move(entries_); }
 
  private:
-  [[nodiscard]] bool follows(const EntryHeader& header) const;
+  // Why it does not follow, or empty.
+  std::string check(const EntryHeader& header);
   // False: a payload that cannot be read.
   Result<bool> apply(SegmentReader& reader, const SegmentEntry& entry);
 
   [[nodiscard]] Status damaged(const SegmentReader& reader, uint64_t offset,
                                const std::string& why) const {
-    return {ErrorCode::kCorrupted, place(reader, offset, next_) + ": " + why};
+    return {ErrorCode::kCorrupted, place(reader, offset, end_.position) + ": " + why};
   }
 
   std::vector<EntryInfo> entries_;
-  LogPosition next_;  // of the entry that comes now
+  LogEnd end_;
+  bool begun_ = false;
 };
 
-bool EntryList::follows(const EntryHeader& header) const {
-  if (header.position != next_) {
-    return false;
+std::string EntryList::check(const EntryHeader& header) {
+  if (!begun_) {
+    // The first one says itself what it follows.
+    begun_ = true;
+    end_.index = LogIndex{header.index.value() - (is_replicated(header.kind) ? 1 : 0)};
+    end_.term = header.term;
   }
-  return !is_replicated(header.kind) || entries_.empty() ||
-         (header.index == entries_.back().index + 1 && header.term >= entries_.back().term);
+  return check_order(end_, header);
 }
 
 Result<bool> EntryList::apply(SegmentReader& reader, const SegmentEntry& entry) {
   const EntryHeader& header = entry.header();
   if (is_replicated(header.kind)) {
     entries_.push_back(entry.info());
-    next_ = header.position + entry_bytes(header.payload_bytes);
+    end_ = {header.position + entry_bytes(header.payload_bytes), header.index, header.term};
     return true;
   }
   ASSIGN_OR_RETURN(const ByteView payload, reader.payload(entry));
@@ -380,7 +384,7 @@ Result<bool> EntryList::apply(SegmentReader& reader, const SegmentEntry& entry) 
     while (!entries_.empty() && entries_.back().position >= truncation->position) {
       entries_.pop_back();
     }
-    next_ = truncation->position;
+    end_ = {truncation->position, LogIndex{truncation->index.value() - 1}, truncation->term_before};
   } else if (header.kind == EntryKind::kSnapshot) {
     const std::optional<SnapshotManifest> manifest = decode_snapshot(payload);
     if (!manifest) {
@@ -388,7 +392,7 @@ Result<bool> EntryList::apply(SegmentReader& reader, const SegmentEntry& entry) 
     }
     if (manifest->index > header.index) {
       entries_.clear();
-      next_ = manifest->next_position;
+      end_ = {manifest->next_position, manifest->index, manifest->term};
     }
   }
   return true;
@@ -405,15 +409,15 @@ Status EntryList::add(const Segment& segment, uint64_t offset) {
     if (step != SegmentReader::Step::kEntry) {
       return damaged(reader, at, "no entry");
     }
-    if (!follows(entry.header())) {
-      return damaged(reader, at, "an entry of another place");
+    if (const std::string wrong = check(entry.header()); !wrong.empty()) {
+      return damaged(reader, at, wrong);
     }
     ASSIGN_OR_RETURN(const bool applied, apply(reader, entry));
     if (!applied) {
       return damaged(reader, at, "an entry that cannot be read");
     }
   }
-  if (next_ != segment.map.end()) {
+  if (end_.position != segment.map.end()) {
     return damaged(reader, reader.offset(),
                    "its entries end here, its seal says at log position " +
                        std::to_string(segment.map.end().value()));

@@ -74,6 +74,20 @@ size_t TermTable::run_count(LogIndex from) const {
   return static_cast<size_t>(runs_.end() - after) + 1;
 }
 
+std::string check_order(const LogEnd& end, const EntryHeader& header) {
+  if (header.position != end.position) {
+    return "its position is " + text(header.position) + ", expected " + text(end.position);
+  }
+  const uint64_t index = end.index.value() + (is_replicated(header.kind) ? 1 : 0);
+  if (header.index.value() != index) {
+    return "its index is " + text(header.index) + ", expected " + std::to_string(index);
+  }
+  if (header.term < end.term || (!is_replicated(header.kind) && header.term != end.term)) {
+    return "its term is " + text(header.term) + " after term " + text(end.term);
+  }
+  return {};
+}
+
 std::string SegmentSet::check_follows(const SegmentHeader& header) const {
   if (segments_.empty()) {
     return {};
@@ -133,22 +147,9 @@ std::string SegmentSet::adopt(std::shared_ptr<Segment> segment, const Seal& seal
   return {};
 }
 
-std::string SegmentSet::check_order(const EntryHeader& header) const {
-  if (header.position != next_position()) {
-    return "its position is " + text(header.position) + ", expected " + text(next_position());
-  }
-  const uint64_t index = last_index_.value() + (is_replicated(header.kind) ? 1 : 0);
-  if (header.index.value() != index) {
-    return "its index is " + text(header.index) + ", expected " + std::to_string(index);
-  }
-  if (header.term < last_term_ || (!is_replicated(header.kind) && header.term != last_term_)) {
-    return "its term is " + text(header.term) + " after term " + text(last_term_);
-  }
-  return {};
-}
-
 std::string SegmentSet::apply(const EntryHeader& header, ByteView payload) {
-  if (std::string wrong = check_order(header); !wrong.empty()) {
+  if (std::string wrong = check_order({next_position(), last_index_, last_term_}, header);
+      !wrong.empty()) {
     return wrong;
   }
   Segment& segment = last();

@@ -46,6 +46,16 @@ class TermTable {
   std::deque<TermRun> runs_;
 };
 
+// Where a log ends: what its next entry has to follow.
+struct LogEnd {
+  LogPosition position;  // of the next entry
+  LogIndex index;        // of the last replicated entry
+  Term term;             // of that entry
+};
+
+// Why an entry cannot be the next one behind `end`, or empty.
+[[nodiscard]] std::string check_order(const LogEnd& end, const EntryHeader& header);
+
 class SegmentSet {
  public:
   [[nodiscard]] bool empty() const { return segments_.empty(); }
@@ -98,7 +108,6 @@ class SegmentSet {
   std::shared_ptr<Segment> drop_first();
 
  private:
-  [[nodiscard]] std::string check_order(const EntryHeader& header) const;
   std::string apply_truncation(const EntryHeader& header, ByteView payload);
   std::string apply_snapshot(const EntryHeader& header, ByteView payload);
   std::string apply_seal(ByteView payload);

@@ -327,6 +327,60 @@ TEST_CASE("log: a seal that is damaged is found, also where a checkpoint covers 
   check_contents(harness);
 }
 
+// Gives the second entry of a segment another place, with hashes that are right.
+void misplace_second_entry(LogHarness& harness, const std::string& path, int64_t positions,
+                           int64_t indexes) {
+  auto opened = harness.fs.open(path, OpenMode::kReadWrite);
+  REQUIRE(opened.ok());
+  File& file = **opened;
+  std::vector<uint8_t> bytes(file.size().value());
+  REQUIRE(file.read(0, bytes).ok());
+  const auto segment = decode_segment_header(ByteView(bytes).first(kSegmentHeaderBytes));
+  REQUIRE(segment.ok());
+  const auto header_at = [&](size_t at) {
+    return decode_entry_header(ByteView(bytes).subspan(at, kEntryHeaderBytes), segment->seed);
+  };
+  const auto first = header_at(kSegmentHeaderBytes);
+  REQUIRE(first.has_value());
+  const size_t at = kSegmentHeaderBytes + entry_bytes(first->header.payload_bytes);
+  const auto second = header_at(at);
+  REQUIRE(second.has_value());
+  EntryHeader header = second->header;
+  header.position = LogPosition{header.position.value() + static_cast<uint64_t>(positions)};
+  header.index = LogIndex{header.index.value() + static_cast<uint64_t>(indexes)};
+  EntryHeaderBytes changed;
+  encode_entry_header(header, segment->seed,
+                      ByteView(bytes).subspan(at + kEntryHeaderBytes, header.payload_bytes),
+                      changed);
+  const ByteView part(changed);
+  REQUIRE(file.write(at, {&part, 1}).ok());
+}
+
+TEST_CASE("log: an entry of another place, in a segment taken up by its seal, is damage") {
+  struct Misplaced {
+    int64_t positions;
+    int64_t indexes;
+    std::string_view text;
+  };
+
+  for (const Misplaced& one :
+       {Misplaced{8, 0, "its position is"}, Misplaced{0, 1, "its index is"}}) {
+    LogHarness harness(3, 16 * limits::kKiB);
+    REQUIRE(harness.open());
+    fill_segments(harness, 2);
+    const LogPosition covered = harness.log->segments().at(2).first;
+    harness.close();
+    misplace_second_entry(harness, "log/" + segment_file_name(1, LogPosition{0}), one.positions,
+                          one.indexes);
+    REQUIRE(harness.open(covered));
+    const auto listed = harness.log->entries_from(LogPosition{0});
+    REQUIRE(!listed.ok());
+    CHECK(listed.error().code() == ErrorCode::kCorrupted);
+    const std::string text(listed.error().context());
+    CHECK_MESSAGE(text.find(one.text) != std::string::npos, text);
+  }
+}
+
 TEST_CASE("log: what cannot be read at start is an error, never a tail to cut") {
   // Larger than what is read at once, so that each step of the walk reads.
   LogHarness harness(1, 8 * limits::kMiB);
