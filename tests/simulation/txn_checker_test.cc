@@ -85,12 +85,12 @@ struct TxnHistory {
   }
 
   // Both parts are shown by the coordinating shard, or that which it has.
-  void show(State state, int64_t at_ms, bool with_part = true) {
+  void show(State state, int64_t at_ms, bool with_part = true, ShardId shard = kCoordinator) {
     TxnModel::Shown shown{kName, state, "group", "order 1", kStart + 5, 1'000, 0, 0, {}, {}};
     if (with_part) {
       shown.halves.push_back({kPartition, 0, 2, false});
     }
-    model.shown(kCoordinator, shown, (at_ms - 1) * kNs, at_ms * kNs);
+    model.shown(shard, shown, (at_ms - 1) * kNs, at_ms * kNs);
   }
 
   void recover(State state, bool has_parts) {
@@ -224,6 +224,12 @@ std::vector<BadHistory> ends() {
          h.end(true);
          h.model.end_answered(h.ask_end(true, 10'000), Answer::kNotFound, State::kNone,
                               10'001 * kNs);
+       }},
+      {"never seen, shown by the shard of a part when its outcome was old", "I17",
+       [](TxnHistory& h) {
+         h.end(true);
+         h.show(State::kOpen, 30'000, false, kOther);
+         h.drain({});
        }},
       {"a part after the end", "I17",
        [](TxnHistory& h) {

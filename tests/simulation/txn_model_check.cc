@@ -34,8 +34,10 @@ void TxnModel::shown(ShardId shard, const Shown& shown, int64_t sent_ns, int64_t
     require(log_ms - shown.born_ms >= ages_.pending_ms,
             "I18: parked too early, born at " + std::to_string(shown.born_ms) + ": " + what);
   }
-  note_arrival(txn, left_ns);
-  if (txn.forgotten) {
+  if (shard == txn.name.shard) {
+    note_arrival(txn, left_ns);  // only the coordinator can begin it anew
+  }
+  if (txn.forgotten || is_old(txn, left_ns)) {
     return;
   }
   require(shard != txn.name.shard || !txn.ended() || txn.outcome_ns > sent_ns,
