@@ -130,7 +130,10 @@ void try_metrics(std::string_view text) {
   for (const CheckResult& result : check_metrics(CheckRules::defaults(), metrics)) {
     TIDEMARK_CHECK(result.value || !result.ok());
   }
-  TIDEMARK_CHECK(!top_text(compare(BrokerMetrics(), metrics, 1), 1).empty());
+  const TopView top = compare(BrokerMetrics(), metrics, 1);
+  TIDEMARK_CHECK(is_utf8(top_text(top, 1)));
+  const auto read = nlohmann::json::parse(dump_json(top_json(top)), nullptr, false);
+  TIDEMARK_CHECK(!read.is_discarded() && read.is_object());
   TIDEMARK_CHECK(metrics.sum("tidemark_none") == std::nullopt ||
                  text.find("tidemark_none") != std::string_view::npos);
 }
