@@ -35,11 +35,13 @@ T require(client::Result<T> result, std::string_view doing) {
 class Answers {
  public:
   void add(uint64_t count, const client::Status& status) {
-    const std::lock_guard<std::mutex> guard(mutex_);
-    if (status.ok()) {
-      acked_ += count;
-    } else if (failure_.ok()) {
-      failure_ = status;
+    {
+      const std::lock_guard<std::mutex> guard(mutex_);
+      if (status.ok()) {
+        acked_ += count;
+      } else if (failure_.ok()) {
+        failure_ = status;
+      }
     }
     changed_.notify_one();
   }

@@ -44,17 +44,20 @@ Status EventLoop::init() {
   RETURN_IF_ERROR(uv_status(uv_loop_init(&loop_), "event loop"));
   loop_ready_ = true;
 
-  auto async = std::make_unique<uv_async_t>();
-  RETURN_IF_ERROR(uv_status(uv_async_init(&loop_, async.get(),
-                                          [](uv_async_t* handle) {
-                                            if (auto* self = owner_of<EventLoop>(handle);
-                                                self != nullptr && self->client_ != nullptr) {
-                                              self->client_->woken();
-                                            }
-                                          }),
-                            "wake-up of the event loop"));
-  async_.reset(async.release());
-  async_->data = this;
+  ASSIGN_OR_RETURN(wake_, WakeFd::create());
+  auto poll = std::make_unique<uv_poll_t>();
+  RETURN_IF_ERROR(
+      uv_status(uv_poll_init(&loop_, poll.get(), wake_->fd()), "wake-up of the event loop"));
+  wake_poll_.reset(poll.release());
+  wake_poll_->data = this;
+  must(uv_poll_start(wake_poll_.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+    if (auto* self = owner_of<EventLoop>(handle); self != nullptr) {
+      self->wake_->accept();
+      if (self->client_ != nullptr) {
+        self->client_->woken();
+      }
+    }
+  }));
 
   auto prepare = std::make_unique<uv_prepare_t>();
   must(uv_prepare_init(&loop_, prepare.get()));
@@ -75,7 +78,7 @@ Status EventLoop::init() {
 
 EventLoop::~EventLoop() {
   client_ = nullptr;
-  async_.reset();
+  wake_poll_.reset();
   prepare_.reset();
   idle_.reset();
   if (!loop_ready_) {
@@ -99,7 +102,7 @@ void EventLoop::turn(bool wait) { uv_run(&loop_, wait ? UV_RUN_ONCE : UV_RUN_NOW
 
 void EventLoop::stop() { uv_stop(&loop_); }
 
-void EventLoop::wake() { must(uv_async_send(async_.get())); }
+void EventLoop::wake() { wake_->notify(); }
 
 void EventLoop::set_busy(bool busy) {
   if (busy == busy_) {

@@ -14,6 +14,7 @@
 #include "broker/net/uv_handle.h"
 #include "log/base/function.h"
 #include "log/base/result.h"
+#include "log/base/wake_fd.h"
 
 namespace tidemark::net {
 
@@ -58,7 +59,8 @@ class EventLoop {
 
   uv_loop_t loop_ = {};
   bool loop_ready_ = false;
-  UvHandle<uv_async_t> async_;
+  std::unique_ptr<WakeFd> wake_;
+  UvHandle<uv_poll_t> wake_poll_;
   UvHandle<uv_prepare_t> prepare_;
   UvHandle<uv_idle_t> idle_;
   bool busy_ = false;

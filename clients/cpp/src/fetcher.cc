@@ -393,11 +393,13 @@ size_t& Fetcher::requests_of(Session* session) {
 
 void Fetcher::unlock_and_tell(std::unique_lock<std::mutex>& lock) {
   const bool tell = std::exchange(untold_, false);
-  if (tell) {
-    chunk_came_.notify_all();
-  }
   lock.unlock();
-  if (tell && arrived_) {
+  if (!tell) {
+    return;
+  }
+  // With the lock held, whoever waits would wake up only to wait for it.
+  chunk_came_.notify_all();
+  if (arrived_) {
     arrived_();
   }
 }

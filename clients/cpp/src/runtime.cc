@@ -48,17 +48,25 @@ Result<std::shared_ptr<Runtime>> Runtime::start(ClusterOptions options) {
 }
 
 Status Runtime::initialise(ClusterOptions options) {
+  ASSIGN_OR_RETURN(wake_, WakeFd::create());
   if (const int code = uv_loop_init(&loop_); code != 0) {
     stopping_ = true;
     return loop_error(code, "event loop");
   }
-  auto* const async = new uv_async_t;
-  if (const int code = uv_async_init(&loop_, async, [](uv_async_t* /*handle*/) {}); code != 0) {
-    delete async;
+  auto* const poll = new uv_poll_t;
+  if (const int code = uv_poll_init(&loop_, poll, wake_->fd()); code != 0) {
+    delete poll;
     uv_loop_close(&loop_);
     return loop_error(code, "wake-up of the event loop");
   }
-  async_ = UvHandle<uv_async_t>(async);
+  wake_poll_ = UvHandle<uv_poll_t>(poll);
+  wake_poll_->data = this;
+  // The turn that follows does the work.
+  uv_poll_start(wake_poll_.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+    if (handle->data != nullptr) {
+      static_cast<Runtime*>(handle->data)->wake_->accept();
+    }
+  });
   auto* const timer = new uv_timer_t;
   uv_timer_init(&loop_, timer);
   timer_ = UvHandle<uv_timer_t>(timer);
@@ -100,15 +108,7 @@ void Runtime::post(Task task) {
   wake();
 }
 
-void Runtime::wake() {
-  if (woken_.exchange(true)) {
-    return;
-  }
-  const std::lock_guard lock(mutex_);
-  if (async_ != nullptr) {
-    uv_async_send(async_.get());
-  }
-}
+void Runtime::wake() { wake_->notify(); }
 
 void Runtime::stop() {
   post([this] { stopping_ = true; });
@@ -133,7 +133,6 @@ void Runtime::run_tasks() {
 }
 
 void Runtime::turn() {
-  woken_ = false;  // before looking: what comes later wakes again
   run_tasks();
   if (stopping_) {
     shut_down();
@@ -163,11 +162,10 @@ void Runtime::shut_down() {
   factory_.reset();
   timer_.reset();
   prepare_.reset();
-  UvHandle<uv_async_t> async;
+  wake_poll_.reset();
   std::vector<Task> dropped;
   {
     const std::lock_guard lock(mutex_);
-    async = std::move(async_);
     dropped.swap(tasks_);
   }
 }

@@ -20,6 +20,7 @@
 #include "clients/cpp/src/connection.h"
 #include "clients/cpp/src/uv_handle.h"
 #include "log/base/function.h"
+#include "log/base/wake_fd.h"
 
 namespace tidemark::client_core {
 
@@ -70,10 +71,10 @@ class Runtime final : public std::enable_shared_from_this<Runtime> {
   std::thread thread_;
   std::atomic<std::thread::id> thread_id_{};
 
-  std::mutex mutex_;  // tasks_ and async_
+  std::unique_ptr<WakeFd> wake_;
+  UvHandle<uv_poll_t> wake_poll_;
+  std::mutex mutex_;  // tasks_
   std::vector<Task> tasks_;
-  UvHandle<uv_async_t> async_;  // null: stopped
-  std::atomic<bool> woken_ = false;
 };
 
 }  // namespace tidemark::client_core
