@@ -140,8 +140,8 @@ sim: $(SIMULATION_TESTS) ## Run the simulation of one SEED
 sims: $(SIMULATION_TESTS) ## Run the simulation of N seeds, from SEED on
 	@$(RUN_TESTS) --first-seed $(SEED) --seeds $(N) --progress 20 $(if $(MARKS),--marks) simulation:$(BUILD)/tests/simulation
 # Rare branches carry a mark (log/base/coverage_mark.h); of many seeds some must have been at each.
-marks: ## Like sims, of 200 seeds if no N is given, and fails for a coverage mark that no seed hit
-	+@$(MAKE) sims MARKS=1 $(if $(filter file,$(origin N)),N=200)
+marks: ## Like sims, of 2,000 seeds if no N is given, and fails for a coverage mark that no seed hit
+	+@$(MAKE) sims MARKS=1 $(if $(filter file,$(origin N)),N=2000)
 
 mutants: $(SIMULATION_TESTS) ## Break the product on purpose; the simulation has to notice. MUTANT=name: one of tests/mutants/
 	@$(PYTHON) tools/dev/run_mutants.py --build $(BUILD) --make-argument CXX='$(CXX)' --make-argument CURDIR='$(CURDIR)' $(MUTANT)
