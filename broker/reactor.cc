@@ -42,8 +42,7 @@ Result<std::unique_ptr<Reactor>> Reactor::create(World& world, uint32_t loop,
   reactor->reads_ = std::make_unique<shard::ThreadExecutor>(
       shard::ThreadExecutor::Options{.name = "reads-" + number, .threads = kReadThreads}, wake);
   reactor->tick_timer_ = std::make_unique<net::Timer>(*reactor->loop_, [self] { self->tick(); });
-  // The turn itself does the work.
-  reactor->wake_timer_ = std::make_unique<net::Timer>(*reactor->loop_, [] {});
+  ASSIGN_OR_RETURN(reactor->alarm_, net::Alarm::create(*reactor->loop_));
   return reactor;
 }
 
@@ -65,7 +64,7 @@ Reactor::~Reactor() {
   deferred_.clear();
   shards_.clear();
   tick_timer_.reset();
-  wake_timer_.reset();
+  alarm_.reset();
 }
 
 void Reactor::run() {
@@ -242,10 +241,12 @@ void Reactor::arm_wake() {
   if (!wake.has_value()) {
     return;
   }
-  const int64_t wait_ns = wake->ns - now().ns;
-  const int64_t wait_ms = std::max<int64_t>((wait_ns + kNsPerMs - 1) / kNsPerMs, 1);
-  if (wait_ms < static_cast<int64_t>(kTickMs)) {
-    wake_timer_->start(static_cast<uint64_t>(wait_ms));
+  const MonotonicTime time = now();
+  if (*wake <= time) {
+    wake = MonotonicTime{time.ns + kNsPerMs};  // this turn could not do it: the next try
+  }
+  if (wake->ns - time.ns < static_cast<int64_t>(kTickMs) * kNsPerMs) {
+    alarm_->set(*wake, time);
   }
 }
 

@@ -181,7 +181,7 @@ class Reactor final : public net::LoopClient,
   std::unique_ptr<shard::ThreadExecutor> reads_;
   std::vector<LocalShard> shards_;  // shard n at n / loops
   std::unique_ptr<net::Timer> tick_timer_;
-  std::unique_ptr<net::Timer> wake_timer_;
+  std::unique_ptr<net::Alarm> alarm_;
   uint64_t ticks_ = 0;
   uint64_t turns_ = 0;
 

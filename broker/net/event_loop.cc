@@ -1,5 +1,10 @@
 #include "broker/net/event_loop.h"
 
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -136,6 +141,47 @@ void Timer::start(uint64_t delay_ms, uint64_t repeat_ms) {
 }
 
 void Timer::stop() { must(uv_timer_stop(handle_.get())); }
+
+Result<std::unique_ptr<Alarm>> Alarm::create(EventLoop& loop) {
+  const int fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (fd < 0) {
+    return Status(ErrorCode::kUnavailable,
+                  std::string(Status::from_errno(errno, "timerfd").context()));
+  }
+  std::unique_ptr<Alarm> alarm(new Alarm(fd));
+  auto poll = std::make_unique<uv_poll_t>();
+  RETURN_IF_ERROR(uv_status(uv_poll_init(loop.uv(), poll.get(), fd), "timerfd"));
+  alarm->poll_.reset(poll.release());
+  alarm->poll_->data = alarm.get();
+  must(uv_poll_start(alarm->poll_.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+    if (auto* self = owner_of<Alarm>(handle); self != nullptr) {
+      uint64_t rung = 0;
+      const ssize_t bytes = ::read(self->fd_, &rung, sizeof rung);
+      TIDEMARK_CHECK(bytes == sizeof rung || errno == EAGAIN, "a timerfd can be read");
+      self->set_to_.reset();
+    }
+  }));
+  return alarm;
+}
+
+Alarm::~Alarm() {
+  poll_.reset();  // before what it polls
+  ::close(fd_);
+}
+
+void Alarm::set(MonotonicTime at, MonotonicTime now) {
+  if (set_to_ == at) {
+    return;
+  }
+  set_to_ = at;
+  constexpr int64_t kNsPerS = 1'000'000'000;
+  const int64_t wait_ns = std::max<int64_t>(at.ns - now.ns, 1);  // 0 would mean never
+  itimerspec time{};
+  time.it_value.tv_sec = wait_ns / kNsPerS;
+  time.it_value.tv_nsec = wait_ns % kNsPerS;
+  const int result = ::timerfd_settime(fd_, 0, &time, nullptr);
+  TIDEMARK_CHECK(result == 0, "any time may be set");
+}
 
 Result<std::unique_ptr<SignalWatcher>> SignalWatcher::create(EventLoop& loop, int signal,
                                                              MoveOnlyFunction<void()> callback) {

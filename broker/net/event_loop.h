@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "broker/net/uv_handle.h"
+#include "log/base/clock.h"
 #include "log/base/function.h"
 #include "log/base/result.h"
 #include "log/base/wake_fd.h"
@@ -79,6 +81,26 @@ class Timer {
  private:
   UvHandle<uv_timer_t> handle_;
   MoveOnlyFunction<void()> callback_;
+};
+
+// Makes the loop turn at a time, to some microseconds; a Timer would be up to a millisecond late.
+class Alarm {
+ public:
+  // kUnavailable if the system has no descriptor left.
+  static Result<std::unique_ptr<Alarm>> create(EventLoop& loop);
+  ~Alarm();
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+
+  // Replaces an earlier time. Cheap if it is the same.
+  void set(MonotonicTime at, MonotonicTime now);
+
+ private:
+  explicit Alarm(int fd) : fd_(fd) {}
+
+  const int fd_;
+  UvHandle<uv_poll_t> poll_;
+  std::optional<MonotonicTime> set_to_;  // until it rings
 };
 
 // Calls back on the loop when the process gets a signal.

@@ -18,6 +18,13 @@ namespace tidemark::shard {
 struct Now {
   MonotonicTime monotonic;
   WallTime wall;
+
+  // The wall clock first: if the thread loses its processor between the two, what is due is late,
+  // never early.
+  static Now of(Clock& clock) {
+    const WallTime wall = clock.wall();
+    return {clock.monotonic(), wall};
+  }
 };
 
 class LogClock {

@@ -78,7 +78,7 @@ class ShardRuntime::Impl {
     return Status();
   }
 
-  [[nodiscard]] Now now() { return {environment_.clock.monotonic(), environment_.clock.wall()}; }
+  [[nodiscard]] Now now() { return Now::of(environment_.clock); }
 
   void tick() {
     const Now time = now();

@@ -101,6 +101,31 @@ TEST_CASE("timers fire once or again, and not after they were stopped or destroy
   CHECK(again == 3);
 }
 
+TEST_CASE("an alarm makes the loop turn at its time, not before, and again when it is set again") {
+  auto loop = EventLoop::create();
+  REQUIRE(loop.ok());
+  CountingClient client(**loop);
+  auto alarm = Alarm::create(**loop);
+  REQUIRE(alarm.ok());
+  Clock& clock = system_clock();
+  for (int round = 0; round < 3; ++round) {
+    const MonotonicTime before = clock.monotonic();
+    const MonotonicTime late{before.ns + 3'600'000'000'000};
+    const MonotonicTime at{before.ns + 2'300'000};
+    (*alarm)->set(late, before);
+    (*alarm)->set(at, before);
+    (*alarm)->set(at, before);
+    const int ends = client.ends;
+    // Without the alarm the loop would wait for ever.
+    (*loop)->turn(/*wait=*/true);
+    CHECK(client.ends == ends + 1);
+    CHECK(clock.monotonic() >= at);
+  }
+  (*alarm)->set(MonotonicTime{0}, clock.monotonic());
+  (*loop)->turn(/*wait=*/true);
+  CHECK(client.ends == 4);
+}
+
 TEST_CASE("run ends with stop") {
   LoopFixture fixture;
   Timer timer(fixture.loop(), [&fixture] { fixture.loop().stop(); });

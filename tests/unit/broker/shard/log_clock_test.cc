@@ -109,6 +109,46 @@ TEST_CASE("log clock: a wall time is never early as the clocks stand, and at mos
   }
 }
 
+// Loses its processor for a while after each reading.
+class SlowlyReadClock final : public Clock {
+ public:
+  SlowlyReadClock(Clocks& clocks, Random& random) : clocks_(clocks), random_(random) {}
+
+  MonotonicTime monotonic() override {
+    const MonotonicTime time = clocks_.now().monotonic;
+    pause();
+    return time;
+  }
+
+  WallTime wall() override {
+    const WallTime time = clocks_.now().wall;
+    pause();
+    return time;
+  }
+
+ private:
+  void pause() { clocks_.pass(static_cast<int64_t>(random_.below(5 * kNsPerMs))); }
+
+  Clocks& clocks_;
+  Random& random_;
+};
+
+TEST_CASE("log clock: a pause between the readings of the two clocks makes nothing early") {
+  for (uint64_t seed = 0; seed < 5000; ++seed) {
+    CAPTURE(seed);
+    Random random(seed);
+    Clocks clocks;
+    SlowlyReadClock slow(clocks, random);
+    LogClock clock;
+    clock.start(Now::of(slow), 0);
+    clocks.pass(static_cast<int64_t>(random.below(100'000'000)));
+    const int64_t wall_ms = clocks.now().wall.ms + 100;
+    const int64_t begins_ns = clock.monotonic(clock.at(Now::of(slow), wall_ms)).ns;
+    const int64_t shows_ns = clocks.wall_ns + begins_ns - clocks.monotonic_ns;
+    REQUIRE(shows_ns >= wall_ms * kNsPerMs);
+  }
+}
+
 TEST_CASE("log clock: without a step a wall time is its own millisecond") {
   Clocks clocks;
   clocks.pass(700'000);
