@@ -242,7 +242,9 @@ RecordedMember::RecordedMember(const client::Client& client, History& history, P
     for (const client::TopicPartition& one : partitions) {
       history_.observe("member", "seek",
                        {{"topic", place_.topic}, {"part", one.partition}, {"session", "s"}});
+      const std::lock_guard<std::mutex> lock(mutex_);
       next_[one.partition] = committed_[one.partition];
+      grown_.notify_all();
     }
   };
   auto created = client::GroupConsumer::create(client, options);
