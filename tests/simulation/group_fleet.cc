@@ -110,13 +110,22 @@ void GroupFleet::change(Seat& seat) {
       seat.zombie = seat.current;
       return spawn(seat);
     case 4:  // hangs while another comes
-      seat.current->hang(static_cast<int64_t>(random_.below(3 * options_.group_session_ms)));
+      hang(*seat.current);
       seat.zombie = seat.current;
       return spawn(seat);
     default:
-      seat.current->hang(static_cast<int64_t>(random_.below(3 * options_.group_session_ms)));
+      hang(*seat.current);
       return;
   }
+}
+
+// For up to three sessions, or as long as it takes until the broker is gone: it may then be the
+// first to tell the next coordinator of what others work on since.
+void GroupFleet::hang(GroupMember& member) {
+  const bool until_lost = random_.chance(1, 2);
+  const uint64_t sessions = until_lost ? 10 : 3;
+  member.hang(static_cast<int64_t>(random_.below(sessions * options_.group_session_ms)),
+              until_lost);
 }
 
 void GroupFleet::finish() {

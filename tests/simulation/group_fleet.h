@@ -41,6 +41,7 @@ class GroupFleet {
   void schedule();
   void change(Seat& seat);
   void spawn(Seat& seat);
+  void hang(GroupMember& member);
   void keep_up();
   static void bury(Seat& seat);
 

@@ -354,6 +354,9 @@ void GroupMember::on_other(uint64_t /*connection*/, const protocol::Frame& frame
 }
 
 void GroupMember::on_other_lost(uint64_t connection) {
+  if (hung_until_lost_) {
+    wake();
+  }
   std::erase_if(beats_, [&](const auto& entry) { return entry.second.connection == connection; });
   for (auto it = fetches_.begin(); it != fetches_.end();) {
     if (it->second.connection != connection) {

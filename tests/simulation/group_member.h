@@ -39,8 +39,11 @@ class GroupMember final : public GroupClient {
   // Gives up all it has, says so, and dies.
   void leave() { leaving_ = true; }
 
-  // Sends nothing for a while.
-  void hang(int64_t ms) { hung_until_ms_ = scheduler_.now_ms() + ms; }
+  // Sends nothing for a while; with `until_lost` only until a connection is lost.
+  void hang(int64_t ms, bool until_lost) {
+    hung_until_ms_ = scheduler_.now_ms() + ms;
+    hung_until_lost_ = until_lost;
+  }
 
   void wake() { hung_until_ms_ = 0; }
 
@@ -116,6 +119,7 @@ class GroupMember final : public GroupClient {
   bool dead_ = false;
   bool leaving_ = false;
   int64_t hung_until_ms_ = 0;
+  bool hung_until_lost_ = false;
   std::map<PartitionId, Work> works_;
   std::map<PartitionId, uint32_t> given_up_;  // newest epoch: it does not come back
   uint64_t generation_ = 0;
