@@ -328,7 +328,8 @@ bool Reactor::resend_overflow() {
 }
 
 void Reactor::handle(LoopMessage message) {
-  std::visit([this](auto&& one) { on_message(std::move(one)); }, std::move(message));
+  std::visit([this](auto&& one) { on_message(std::forward<decltype(one)>(one)); },
+             std::move(message));
 }
 
 void Reactor::on_message(RequestMessage message) {

@@ -227,8 +227,8 @@ class Log {
   struct SegmentInfo {
     LogPosition first;
     LogPosition end;
-    uint64_t file_bytes;
-    bool sealed;
+    uint64_t file_bytes = 0;
+    bool sealed = false;
   };
 
   [[nodiscard]] std::vector<SegmentInfo> segments() const;

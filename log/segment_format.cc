@@ -51,7 +51,7 @@ constexpr size_t kSealFixedBytes = 96;
 
 // The hash of the header with an empty check field; seeds the hash of the payload.
 uint64_t entry_header_hash(const uint8_t* bytes, uint64_t seed) {
-  std::array<uint8_t, kEntryHashAt> covered;
+  std::array<uint8_t, kEntryHashAt> covered{};
   std::copy_n(bytes, covered.size(), covered.begin());
   covered[kEntryCheckAt] = 0;
   covered[kEntryCheckAt + 1] = 0;

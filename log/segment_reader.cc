@@ -63,7 +63,7 @@ Result<SegmentReader> SegmentReader::start(std::unique_ptr<File> owned, File& fi
   reader.header_ = *header;
   if (reader.file_bytes_ >= kSegmentHeaderBytes + kSegmentTrailerBytes) {
     const uint64_t at = reader.file_bytes_ - kSegmentTrailerBytes;
-    std::array<uint8_t, kSegmentTrailerBytes> trailer;
+    std::array<uint8_t, kSegmentTrailerBytes> trailer{};
     RETURN_IF_ERROR(file.read(at, trailer));
     reader.seal_offset_ = decode_trailer(trailer, reader.file_bytes_, reader.seed());
     reader.limit_ = reader.seal_offset_ ? at : reader.file_bytes_;

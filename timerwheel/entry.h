@@ -17,7 +17,6 @@ struct Key {
   Tick due = 0;
   uint64_t id = 0;
 
-  // NOLINTNEXTLINE(modernize-use-nullptr): version 14 takes the 0 of a rewritten `a < b` for one.
   friend constexpr auto operator<=>(const Key&, const Key&) = default;
 };
 

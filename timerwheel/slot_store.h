@@ -31,7 +31,6 @@ struct SlotId {
   // 0 for the last slot of a level in 64 bits.
   [[nodiscard]] constexpr Tick end() const { return (number + 1) << (kSlotBits * level); }
 
-  // NOLINTNEXTLINE(modernize-use-nullptr): version 14 takes the 0 of a rewritten `a < b` for one.
   friend constexpr auto operator<=>(const SlotId&, const SlotId&) = default;
 };
 

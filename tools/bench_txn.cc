@@ -85,9 +85,9 @@ class TransactionLoad {
                                                      const BenchOptions& options, uint64_t run) {
     client::TransactionOptions out;
     out.group = fmt::format("bench-{:016x}", run);
-    out.open_max = std::max<size_t>(out.open_max, 2 * options.open);
+    out.open_max = std::max<size_t>(out.open_max, size_t{2} * options.open);
     out.buffer_bytes_max =
-        std::max<size_t>(out.buffer_bytes_max, 4 * options.open * (options.size + 256));
+        std::max<size_t>(out.buffer_bytes_max, size_t{4} * options.open * (options.size + 256));
     out.delivery_timeout_ms = std::max<int64_t>(globals.timeout_ms, 1'000);
     return out;
   }

@@ -57,7 +57,7 @@ std::string ask(const addrinfo& address, const std::string& host) {
     return {};
   }
   std::string answer;
-  std::array<char, 16384> part;
+  std::array<char, 16384> part{};
   ssize_t got = 0;
   while (answer.size() < kAnswerBytesMax &&
          (got = ::recv(socket.get(), part.data(), part.size(), 0)) > 0) {

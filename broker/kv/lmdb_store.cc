@@ -13,7 +13,7 @@ constexpr mdb_mode_t kFileMode = 0600;
 constexpr std::string_view kDataFile = "/data.mdb";
 constexpr std::string_view kNewDataFile = "/data.mdb.new";
 // An EIO with less space left than this is a short write for lack of space (see commit_error).
-constexpr uint64_t kLowSpaceBytes = 16 * 1024 * 1024;
+constexpr uint64_t kLowSpaceBytes = uint64_t{16} << 20;
 
 MDB_val to_val(std::string_view text) {
   // LMDB takes pointers to non-const and does not write through them.

@@ -554,7 +554,7 @@ void Connection::shut_down_if_drained() {
     close();
     return;
   }
-  request.release();
+  request.release();  // NOLINT(bugprone-unused-return-value): the callback frees it
 }
 
 void Connection::check_deadlines() {

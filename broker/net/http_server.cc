@@ -226,7 +226,7 @@ class HttpServer::Exchange {
       drop();
       return;
     }
-    request.release();
+    request.release();  // NOLINT(bugprone-unused-return-value): the callback frees it
   }
 
   // Destroys this.

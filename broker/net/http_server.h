@@ -49,7 +49,7 @@ HttpRequest parse_http_request(std::string_view received);
 
 class HttpServer {
  public:
-  static constexpr size_t kRequestBytesMax = 8 * 1024;
+  static constexpr size_t kRequestBytesMax = size_t{8} << 10;
   static constexpr size_t kConnectionsMax = 64;
   static constexpr int64_t kRequestMsMax = 5'000;
   static constexpr int64_t kConnectionMsMax = 20'000;

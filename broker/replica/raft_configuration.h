@@ -44,7 +44,7 @@ class RaftConfiguration {
   raft_configuration release();
 
  private:
-  raft_configuration raw_;
+  raft_configuration raw_{};
 };
 
 // libraft leaves the padding of what it encodes uninitialised: makes it zeros. Bytes that are no

@@ -306,7 +306,7 @@ int RaftIo::io_append(raft_io* io, raft_io_append* request, const raft_entry* en
     const raft_entry& entry = entries[i];
     const log::EntryKind kind = kind_of(entry.type);
     if (kind == log::EntryKind::kCommand) {
-      EntryHandle handle;
+      EntryHandle handle{};
       TIDEMARK_CHECK(entry.buf.len == sizeof handle);
       std::memcpy(&handle, entry.buf.base, sizeof handle);
       TIDEMARK_CHECK(handle.payload != nullptr, "a stored entry is appended again");

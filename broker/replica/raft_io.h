@@ -62,10 +62,10 @@ class RaftIo {
     log::Log& log;
     Clock& clock;
     Deferrer& deferrer;
-    PeerTransport* transport;  // nullptr: no peer can be reached
+    PeerTransport* transport = nullptr;  // nullptr: no peer can be reached
     ShardId shard;
     NodeId node;
-    uint64_t random_seed;
+    uint64_t random_seed = 0;
   };
 
   explicit RaftIo(const Environment& environment);
@@ -127,7 +127,7 @@ class RaftIo {
   };
 
   struct HeldMessage {
-    uint64_t vote_sequence;
+    uint64_t vote_sequence = 0;
     PeerMessage message;
   };
 

@@ -65,7 +65,7 @@ QueuePending& QueueDesk::record_for(std::string_view group, PartitionId id, size
   const bool another =
       slot != nullptr && slot->queue != 0 && (queue == nullptr || slot->queue != queue->serial);
   if (slot != nullptr && (another || slot->bytes + bytes > kRecordBytes)) {
-    write(std::move(slot));
+    write(std::exchange(slot, nullptr));
   }
   if (slot == nullptr) {
     slot = std::make_unique<QueuePending>();

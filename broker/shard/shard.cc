@@ -37,8 +37,8 @@ void Shard::attach(replica::Consensus& consensus, BatchSource& source) {
 }
 
 // --- requests
-// -----------------------------------------------------------------------------------------------------------
 
+// NOLINTNEXTLINE(readability-function-size): a case for each request
 void Shard::receive(const ReplyTo& from, const protocol::Frame& frame, const Now& now) {
   using protocol::FrameType;
   take_time(now);

@@ -69,6 +69,7 @@ std::vector<PlannedRead> plan_reads(const log::Log& log,
     }
     std::vector<partition::BatchRef> run(first, first + static_cast<std::ptrdiff_t>(end - i));
     std::vector<Result<log::ReadPlan>> single;
+    single.reserve(run.size());
     for (const partition::BatchRef& ref : run) {
       single.push_back(log.locate(ref.position, ref.bytes));
     }

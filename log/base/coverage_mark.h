@@ -74,7 +74,9 @@ class Named {
   }
 
  private:
+  // NOLINTNEXTLINE(readability-identifier-naming): a private member, also here
   static inline constinit CoverageMark mark_{name.text};
+  // NOLINTNEXTLINE(readability-identifier-naming): likewise
   static inline const bool enlisted_ = mark_.enlist();
 };
 

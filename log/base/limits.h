@@ -113,7 +113,7 @@ inline constexpr size_t kTxnTextBytesMax = 255;  // producer group, instance, re
 inline constexpr uint32_t kTxnTimeoutMsDefault = 6'000;
 inline constexpr uint32_t kTxnTimeoutMsMin = 100;
 inline constexpr uint32_t kTxnTimeoutMsMax = 24 * 3'600'000;
-inline constexpr int64_t kTxnCheckBackoffMsMax = 5 * 60'000;
+inline constexpr int64_t kTxnCheckBackoffMsMax = int64_t{5} * 60'000;
 inline constexpr int64_t kTxnPendingAgeMsDefault = int64_t{24} * 3'600'000;
 inline constexpr int64_t kTxnOutcomeAgeMsDefault = int64_t{24} * 3'600'000;
 inline constexpr size_t kTxnItemsPerRequestMax = 1024;
@@ -168,7 +168,7 @@ inline constexpr size_t kFilterTagsMax = 64;
 // early.
 inline constexpr size_t kMessageIdsPerPartitionMax = 1'000'000;
 inline constexpr size_t kMessageIdBytesMax = 255;
-inline constexpr int64_t kDedupeWindowMsDefault = 2 * 60'000;
+inline constexpr int64_t kDedupeWindowMsDefault = int64_t{2} * 60'000;
 inline constexpr int64_t kDedupeWindowMsMin = 1'000;
 inline constexpr int64_t kDedupeWindowMsMax = int64_t{7} * 24 * 3'600'000;
 
@@ -209,7 +209,8 @@ static_assert(kBatchBytesMax + 4 * kKiB < kEntryPayloadBytesMax,
               "a largest batch fits in one entry");
 static_assert(kEntryPayloadBytesMax < kFrameBytesMax, "an entry travels in one frame");
 static_assert(kPartitionsMax + 4 * kTopicsMax < kTablesPerFrameMax, "all topics can be listed");
-static_assert(kPartitionsMax * 48 + kTopicsMax * (kTopicNameBytesMax + 128) < kFrameBytesMax,
+static_assert(kPartitionsMax * size_t{48} + kTopicsMax * (kTopicNameBytesMax + size_t{128}) <
+                  kFrameBytesMax,
               "all topics can be listed");
 static_assert(kBatchBytesMax <= kFetchBytesMax, "a fetch can always return one whole batch");
 static_assert(kEntryPayloadBytesMax + kMiB < kSegmentBytesMin,

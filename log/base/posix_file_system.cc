@@ -97,6 +97,7 @@ Status PosixFile::read(uint64_t offset, MutableByteView out) {
 }
 
 Status PosixFile::write(uint64_t offset, std::span<const ByteView> parts) {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): filled as far as it is given on
   std::array<iovec, kPartsPerCallMax> vectors;
   size_t next = 0;     // first part that is not wholly written
   size_t skipped = 0;  // bytes of it that are written

@@ -1,6 +1,7 @@
 #include "clients/cpp/src/call.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "clients/cpp/src/topic_config.h"
 
@@ -29,7 +30,7 @@ struct Gather {
     }
     replies[home] = std::move(reply);
     if (--missing == 0) {
-      handler(std::move(replies));
+      handler(std::exchange(replies, {}));
     }
   }
 };

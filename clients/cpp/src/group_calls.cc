@@ -273,6 +273,7 @@ std::vector<GroupCommitted> commit_group(Asker& asker, std::string_view group,
     flatbuffers::FlatBufferBuilder builder(512);
     const auto name = builder.CreateString(group.data(), group.size());
     std::vector<fbs::GroupCommitItem> positions;
+    positions.reserve(chosen.size());
     for (const size_t i : chosen) {
       positions.emplace_back(items[i].place.topic, items[i].place.partition, items[i].epoch,
                              items[i].offset);
@@ -308,6 +309,7 @@ std::vector<GroupOffset> group_offsets(Asker& asker, std::string_view group,
   }
   const auto build = [&](const std::vector<size_t>& chosen) {
     std::vector<fbs::GroupPartition> wanted;
+    wanted.reserve(chosen.size());
     for (const size_t i : chosen) {
       wanted.emplace_back(places[i].topic, places[i].partition, 0);
     }

@@ -605,6 +605,7 @@ class GroupConsumerImpl {
 
   tidemark::Status find_positions(std::map<TopicPartition, Arriving>& fresh) {
     std::vector<GroupPlace> places;
+    places.reserve(fresh.size());
     for (const auto& [key, one] : fresh) {
       places.push_back(one.owned.place);
     }

@@ -221,6 +221,7 @@ Result<std::vector<client::Status>> ack_ranges(Asker& asker, std::string_view gr
             flatbuffers::FlatBufferBuilder builder(128 +
                                                    chosen.size() * sizeof(fbs::QueueSettleItem));
             std::vector<fbs::QueueSettleItem> list;
+            list.reserve(chosen.size());
             for (const size_t i : chosen) {
               list.emplace_back(topic_id, partition, ranges[i].first, /*token=*/0, /*delay_ms=*/0,
                                 static_cast<uint32_t>(ranges[i].count), fbs::QueueAction::kAck);
@@ -254,6 +255,7 @@ Result<std::vector<client::Status>> redrive_offsets(Asker& asker, std::string_vi
           [&](uint32_t topic_id, const std::vector<size_t>& chosen) {
             flatbuffers::FlatBufferBuilder builder(128 + chosen.size() * sizeof(uint64_t));
             std::vector<uint64_t> list;
+            list.reserve(chosen.size());
             for (const size_t i : chosen) {
               list.push_back(offsets[i]);
             }

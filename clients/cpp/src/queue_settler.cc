@@ -11,7 +11,6 @@ namespace tidemark::client_core {
 
 namespace {
 
-using protocol::FrameType;
 namespace fbs = protocol::fbs;
 
 bool has_reason(fbs::QueueAction action) {

@@ -137,6 +137,7 @@ Result<Changes> recheck_transactions(Asker& asker, const Ids& ids) {
   TxnChangeCall call(asker, FrameType::kTxnRecheck, ids, [&](const std::vector<size_t>& items) {
     flatbuffers::FlatBufferBuilder builder(1024);
     std::vector<fbs::TxnId> list;
+    list.reserve(items.size());
     for (const size_t i : items) {
       list.push_back(to_wire(ids[i]));
     }

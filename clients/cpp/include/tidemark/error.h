@@ -90,11 +90,11 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value)
-      : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor): `return value;`
+  // NOLINTNEXTLINE(google-explicit-constructor): `return value;`
+  Result(T value) : value_(std::move(value)) {}
 
-  Result(Status status)
-      : status_(std::move(status)) {  // NOLINT(google-explicit-constructor): `return status;`
+  // NOLINTNEXTLINE(google-explicit-constructor): `return status;`
+  Result(Status status) : status_(std::move(status)) {
     if (status_.ok()) {
       std::abort();
     }
