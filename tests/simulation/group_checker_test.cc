@@ -241,6 +241,23 @@ std::vector<BadHistory> moves() {
          h.beat("a", share(1), 9'100, {{}, 2});
          h.beat("b", share(2), 9'200, {share(2), 1});
        }},
+      {"claimed after a restart, claimed with a newer epoch, and listed by who was slow to hear",
+       "",
+       [](GroupHistory& h) {
+         h.restart(Offset{10}, 1);
+         h.beat("a", share(1), 6'100, {share(1), 1});
+         MemberModel& members = h.model.members();
+         const uint64_t waits = members.sent({"group", "b", "", kSessionMs, share(2), false});
+         members.arrived(waits, 6'110 * kNs);
+         h.beat("a", share(1), 6'120, {{}, 2});
+         members.answered(waits, BeatAnswer::kOk, {3, share(2), 2}, 6'130 * kNs);
+       }},
+      {"claimed after a restart, and given to who claims an older epoch", "I9",
+       [](GroupHistory& h) {
+         h.restart(Offset{10}, 1);
+         h.beat("b", share(2), 6'100, {share(2), 1});
+         h.beat("a", share(1), 6'110, {share(1), 2});
+       }},
       {"given away while it is worked on", "I9",
        [](GroupHistory& h) {
          h.beat("b", {}, 4'100, {share(2), 2});

@@ -110,8 +110,7 @@ void MemberModel::on_arrival(const Record& record) {
 
 void MemberModel::claim(const Record& record, Group& group, const Share& share) {
   Member& member = group[record.beat.member];
-  const bool told = member.told.contains(share);
-  bool early = record.arrived_ns - started_ns_ < kClaimsNs;
+  bool works = member.told.contains(share) || record.arrived_ns - started_ns_ < kClaimsNs;
   for (auto& [name, other] : group) {
     const auto work = other.works_on.find(share.partition);
     if (name == record.beat.member || work == other.works_on.end()) {
@@ -120,10 +119,10 @@ void MemberModel::claim(const Record& record, Group& group, const Share& share) 
     if (work->second < share.epoch) {
       other.works_on.erase(work);  // the higher epoch wins
     } else {
-      early = false;
+      works = false;  // it may have been told before the other one claimed it
     }
   }
-  if (told || early) {
+  if (works) {
     member.works_on[share.partition] = share.epoch;
   }
 }
