@@ -130,7 +130,7 @@ class RecordedReader {
   std::map<uint32_t, uint64_t> next_;  // offsets to be read, by partition
   client::Consumer consumer_;
   std::atomic<bool> stopping_{false};
-  std::mutex mutex_;  // what follows
+  std::mutex mutex_;  // guards seen_, error_
   std::condition_variable grown_;
   std::set<uint64_t> seen_;
   std::string error_;
@@ -164,7 +164,7 @@ class RecordedMember {
   std::map<uint32_t, uint64_t> next_;  // offsets to be read, of assigned partitions
   std::unique_ptr<client::GroupConsumer> consumer_;
   std::atomic<bool> stopping_{false};
-  std::mutex mutex_;  // what follows
+  std::mutex mutex_;  // guards committed_, error_
   std::condition_variable grown_;
   std::map<uint32_t, uint64_t> committed_;
   std::string error_;

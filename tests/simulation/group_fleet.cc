@@ -119,8 +119,8 @@ void GroupFleet::change(Seat& seat) {
   }
 }
 
-// For up to three sessions, or as long as it takes until the broker is gone: it may then be the
-// first to tell the next coordinator of what others work on since.
+// For up to three sessions; or for up to ten, but no longer than its connections hold: it may then
+// be the first to tell the next coordinator of what others work on since.
 void GroupFleet::hang(GroupMember& member) {
   const bool until_lost = random_.chance(1, 2);
   const uint64_t sessions = until_lost ? 10 : 3;

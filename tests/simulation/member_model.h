@@ -6,7 +6,8 @@
 // Heartbeats are judged together, when a process of the broker has ended and at the end. A member
 // is surely alive for its session timeout after a heartbeat that was answered. What it lists is
 // its own once it was told so, or when it says so early in the life of a process, in which nothing
-// is given out before all could; unless another one says so of a higher epoch, then or later.
+// is given out before all could; unless another one has said so of as high an epoch, or says so of
+// a higher one later.
 #pragma once
 
 #include <cstdint>
